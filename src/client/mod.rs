@@ -1,0 +1,1 @@
+//! BEAM. The user's side: graph files read, outputs handed back.

@@ -1,0 +1,252 @@
+//! What happened. The journal, the status, the report and every view are made of events alone.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{Attempt, Incarnation, Rank, TaskId};
+use super::resources::Resources;
+use super::time::{Micros, Timestamp};
+
+/// Something that happened, as rank 0 learned of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// The run began.
+    RunStarted {
+        /// Tasks that this run will do, hidden joins not counted.
+        tasks: u32,
+    },
+    /// A worker reported for work.
+    WorkerJoined {
+        /// Which.
+        worker: Rank,
+        /// Which life of it.
+        incarnation: Incarnation,
+        /// The node it runs on.
+        host: String,
+        /// What it has.
+        capacity: Resources,
+    },
+    /// A worker was given up.
+    WorkerLost {
+        /// Which.
+        worker: Rank,
+        /// Which life of it.
+        incarnation: Incarnation,
+    },
+    /// A worker left in order.
+    WorkerLeft {
+        /// Which.
+        worker: Rank,
+        /// What it did over its life.
+        totals: Totals,
+    },
+    /// An attempt has been running for a while. Short ones are only reported when they end.
+    TaskStarted {
+        /// The task.
+        task: TaskId,
+        /// Which try.
+        attempt: Attempt,
+        /// Where.
+        worker: Rank,
+        /// When, on the worker's clock.
+        started: Timestamp,
+    },
+    /// A task ran to success.
+    TaskFinished {
+        /// The task.
+        task: TaskId,
+        /// Which try.
+        attempt: Attempt,
+        /// Where; `Rank::SCHEDULER` for joins.
+        worker: Rank,
+        /// When and how long, and how large the output is.
+        success: Success,
+    },
+    /// An attempt ended badly.
+    AttemptFailed {
+        /// The task.
+        task: TaskId,
+        /// Which try.
+        attempt: Attempt,
+        /// Where.
+        worker: Rank,
+        /// When and why.
+        failure: Failure,
+        /// True if the task will be tried again.
+        retried: bool,
+    },
+    /// A finished task's output is gone, and it must run again because the output is needed.
+    OutputLost {
+        /// The task.
+        task: TaskId,
+    },
+    /// The task will not run because one it depends on failed.
+    TaskAborted {
+        /// The task.
+        task: TaskId,
+        /// The failed task upstream.
+        because: TaskId,
+    },
+    /// The task will not run, or was ended, because a person said so.
+    TaskCancelled {
+        /// The task.
+        task: TaskId,
+    },
+    /// The run is being stopped before its end.
+    RunStopping {
+        /// Why.
+        reason: StopReason,
+    },
+    /// The run is over.
+    RunFinished {
+        /// How it ended.
+        outcome: Outcome,
+    },
+}
+
+/// An attempt that ran to success.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Success {
+    /// When it started, on its worker's clock.
+    pub started: Timestamp,
+    /// How long it ran.
+    pub ran: Micros,
+    /// Bytes of its value.
+    pub size_bytes: u64,
+    /// Bytes of each file it declared as an output, in the order of declaration.
+    pub file_sizes: Vec<u64>,
+}
+
+/// An attempt that ended badly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// When it started, on its worker's clock.
+    pub started: Timestamp,
+    /// How long it ran.
+    pub ran: Micros,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why an attempt failed. Each failed attempt has exactly one cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// The program ended with a code other than 0.
+    ExitCode(i32),
+    /// The program was ended by a signal that dagmar did not send.
+    Signal(i32),
+    /// It took longer than its `timeout`.
+    Timeout(Micros),
+    /// The system killed it for want of memory.
+    OutOfMemory,
+    /// It ended well but did not write a file that it declares.
+    MissingOutput(String),
+    /// A file that it needs was not to be seen, or had another size than its writer reported.
+    MissingInput(String),
+    /// It printed more than its `capture_limit`, in bytes.
+    CaptureLimit(u64),
+    /// It could not be started: the program, and why.
+    NotStarted(String),
+    /// The function refused its arguments or failed: its own words.
+    Function(String),
+    /// The function panicked: its message.
+    Panic(String),
+    /// Its output could not be written into the run directory: the path and why.
+    NotRecorded(String),
+    /// The rank it ran on was lost.
+    LostRank(Rank),
+    /// A person cancelled it.
+    Cancelled,
+    /// The run was told to stop before its end.
+    Stopped,
+}
+
+impl Cause {
+    /// True if the fault lies with the machines and not with the task: it costs no retry.
+    pub const fn is_infrastructure(&self) -> bool {
+        matches!(self, Cause::LostRank(_))
+    }
+}
+
+impl fmt::Display for Cause {
+    /// Completes "`task` ...": `exited with 1`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::ExitCode(code) => write!(out, "exited with {code}"),
+            Cause::Signal(signal) => write!(out, "was killed by signal {signal}{}", signal_name(*signal)),
+            Cause::Timeout(limit) => write!(out, "took longer than its timeout of {limit}"),
+            Cause::OutOfMemory => write!(out, "ran out of memory"),
+            Cause::MissingOutput(path) => write!(out, "did not write its declared output `{path}`"),
+            Cause::MissingInput(path) => write!(out, "did not find its input `{path}`"),
+            Cause::CaptureLimit(bytes) => write!(out, "printed more than its capture limit of {bytes} bytes"),
+            Cause::NotStarted(why) => write!(out, "could not be started: {why}"),
+            Cause::Function(why) => write!(out, "failed: {why}"),
+            Cause::Panic(message) => write!(out, "panicked: {message}"),
+            Cause::NotRecorded(why) => write!(out, "ended, but its output could not be recorded: {why}"),
+            Cause::LostRank(rank) => write!(out, "was lost with rank {rank}"),
+            Cause::Cancelled => write!(out, "was cancelled"),
+            Cause::Stopped => write!(out, "was stopped with the run"),
+        }
+    }
+}
+
+/// The name of a signal that people know by name, in parentheses with a space before it.
+const fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        1 => " (HUP)",
+        2 => " (INT)",
+        3 => " (QUIT)",
+        4 => " (ILL)",
+        6 => " (ABRT)",
+        7 => " (BUS)",
+        8 => " (FPE)",
+        9 => " (KILL)",
+        11 => " (SEGV)",
+        13 => " (PIPE)",
+        15 => " (TERM)",
+        24 => " (XCPU)",
+        25 => " (XFSZ)",
+        _ => "",
+    }
+}
+
+/// What a worker did over its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Bytes of outputs sent to other workers.
+    pub sent_bytes: u64,
+    /// Bytes of outputs received from other workers.
+    pub received_bytes: u64,
+}
+
+/// Why a run is stopped before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopReason {
+    /// SIGINT: somebody pressed Ctrl-C.
+    Interrupted,
+    /// SIGTERM: the batch system, or somebody, wants it to end; it can be resumed.
+    Terminated,
+    /// `dagmar cancel`.
+    Cancelled,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Everything asked for is finished.
+    Done,
+    /// Some tasks failed, or were aborted because others did; the rest is finished.
+    TasksFailed {
+        /// Tasks that failed by their own fault.
+        failed: u32,
+        /// Tasks that were aborted because of them.
+        aborted: u32,
+        /// True if every one of them failed by running out of memory.
+        out_of_memory: bool,
+    },
+    /// It was stopped before its end.
+    Stopped(StopReason),
+    /// Every worker was lost and none came back.
+    WorkersLost,
+}

@@ -1,0 +1,17 @@
+//! FOUNDATION. What dagmar knows and decides, as pure data and pure functions.
+//!
+//! Nothing here touches a file, a socket, a clock, a thread, randomness, MPI or a log:
+//! time comes in as an argument, and what must be done goes out as data. `tests/layers.rs`
+//! refuses everything else. The simulator and the real runtime therefore run the same code.
+
+pub mod event;
+pub mod graph;
+pub mod id;
+pub mod key;
+pub mod message;
+pub mod resources;
+pub mod scheduler;
+pub mod task;
+pub mod time;
+pub mod value;
+pub mod worker;

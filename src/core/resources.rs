@@ -1,0 +1,73 @@
+//! What a task asks for and what a worker has: a vector of countable things.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// An amount of every resource: a task's request, a worker's capacity, or what is left of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Resources {
+    /// Cores.
+    pub cpus: u32,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// GPUs.
+    pub gpus: u32,
+    /// Resources that a user named, such as licences, by name.
+    pub custom: BTreeMap<String, u64>,
+}
+
+impl Resources {
+    /// `cpus` cores and nothing else.
+    pub fn cores(cpus: u32) -> Self {
+        Resources { cpus, ..Resources::default() }
+    }
+
+    /// True if every amount of `request` is covered by this one.
+    pub fn covers(&self, request: &Resources) -> bool {
+        self.first_lack(request).is_none()
+    }
+
+    /// The first resource that `request` asks more of than is here: its name, asked, here.
+    pub fn first_lack(&self, request: &Resources) -> Option<(String, u64, u64)> {
+        let fixed = [
+            ("cpus", u64::from(request.cpus), u64::from(self.cpus)),
+            ("memory", request.memory_bytes, self.memory_bytes),
+            ("gpus", u64::from(request.gpus), u64::from(self.gpus)),
+        ];
+        let lack = fixed.into_iter().find(|(_, asked, here)| asked > here);
+        if let Some((name, asked, here)) = lack {
+            return Some((name.to_owned(), asked, here));
+        }
+        request.custom.iter().find_map(|(name, &asked)| {
+            let here = self.custom.get(name).copied().unwrap_or(0);
+            (asked > here).then(|| (name.clone(), asked, here))
+        })
+    }
+
+    /// Takes `request` out of what is here.
+    ///
+    /// # Panics
+    /// When it is not covered: the caller asks `covers` first.
+    pub fn take(&mut self, request: &Resources) {
+        assert!(self.covers(request), "taking {request:?} from {self:?}");
+        self.cpus -= request.cpus;
+        self.memory_bytes -= request.memory_bytes;
+        self.gpus -= request.gpus;
+        for (name, asked) in &request.custom {
+            if let Some(here) = self.custom.get_mut(name) {
+                *here -= asked;
+            }
+        }
+    }
+
+    /// Gives back what `take` took.
+    pub fn give(&mut self, request: &Resources) {
+        self.cpus += request.cpus;
+        self.memory_bytes += request.memory_bytes;
+        self.gpus += request.gpus;
+        for (name, amount) in &request.custom {
+            *self.custom.entry(name.clone()).or_default() += amount;
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What one task is: its operation, and the options it runs under.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::Attempt;
+use super::resources::Resources;
+use super::time::Micros;
+use super::value::Value;
+
+/// What a task does. Tasks that do the same share one entry of their graph's table, because
+/// arguments name inputs by position and not by key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Operation {
+    /// The work itself.
+    pub body: Body,
+    /// Files that must exist once the task has ended well: absolute paths.
+    pub outputs: Vec<Text>,
+    /// Files that must be visible before it starts: absolute paths. Sorted.
+    pub inputs: Vec<Text>,
+}
+
+/// The work of a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Body {
+    /// Nothing: it is finished once its inputs are. Stands for "all elements of an array" and is
+    /// hidden from users. The scheduler finishes it by itself.
+    Join,
+    /// A function, built in or registered.
+    Call(Call),
+    /// A program of its own.
+    Command(Box<Command>),
+}
+
+/// A call of a function by name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// The name it is registered under.
+    pub function: String,
+    /// Its arguments in order.
+    pub arguments: Vec<Argument>,
+}
+
+/// One argument of a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Argument {
+    /// A value that stands in the graph.
+    Value(Value),
+    /// The output of the task's n-th value input.
+    Input(u32),
+    /// The outputs of `count` value inputs from the `first` on, as one list.
+    Inputs {
+        /// Position of the first.
+        first: u32,
+        /// How many.
+        count: u32,
+    },
+    /// A list with inputs somewhere in it.
+    List(Vec<Argument>),
+    /// A map with inputs somewhere in it.
+    Map(Vec<(String, Argument)>),
+    /// Text with the attempt's number in it.
+    Text(Text),
+}
+
+/// A program of its own: what to start, where, and where its streams go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Command {
+    /// What is started.
+    pub line: CommandLine,
+    /// Variables added to the inherited environment, in order.
+    pub environment: Vec<(String, Text)>,
+    /// The working directory, an absolute path. It must exist.
+    pub directory: Text,
+    /// What it reads.
+    pub stdin: Stdin,
+    /// Where its standard output goes. Captured, it is the task's value.
+    pub stdout: Stream,
+    /// Where its standard error goes.
+    pub stderr: Stream,
+    /// Bytes captured of one stream, past which the attempt fails.
+    pub capture_limit_bytes: u64,
+}
+
+/// How a program is named.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum CommandLine {
+    /// A string for `sh -c`.
+    Shell(Text),
+    /// A program and its arguments, started without a shell. Never empty.
+    Arguments(Vec<Text>),
+}
+
+/// What a program reads from its standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stdin {
+    /// Nothing: `/dev/null`.
+    Null,
+    /// The output of the task's n-th value input.
+    Input(u32),
+}
+
+/// Where one of a program's streams goes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Stream {
+    /// Into the run directory.
+    Capture,
+    /// To the standard stream of `dagmar run` (through rank 0), and into the run directory.
+    Forward,
+    /// Nowhere.
+    Discard,
+    /// Into a file, truncated first: an absolute path.
+    File(Text),
+}
+
+/// Text that is complete except for the number of the attempt, which only the worker knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Text {
+    /// Complete.
+    Plain(String),
+    /// Pieces with the attempt's number between them.
+    AroundAttempt(Vec<String>),
+}
+
+impl Text {
+    /// The text for one attempt.
+    pub fn resolve(&self, attempt: Attempt) -> Cow<'_, str> {
+        match self {
+            Text::Plain(text) => Cow::Borrowed(text),
+            Text::AroundAttempt(pieces) => Cow::Owned(pieces.join(&attempt.to_string())),
+        }
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Text::Plain(text.to_owned())
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Text::Plain(text)
+    }
+}
+
+/// How a task runs, whatever it does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskOptions {
+    /// What it occupies while it runs.
+    pub resources: Resources,
+    /// Further attempts after one that failed by its own fault.
+    pub retries: u32,
+    /// The time one attempt may take.
+    pub timeout: Option<Micros>,
+    /// The time between TERM and KILL.
+    pub grace: Micros,
+    /// Higher runs first.
+    pub priority: i32,
+    /// The run time its author expects.
+    pub expected: Option<Micros>,
+    /// Persist its output even if nobody asked for it.
+    pub keep: bool,
+}
+
+impl Default for TaskOptions {
+    fn default() -> Self {
+        TaskOptions {
+            resources: Resources::cores(1),
+            retries: 0,
+            timeout: None,
+            grace: Micros::from_secs(10),
+            priority: 0,
+            expected: None,
+            keep: false,
+        }
+    }
+}

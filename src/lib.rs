@@ -1,0 +1,18 @@
+//! dagmar runs a graph of tasks on the nodes of a batch allocation, over MPI.
+//!
+//! Rank 0 schedules, every other rank works, and outputs flow from worker to worker. Both roles
+//! decide in pure state machines (`core`); the pillars around it are their hands: `transport`
+//! moves bytes between ranks, `worker` runs tasks, `record` keeps what is on disk, `launch` knows
+//! batch systems, `observe` reads events. `runtime` makes a running cluster of machines and
+//! pillars, `client` is the user's side, `cli` the command. `tests/layers.rs` refuses every
+//! import that does not point down this list.
+
+pub mod cli;
+pub mod client;
+pub mod clock;
+pub mod core;
+pub mod observe;
+pub mod record;
+pub mod runtime;
+pub mod transport;
+pub mod worker;

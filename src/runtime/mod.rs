@@ -1,0 +1,1 @@
+//! BEAM. Machines and pillars together: a running cluster.

@@ -1,0 +1,3 @@
+//! PILLAR. Bytes from rank to rank, whatever carries them.
+
+pub mod endpoint;

@@ -1,0 +1,51 @@
+//! What runs tasks: the contract between the worker's loop and the two executors.
+
+use std::sync::Arc;
+
+use crate::core::event::{Cause, Failure, Success};
+use crate::core::graph::Graph;
+use crate::core::id::{Attempt, TaskId};
+
+use super::output::Output;
+
+/// One attempt, ready to run: its inputs are here and its resources are set aside.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The graph that the task is in.
+    pub graph: Arc<Graph>,
+    /// The task.
+    pub task: TaskId,
+    /// Which try this is.
+    pub attempt: Attempt,
+    /// The task's value inputs, by position.
+    pub inputs: Vec<Arc<Output>>,
+    /// Sizes of files that tasks before this one reported, by path: what must be seen before it
+    /// starts, as another node may see a new file late.
+    pub expected_files: Vec<(String, u64)>,
+    /// True if other tasks take the output's value, so that it must be kept in memory.
+    pub keep_value: bool,
+    /// True if the output must be written into the run directory.
+    pub persist: bool,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The task.
+    pub task: TaskId,
+    /// Which try it was.
+    pub attempt: Attempt,
+    /// Its output if it is kept in memory, or why there is none.
+    pub ending: Result<(Success, Option<Arc<Output>>), Failure>,
+}
+
+/// Something that runs attempts of one kind. It never waits: ends are reported through the
+/// `Sender<Ended>` it was made with, followed by a wake-up of the worker's loop.
+pub trait Executor: Send {
+    /// Starts an attempt. Exactly one `Ended` will follow, whatever happens.
+    fn start(&mut self, job: Job);
+
+    /// Ends a running attempt: TERM, grace, KILL for a command, a request to return for a
+    /// function. Its `Ended` will carry `cause`. Unknown attempts have ended already.
+    fn stop(&mut self, task: TaskId, attempt: Attempt, cause: Cause);
+}

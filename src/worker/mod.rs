@@ -1,0 +1,4 @@
+//! PILLAR. The worker's hands: running functions and commands, keeping outputs.
+
+pub mod executor;
+pub mod output;
