@@ -26,8 +26,6 @@ pub enum Order {
     Assign(Assignment),
     /// Give this back if it has not started.
     Retract(TaskId, Attempt),
-    /// End this, started or not, and say how it ended.
-    Cancel(TaskId, Attempt),
     /// Nobody needs this output any more.
     Release(TaskId, Attempt),
     /// Start nothing more, end everything that runs (TERM, grace, KILL), and report it.
@@ -43,11 +41,15 @@ pub struct Assignment {
     pub task: TaskId,
     /// Which try this is.
     pub attempt: Attempt,
+    /// Its place in the order of all tasks: lower starts first.
+    pub urgency: u32,
     /// Where each of its value inputs is to be had, each input once.
     pub inputs: Vec<InputLocation>,
     /// Sizes of the files that the tasks before it reported, by task: what a consumer on
     /// another node waits to see.
     pub files: Vec<(TaskId, Vec<u64>)>,
+    /// True if other tasks take its value, so that the worker must keep it until its `Release`.
+    pub keep: bool,
     /// True if the output must be written into the run directory.
     pub persist: bool,
 }

@@ -25,7 +25,18 @@ impl Resources {
 
     /// True if every amount of `request` is covered by this one.
     pub fn covers(&self, request: &Resources) -> bool {
-        self.first_lack(request).is_none()
+        self.covers_besides(&Resources::default(), request)
+    }
+
+    /// True if `used` and `request` together are covered by this one.
+    pub fn covers_besides(&self, used: &Resources, request: &Resources) -> bool {
+        used.cpus + request.cpus <= self.cpus
+            && used.memory_bytes.saturating_add(request.memory_bytes) <= self.memory_bytes
+            && used.gpus + request.gpus <= self.gpus
+            && request.custom.iter().all(|(name, asked)| {
+                let amount = |of: &Resources| of.custom.get(name).copied().unwrap_or(0);
+                amount(used).saturating_add(*asked) <= amount(self)
+            })
     }
 
     /// The first resource that `request` asks more of than is here: its name, asked, here.

@@ -1,0 +1,97 @@
+//! Every invariant of the scheduler's tables. A broken one is a bug, so `check` panics.
+
+use std::collections::BTreeMap;
+
+use crate::core::id::{Rank, TaskId};
+use crate::core::resources::Resources;
+
+use super::machine::{Phase, Scheduler};
+use super::tasks::TaskState;
+
+impl Scheduler {
+    /// Checks everything. Takes time linear in tasks and dependencies: for tests.
+    ///
+    /// # Panics
+    /// When an invariant is broken.
+    pub fn check(&self) {
+        for task in self.graph.tasks() {
+            self.check_task(task);
+        }
+        self.check_workers();
+        self.workers.check();
+        self.check_counts();
+        self.check_ready();
+    }
+
+    fn check_task(&self, task: TaskId) {
+        let place = task.index();
+        let state = self.tasks.state[place];
+        if !state.is_ended() {
+            let unmet = self.graph.inputs(task).filter(|input| self.state(*input) != TaskState::Finished);
+            assert_eq!(
+                self.tasks.unmet[place] as usize,
+                unmet.count(),
+                "unmet inputs of task {task}, {state:?}"
+            );
+        }
+        let takes = |dependent: &&TaskId| {
+            !self.state(**dependent).is_ended() && self.graph.takes_value(**dependent, task)
+        };
+        let consumers = self.graph.dependents(task).iter().filter(takes).count();
+        if state != TaskState::Culled {
+            assert_eq!(
+                self.tasks.consumers[place] as usize, consumers,
+                "consumers of task {task}, {state:?}"
+            );
+        }
+        if self.tasks.is_held[place] {
+            assert_eq!(state, TaskState::Finished, "the output of task {task} is held");
+            assert!(self.workers.get(self.tasks.worker[place]).is_some(), "the holder of task {task} lives");
+        }
+        if state == TaskState::Finished && consumers > 0 && self.phase == Phase::Working {
+            assert!(self.tasks.is_held[place], "task {task} is finished and needed, but nobody has it");
+        }
+        let is_hopeless = self.graph.inputs(task).any(|input| self.state(input).is_bad_end());
+        assert!(!(is_hopeless && state == TaskState::Waiting), "task {task} waits for one that ended badly");
+    }
+
+    fn check_workers(&self) {
+        let mut assigned: BTreeMap<Rank, Resources> = BTreeMap::new();
+        for task in self.graph.tasks().filter(|task| self.state(*task).is_active()) {
+            let worker = self.tasks.worker[task.index()];
+            let record = self.workers.get(worker).expect("an active task's worker lives");
+            let urgency = self.urgency.of_task(task);
+            assert!(record.assigned.contains_key(&urgency), "task {task} is assigned to worker {worker}");
+            assigned.entry(worker).or_default().give(&self.graph.options(task).resources);
+        }
+        for (rank, record) in self.workers.iter() {
+            let expected = assigned.remove(&rank).unwrap_or_default();
+            assert!(
+                record.committed.covers(&expected) && expected.covers(&record.committed),
+                "worker {rank}"
+            );
+        }
+    }
+
+    fn check_counts(&self) {
+        let active: usize = self.workers.iter().map(|(_, record)| record.assigned.len()).sum();
+        assert_eq!(active, self.tasks.active_count() as usize, "tasks at workers");
+        for state in [TaskState::Waiting, TaskState::Finished, TaskState::Failed, TaskState::Aborted] {
+            let count = self.tasks.state.iter().filter(|other| **other == state).count();
+            assert_eq!(count, self.tasks.count(state) as usize, "tasks that are {state:?}");
+        }
+    }
+
+    fn check_ready(&self) {
+        if self.phase != Phase::Working {
+            return;
+        }
+        for task in self.graph.tasks().filter(|&task| self.tasks.is_ready(task)) {
+            let class = self.ready.class_of(&self.graph, task);
+            assert!(
+                self.ready.contains(class, self.urgency.of_task(task)),
+                "task {task} is ready but not queued"
+            );
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The scheduler's table of workers, and the index that finds the least loaded one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::id::{Incarnation, Rank};
+use crate::core::message::Order;
+use crate::core::resources::Resources;
+
+use super::ready::Class;
+
+/// Expected run time that may wait at a worker for each of its cores, in microseconds: some round
+/// trips, so that a worker never runs dry while its reports are under way.
+const BACKLOG_US: u64 = 4_000;
+/// Tasks that may wait at a worker for each of its cores, however short they are.
+const BACKLOG_TASKS: usize = 256;
+
+/// One worker in its present life.
+#[derive(Debug)]
+pub struct WorkerRecord {
+    /// Which life.
+    pub incarnation: Incarnation,
+    /// What it has.
+    pub capacity: Resources,
+    /// What its assigned tasks ask for together; more than it has when some of them wait.
+    pub committed: Resources,
+    /// The assigned tasks by urgency, with the run time expected of each in microseconds.
+    pub assigned: BTreeMap<u32, u32>,
+    /// Assigned tasks that it was asked to give back.
+    pub retracting: BTreeSet<u32>,
+    /// The sum of the expected run times.
+    pub expected_us: u64,
+    /// Orders for its next message.
+    pub outbox: Vec<Order>,
+}
+
+impl WorkerRecord {
+    /// A worker that just joined.
+    pub fn new(incarnation: Incarnation, capacity: Resources) -> Self {
+        WorkerRecord {
+            incarnation,
+            capacity,
+            committed: Resources::default(),
+            assigned: BTreeMap::new(),
+            retracting: BTreeSet::new(),
+            expected_us: 0,
+            outbox: Vec::new(),
+        }
+    }
+
+    /// True if a task with this request could start at once.
+    pub fn fits_now(&self, request: &Resources) -> bool {
+        self.capacity.covers_besides(&self.committed, request)
+    }
+
+    /// True if one more task may be given to it: to start at once, or to wait there a short time.
+    pub fn has_room(&self, request: &Resources, expected_us: u32) -> bool {
+        if self.fits_now(request) {
+            return true;
+        }
+        let cores = self.capacity.cpus.max(1);
+        let waiting = self.assigned.len().saturating_sub(cores as usize);
+        let backlog_us = self.expected_us + u64::from(expected_us);
+        self.waits_for_nobody()
+            || (waiting < BACKLOG_TASKS * cores as usize && backlog_us <= BACKLOG_US * u64::from(cores))
+    }
+
+    /// The time until a further task would start, in microseconds; 0 if at once.
+    pub fn wait_us(&self, request: &Resources) -> u64 {
+        match self.fits_now(request) {
+            true => 0,
+            false => self.expected_us / u64::from(self.capacity.cpus.max(1)),
+        }
+    }
+
+    /// True if everything assigned runs: a first task to wait is welcome, however long it is, so
+    /// that the worker can go on before its report has been answered.
+    fn waits_for_nobody(&self) -> bool {
+        self.capacity.covers_besides(&Resources::default(), &self.committed)
+    }
+
+    /// Committed cores per core, in thousandths.
+    fn load(&self) -> u32 {
+        let committed = u64::from(self.committed.cpus) * 1000;
+        u32::try_from(committed / u64::from(self.capacity.cpus.max(1))).unwrap_or(u32::MAX)
+    }
+}
+
+/// All living workers.
+#[derive(Debug)]
+pub struct Workers {
+    requests: Vec<Resources>,
+    records: BTreeMap<Rank, WorkerRecord>,
+    /// For each request, the workers that could ever cover it, least loaded first.
+    by_load: Vec<BTreeSet<(u32, Rank)>>,
+}
+
+impl Workers {
+    /// No workers, for tasks that make these requests.
+    pub fn new(requests: &[Resources]) -> Self {
+        let by_load = requests.iter().map(|_| BTreeSet::new()).collect();
+        Workers { requests: requests.to_vec(), records: BTreeMap::new(), by_load }
+    }
+
+    /// Adds a worker.
+    pub fn insert(&mut self, rank: Rank, record: WorkerRecord) {
+        self.enter(rank, &record);
+        self.records.insert(rank, record);
+    }
+
+    /// Takes a worker out.
+    pub fn remove(&mut self, rank: Rank) -> Option<WorkerRecord> {
+        let record = self.records.remove(&rank)?;
+        for candidates in &mut self.by_load {
+            candidates.remove(&(record.load(), rank));
+        }
+        Some(record)
+    }
+
+    /// One worker.
+    pub fn get(&self, rank: Rank) -> Option<&WorkerRecord> {
+        self.records.get(&rank)
+    }
+
+    /// All workers in the order of their ranks.
+    pub fn iter(&self) -> impl Iterator<Item = (Rank, &WorkerRecord)> {
+        self.records.iter().map(|(rank, record)| (*rank, record))
+    }
+
+    /// True if none lives.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Gives a task to a worker.
+    pub fn assign(&mut self, rank: Rank, urgency: u32, class: Class, expected_us: u32) {
+        self.change(rank, class, |record, request| {
+            record.assigned.insert(urgency, expected_us);
+            record.expected_us += u64::from(expected_us);
+            record.committed.give(request);
+        });
+    }
+
+    /// Takes a task from a worker, however it ended.
+    pub fn unassign(&mut self, rank: Rank, urgency: u32, class: Class) {
+        self.change(rank, class, |record, request| {
+            let expected =
+                record.assigned.remove(&urgency).expect("an active task is assigned to its worker");
+            record.retracting.remove(&urgency);
+            record.expected_us -= u64::from(expected);
+            record.committed.take(request);
+        });
+    }
+
+    /// Adds an order to a worker's next message; nothing if it is gone.
+    pub fn order(&mut self, rank: Rank, order: Order) {
+        if let Some(record) = self.records.get_mut(&rank) {
+            record.outbox.push(order);
+        }
+    }
+
+    /// Adds an order to every worker's next message.
+    pub fn order_all(&mut self, order: &Order) {
+        self.records.values_mut().for_each(|record| record.outbox.push(order.clone()));
+    }
+
+    /// Asks a worker to give a task back, once.
+    pub fn retract(&mut self, rank: Rank, urgency: u32, order: Order) {
+        let record = self.records.get_mut(&rank).expect("only living workers have tasks");
+        if record.retracting.insert(urgency) {
+            record.outbox.push(order);
+        }
+    }
+
+    /// Notes that a task will not be given back, as it has started.
+    pub fn keeps(&mut self, rank: Rank, urgency: u32) {
+        if let Some(record) = self.records.get_mut(&rank) {
+            record.retracting.remove(&urgency);
+        }
+    }
+
+    /// Every waiting message: the worker, its life, and the orders. Empties the outboxes.
+    pub fn take_orders(&mut self) -> impl Iterator<Item = (Rank, Incarnation, Vec<Order>)> + '_ {
+        let filled = self.records.iter_mut().filter(|(_, record)| !record.outbox.is_empty());
+        filled.map(|(rank, record)| (*rank, record.incarnation, std::mem::take(&mut record.outbox)))
+    }
+
+    /// Workers that could ever run a class, the least loaded first.
+    pub fn least_loaded(&self, class: Class) -> impl Iterator<Item = (Rank, &WorkerRecord)> {
+        self.by_load[class.0].iter().map(|(_, rank)| (*rank, &self.records[rank]))
+    }
+
+    /// Workers that could ever run a class, the most loaded first.
+    pub fn most_loaded(&self, class: Class) -> impl Iterator<Item = (Rank, &WorkerRecord)> {
+        self.by_load[class.0].iter().rev().map(|(_, rank)| (*rank, &self.records[rank]))
+    }
+
+    /// Panics unless the index agrees with the records.
+    pub fn check(&self) {
+        for (request, candidates) in self.requests.iter().zip(&self.by_load) {
+            let able = self.records.iter().filter(|(_, record)| record.capacity.covers(request));
+            let expected: BTreeSet<_> = able.map(|(rank, record)| (record.load(), *rank)).collect();
+            assert_eq!(*candidates, expected, "the index of workers for {request:?}");
+        }
+        for (rank, record) in &self.records {
+            let sum: u64 = record.assigned.values().map(|&us| u64::from(us)).sum();
+            assert_eq!(record.expected_us, sum, "expected time at worker {rank}");
+            let unknown = record.retracting.iter().find(|urgency| !record.assigned.contains_key(urgency));
+            assert_eq!(unknown, None, "worker {rank} gives back what it does not have");
+        }
+    }
+
+    /// Changes a record by one task of a class and keeps the index right.
+    fn change(&mut self, rank: Rank, class: Class, change: impl FnOnce(&mut WorkerRecord, &Resources)) {
+        let record = self.records.get_mut(&rank).expect("only living workers have tasks");
+        let before = record.load();
+        change(record, &self.requests[class.0]);
+        let after = record.load();
+        if before != after {
+            for candidates in &mut self.by_load {
+                if candidates.remove(&(before, rank)) {
+                    candidates.insert((after, rank));
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, rank: Rank, record: &WorkerRecord) {
+        for (request, candidates) in self.requests.iter().zip(&mut self.by_load) {
+            if record.capacity.covers(request) {
+                candidates.insert((record.load(), rank));
+            }
+        }
+    }
+}

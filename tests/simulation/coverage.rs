@@ -1,0 +1,117 @@
+//! What the simulation really did: a fault that never fires proves nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use TaskState::{Aborted, Assigned, Cancelled, Failed, Finished, Running, Waiting};
+use dagmar::core::scheduler::TaskState;
+
+/// Every step of a task that the scheduler's table allows.
+const STEPS: [(TaskState, TaskState); 12] = [
+    (Waiting, Assigned),
+    (Waiting, Finished),
+    (Waiting, Aborted),
+    (Waiting, Cancelled),
+    (Assigned, Running),
+    (Assigned, Finished),
+    (Assigned, Waiting),
+    (Assigned, Failed),
+    (Running, Finished),
+    (Running, Waiting),
+    (Running, Failed),
+    (Finished, Waiting),
+];
+
+/// Everything worth counting that can happen in a simulated world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Happening {
+    WorkerLost,
+    WorkerCameBack,
+    OldLifeSpoke,
+    MessageToDeadWorker,
+    TaskFailed,
+    TaskRetried,
+    OutputFetched,
+    OutputUnknown,
+    OutputMadeAgain,
+    OutputReleased,
+    TaskRetracted,
+    RetractCameTooLate,
+    StaleResultDropped,
+    PairOvertook,
+    StoppedByInterrupt,
+    StoppedByTerm,
+    StoppedByCancel,
+    EndedDone,
+    EndedWithFailures,
+}
+
+const HAPPENINGS: [Happening; 19] = [
+    Happening::WorkerLost,
+    Happening::WorkerCameBack,
+    Happening::OldLifeSpoke,
+    Happening::MessageToDeadWorker,
+    Happening::TaskFailed,
+    Happening::TaskRetried,
+    Happening::OutputFetched,
+    Happening::OutputUnknown,
+    Happening::OutputMadeAgain,
+    Happening::OutputReleased,
+    Happening::TaskRetracted,
+    Happening::RetractCameTooLate,
+    Happening::StaleResultDropped,
+    Happening::PairOvertook,
+    Happening::StoppedByInterrupt,
+    Happening::StoppedByTerm,
+    Happening::StoppedByCancel,
+    Happening::EndedDone,
+    Happening::EndedWithFailures,
+];
+
+/// Counts of steps and happenings.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    pub steps: BTreeMap<(TaskState, TaskState), u64>,
+    pub happenings: BTreeMap<Happening, u64>,
+    pub inputs: u64,
+}
+
+impl Coverage {
+    pub fn happened(&mut self, happening: Happening) {
+        *self.happenings.entry(happening).or_default() += 1;
+    }
+
+    pub fn stepped(&mut self, from: TaskState, to: TaskState) {
+        *self.steps.entry((from, to)).or_default() += 1;
+    }
+
+    pub fn add(&mut self, other: &Coverage) {
+        for (step, count) in &other.steps {
+            *self.steps.entry(*step).or_default() += count;
+        }
+        for (happening, count) in &other.happenings {
+            *self.happenings.entry(*happening).or_default() += count;
+        }
+        self.inputs += other.inputs;
+    }
+
+    /// Panics unless everything that can happen did.
+    pub fn assert_complete(&self) {
+        let missing_steps: Vec<_> = STEPS.iter().filter(|step| !self.steps.contains_key(step)).collect();
+        let missing: Vec<_> = HAPPENINGS.iter().filter(|it| !self.happenings.contains_key(it)).collect();
+        assert!(missing_steps.is_empty() && missing.is_empty(), "never seen: {missing_steps:?} {missing:?}");
+    }
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "{:>12} inputs", self.inputs)?;
+        for ((from, to), count) in &self.steps {
+            writeln!(out, "{count:>12} {from:?} -> {to:?}")?;
+        }
+        for (happening, count) in &self.happenings {
+            writeln!(out, "{count:>12} {happening:?}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! Random graphs, and what must come out of them whatever happens on the way.
+
+use std::sync::Arc;
+
+use dagmar::core::graph::{Definition, Graph, GraphBuilder};
+use dagmar::core::id::{OptionsId, TaskId};
+use dagmar::core::key::Group;
+use dagmar::core::resources::Resources;
+use dagmar::core::task::{Body, Call, Operation, TaskOptions};
+use fastrand::Rng;
+
+/// A graph and the tasks asked of it.
+pub struct Problem {
+    pub graph: Arc<Graph>,
+    pub asked: Vec<TaskId>,
+}
+
+/// Cores of every simulated worker; no task asks for more.
+pub const CORES_MAX: u32 = 3;
+
+impl Problem {
+    /// A graph of up to 40 tasks: layers, chains, joins and diamonds all turn up.
+    pub fn random(rng: &mut Rng) -> Self {
+        let count = rng.usize(1..=40);
+        let mut builder = GraphBuilder::new("random", "/");
+        let is_join: Vec<bool> = (0..count).map(|_| rng.u8(..) < 25).collect();
+        for (number, hidden) in is_join.iter().enumerate() {
+            builder.declare(Group { hidden: *hidden, ..Group::single(format!("t{number}")) }).unwrap();
+        }
+        let call = Body::Call(Call { function: "simulated".into(), arguments: vec![] });
+        let [call, join] = [call, Body::Join]
+            .map(|body| builder.operation(Operation { body, inputs: vec![], outputs: vec![] }));
+        let reach = rng.usize(1..=10);
+        let options: Vec<OptionsId> = (0..4).map(|_| builder.options(random_options(rng))).collect();
+        for number in 0..count {
+            let (values, orders) = random_inputs(rng, number, reach, &is_join);
+            let operation = if is_join[number] { join } else { call };
+            let options = options[rng.usize(..options.len())];
+            builder.define(Definition { operation, options, values, orders }).unwrap();
+        }
+        let graph = builder.build().unwrap();
+        let asked = random_asked(rng, &graph);
+        Problem { graph: Arc::new(graph), asked }
+    }
+
+    /// What a task's output must be worth: a hash of the task and of its inputs' values.
+    pub fn value(&self, task: TaskId, input: impl Fn(TaskId) -> u64) -> u64 {
+        let values = self.graph.value_inputs(task).iter().map(|&id| input(id));
+        values.fold(mix(u64::from(task.0) + 1), |hash, value| mix(hash ^ value))
+    }
+
+    /// The values of all tasks, computed one after the other.
+    pub fn values(&self) -> Vec<u64> {
+        let mut values = vec![0; self.graph.len()];
+        for &task in self.graph.topological_order() {
+            values[task.index()] = self.value(task, |input| values[input.index()]);
+        }
+        values
+    }
+}
+
+fn random_options(rng: &mut Rng) -> TaskOptions {
+    TaskOptions {
+        resources: Resources { memory_bytes: rng.u64(0..3), ..Resources::cores(rng.u32(1..=CORES_MAX)) },
+        retries: rng.u32(0..3),
+        priority: rng.i32(-1..2),
+        ..TaskOptions::default()
+    }
+}
+
+fn random_inputs(rng: &mut Rng, number: usize, reach: usize, is_join: &[bool]) -> (Vec<TaskId>, Vec<TaskId>) {
+    let first = number.saturating_sub(reach);
+    let mut inputs: Vec<usize> = (first..number).filter(|_| rng.u8(..) < 90).collect();
+    rng.shuffle(&mut inputs);
+    // A join takes and gives no value.
+    let takes = |rng: &mut Rng, input: usize| !is_join[number] && !is_join[input] && rng.u8(..) < 190;
+    let (values, orders): (Vec<usize>, Vec<usize>) = inputs.into_iter().partition(|&input| takes(rng, input));
+    let ids = |inputs: Vec<usize>| inputs.into_iter().map(TaskId::from).collect();
+    (ids(values), ids(orders))
+}
+
+fn random_asked(rng: &mut Rng, graph: &Graph) -> Vec<TaskId> {
+    let shown = |task: &TaskId| !graph.is_join(*task);
+    let sinks: Vec<TaskId> = graph.sinks().collect();
+    if rng.bool() && !sinks.is_empty() {
+        return sinks;
+    }
+    let asked: Vec<TaskId> = graph.tasks().filter(shown).filter(|_| rng.u8(..) < 60).collect();
+    if asked.is_empty() { graph.tasks().filter(shown).take(1).collect() } else { asked }
+}
+
+/// A 64-bit finalizer: every bit of the input changes about half of the output.
+pub fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}

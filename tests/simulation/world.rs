@@ -1,0 +1,512 @@
+//! The simulated world: ranks, the network between them, their stores, and the faults.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+
+use dagmar::core::event::{Cause, Event, Failure, Outcome, StopReason, Success, Totals};
+use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
+use dagmar::core::message::{FromWorker, Order, PeerMessage, PeerWord, Report, ToWorker};
+use dagmar::core::resources::Resources;
+use dagmar::core::scheduler::{self, Scheduler, TaskState};
+use dagmar::core::time::{Micros, Timestamp};
+use dagmar::core::worker::{self, Worker};
+use fastrand::Rng;
+
+use crate::coverage::{Coverage, Happening};
+use crate::oracle::{CORES_MAX, Problem, mix};
+
+/// Simulated time after which a run without faults must be over, in microseconds.
+const LIVENESS_US: u64 = 600_000_000;
+/// Simulated time with faults, in microseconds.
+const SAFETY_US: u64 = 3_000_000;
+/// Steps of the story that a failure prints.
+const STORY: usize = 400;
+
+/// A parcel on its way, or something that will happen at a rank.
+#[derive(Clone, Debug)]
+enum Due {
+    ToWorker(Rank, ToWorker),
+    ToScheduler(Rank, FromWorker),
+    ToPeer { from: Rank, to: Rank, message: PeerMessage, value: u64 },
+    Ended { worker: Rank, life: Incarnation, task: TaskId, attempt: Attempt, cause: Option<Cause> },
+    Lose(Rank),
+    NoticeLoss(Rank, Incarnation),
+    ComeBack(Rank),
+    Tick(Rank),
+    Stop(StopReason),
+}
+
+/// How often what goes wrong, drawn once per seed.
+#[derive(Clone, Copy, Debug)]
+struct Faults {
+    failures_of_256: u8,
+    losses: u32,
+    stop: Option<StopReason>,
+    delay_us_max: u64,
+    run_us_max: u64,
+}
+
+struct Node {
+    machine: Worker,
+    life: Incarnation,
+    is_alive: bool,
+    store: BTreeMap<(TaskId, Attempt), u64>,
+    running: BTreeMap<TaskId, (Attempt, u64)>,
+}
+
+pub struct World {
+    problem: Problem,
+    expected: Vec<u64>,
+    rng: Rng,
+    faults: Faults,
+    now: u64,
+    sequence: u64,
+    due: BTreeMap<(u64, u64), Due>,
+    /// When the last parcel of each pair arrives: pairs keep their order.
+    last_arrival: BTreeMap<(Rank, Rank), u64>,
+    scheduler: Scheduler,
+    states: Vec<TaskState>,
+    nodes: BTreeMap<Rank, Node>,
+    /// The value of the latest success of each task, and its failures.
+    finished: BTreeMap<TaskId, u64>,
+    own_failures: BTreeMap<TaskId, u32>,
+    outcome: Option<Outcome>,
+    story: VecDeque<String>,
+    digest: u64,
+    pub coverage: Coverage,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let problem = Problem::random(&mut rng);
+        let stops = [StopReason::Interrupted, StopReason::Terminated, StopReason::Cancelled];
+        let faults = Faults {
+            failures_of_256: if rng.bool() { rng.u8(0..60) } else { 0 },
+            losses: if rng.bool() { rng.u32(0..6) } else { 0 },
+            stop: (rng.u8(..) < 40).then(|| stops[rng.usize(..3)]),
+            delay_us_max: [10, 500, 50_000][rng.usize(..3)],
+            run_us_max: [20, 3_000, 400_000][rng.usize(..3)],
+        };
+        let workers = rng.u32(1..=6);
+        let options = scheduler::Options { workers, workers_come_back: true };
+        let scheduler = Scheduler::new(problem.graph.clone(), &problem.asked, options);
+        let states = problem.graph.tasks().map(|task| scheduler.state(task)).collect();
+        let mut world = World {
+            expected: problem.values(),
+            problem,
+            rng,
+            faults,
+            now: 1_000_000,
+            sequence: 0,
+            due: BTreeMap::new(),
+            last_arrival: BTreeMap::new(),
+            scheduler,
+            states,
+            nodes: BTreeMap::new(),
+            finished: BTreeMap::new(),
+            own_failures: BTreeMap::new(),
+            outcome: None,
+            story: VecDeque::new(),
+            digest: seed,
+            coverage: Coverage::default(),
+        };
+        for rank in (1..=workers).map(Rank) {
+            world.begin_life(rank, Incarnation(1));
+        }
+        world.plan_faults(workers);
+        world
+    }
+
+    fn plan_faults(&mut self, workers: u32) {
+        let horizon = (self.faults.run_us_max * 10).min(SAFETY_US);
+        for _ in 0..self.faults.losses {
+            let rank = Rank(self.rng.u32(1..=workers));
+            let at = self.rng.u64(0..horizon);
+            self.plan(at, Due::Lose(rank));
+        }
+        if let Some(reason) = self.faults.stop {
+            let at = self.rng.u64(0..horizon);
+            self.plan(at, Due::Stop(reason));
+        }
+    }
+
+    /// Runs to the end and returns a digest of everything that happened.
+    pub fn run(&mut self) -> u64 {
+        let faults_end = self.now + SAFETY_US;
+        let deadline = faults_end + LIVENESS_US;
+        while self.outcome.is_none() {
+            let Some((&key, _)) = self.due.first_key_value() else { panic!("nothing is under way: stuck") };
+            let due = self.due.remove(&key).expect("just looked at");
+            self.now = key.0;
+            assert!(self.now < deadline, "not over after {LIVENESS_US} us without faults");
+            if self.now > faults_end {
+                self.faults.failures_of_256 = 0;
+            }
+            self.coverage.inputs += 1;
+            self.tell(&due);
+            self.happen(due);
+        }
+        self.check_end();
+        self.digest
+    }
+
+    fn happen(&mut self, due: Due) {
+        match due {
+            Due::ToScheduler(worker, message) => {
+                let alive = self.nodes[&worker].is_alive && self.nodes[&worker].life == message.incarnation;
+                if !alive {
+                    self.coverage.happened(Happening::OldLifeSpoke);
+                }
+                self.scheduler_takes(scheduler::Input::FromWorker { worker, message });
+            }
+            Due::NoticeLoss(worker, incarnation) => {
+                self.scheduler_takes(scheduler::Input::WorkerLost { worker, incarnation });
+            }
+            Due::Stop(reason) => {
+                self.coverage.happened(match reason {
+                    StopReason::Interrupted => Happening::StoppedByInterrupt,
+                    StopReason::Terminated => Happening::StoppedByTerm,
+                    StopReason::Cancelled => Happening::StoppedByCancel,
+                });
+                self.scheduler_takes(scheduler::Input::Stop(reason));
+            }
+            Due::ToWorker(worker, message) => {
+                self.worker_takes(worker, worker::Input::FromScheduler(message))
+            }
+            Due::ToPeer { from, to, message, value } => self.peer_takes(from, to, message, value),
+            Due::Ended { worker, life, task, attempt, cause } => {
+                self.end(worker, life, (task, attempt), cause)
+            }
+            Due::Lose(worker) => self.lose(worker),
+            Due::ComeBack(worker) => {
+                self.coverage.happened(Happening::WorkerCameBack);
+                let life = Incarnation(self.nodes[&worker].life.0 + 1);
+                self.begin_life(worker, life);
+            }
+            Due::Tick(worker) => self.tick(worker),
+        }
+    }
+
+    // --- the scheduler's rank ---------------------------------------------------------------
+
+    fn scheduler_takes(&mut self, input: scheduler::Input) {
+        let mut actions = Vec::new();
+        let now = Timestamp(self.now);
+        self.scheduler.handle(now, input, &mut actions);
+        self.scheduler.check();
+        self.note_steps();
+        // Mostly decide at once; sometimes let more come in first, as a busy rank would.
+        if self.rng.u8(..) < 200 || self.due.is_empty() {
+            self.scheduler.handle(now, scheduler::Input::Turn, &mut actions);
+        } else {
+            let at = self.rng.u64(0..100);
+            self.plan(at, Due::Tick(Rank::SCHEDULER));
+        }
+        self.scheduler.check();
+        self.note_steps();
+        self.perform_scheduler(actions);
+    }
+
+    fn perform_scheduler(&mut self, actions: Vec<scheduler::Action>) {
+        for action in actions {
+            match action {
+                scheduler::Action::ToWorker { worker, message } => {
+                    self.count_orders(&message);
+                    self.send(Rank::SCHEDULER, worker, Due::ToWorker(worker, message));
+                }
+                scheduler::Action::Record(event) => self.record(event),
+                scheduler::Action::Finish(outcome) => self.outcome = Some(outcome),
+            }
+        }
+    }
+
+    fn count_orders(&mut self, message: &ToWorker) {
+        for order in &message.orders {
+            match order {
+                Order::Retract(..) => self.coverage.happened(Happening::TaskRetracted),
+                Order::Release(..) => self.coverage.happened(Happening::OutputReleased),
+                _ => {}
+            }
+        }
+    }
+
+    fn record(&mut self, event: Event) {
+        self.digest = mix(self.digest ^ mix(hash_text(&format!("{event:?}"))));
+        match event {
+            Event::OutputLost { .. } => self.coverage.happened(Happening::OutputMadeAgain),
+            Event::AttemptFailed { task, failure, retried, .. } if failure.cause == Cause::ExitCode(1) => {
+                self.coverage.happened(Happening::TaskFailed);
+                let failures = self.own_failures.entry(task).or_default();
+                *failures += 1;
+                let retries = self.problem.graph.options(task).retries;
+                assert_eq!(
+                    retried,
+                    *failures <= retries,
+                    "task {task}: {failures} failures, {retries} retries"
+                );
+                if retried {
+                    self.coverage.happened(Happening::TaskRetried);
+                }
+            }
+            Event::TaskFinished { task, attempt, worker, .. } => {
+                assert_ne!(worker, Rank::SCHEDULER, "joins are not recorded");
+                self.tell(&format_args!("finished {task} attempt {attempt} at {worker}"));
+            }
+            Event::TaskAborted { task, because } => {
+                let state = self.scheduler.state(because);
+                assert_eq!(state, TaskState::Failed, "task {task} was aborted because of {because}");
+            }
+            _ => {}
+        }
+    }
+
+    fn note_steps(&mut self) {
+        for task in self.problem.graph.tasks() {
+            let (old, new) = (self.states[task.index()], self.scheduler.state(task));
+            if old != new {
+                self.coverage.stepped(old, new);
+                self.states[task.index()] = new;
+            }
+        }
+    }
+
+    // --- the workers' ranks -----------------------------------------------------------------
+
+    fn begin_life(&mut self, rank: Rank, life: Incarnation) {
+        let capacity = Resources { memory_bytes: 2, ..Resources::cores(CORES_MAX) };
+        let machine = Worker::new(self.problem.graph.clone(), life, format!("n{rank}"), capacity);
+        let node = Node { machine, life, is_alive: true, store: BTreeMap::new(), running: BTreeMap::new() };
+        self.nodes.insert(rank, node);
+        self.plan(0, Due::Tick(rank));
+    }
+
+    /// A turn without input, so that heartbeats and late starts are reported.
+    fn tick(&mut self, rank: Rank) {
+        if rank == Rank::SCHEDULER {
+            let mut actions = Vec::new();
+            self.scheduler.handle(Timestamp(self.now), scheduler::Input::Turn, &mut actions);
+            self.scheduler.check();
+            self.note_steps();
+            return self.perform_scheduler(actions);
+        }
+        if self.nodes.get(&rank).is_some_and(|node| node.is_alive) {
+            self.worker_turn(rank, Vec::new());
+            self.plan(100_000, Due::Tick(rank));
+        }
+    }
+
+    fn worker_takes(&mut self, rank: Rank, input: worker::Input) {
+        if !self.nodes.get(&rank).is_some_and(|node| node.is_alive) {
+            return self.coverage.happened(Happening::MessageToDeadWorker);
+        }
+        let mut actions = Vec::new();
+        let node = self.nodes.get_mut(&rank).expect("looked at above");
+        node.machine.handle(Timestamp(self.now), input, &mut actions);
+        self.worker_turn(rank, actions);
+    }
+
+    fn worker_turn(&mut self, rank: Rank, mut actions: Vec<worker::Action>) {
+        let node = self.nodes.get_mut(&rank).expect("the caller looked");
+        node.machine.handle(Timestamp(self.now), worker::Input::Turn, &mut actions);
+        node.machine.check();
+        for action in actions {
+            self.perform_worker(rank, action);
+        }
+    }
+
+    fn perform_worker(&mut self, rank: Rank, action: worker::Action) {
+        let node = self.nodes.get_mut(&rank).expect("a machine acts on its own node");
+        match action {
+            worker::Action::ToScheduler(message) => {
+                self.send(rank, Rank::SCHEDULER, Due::ToScheduler(rank, message));
+            }
+            worker::Action::ToPeer { peer, message } => {
+                let value = match message.word {
+                    PeerWord::Output(task, attempt) => node.store[&(task, attempt)],
+                    _ => 0,
+                };
+                if matches!(message.word, PeerWord::Unknown(..)) {
+                    self.coverage.happened(Happening::OutputUnknown);
+                }
+                self.send(rank, peer, Due::ToPeer { from: rank, to: peer, message, value });
+            }
+            worker::Action::Start(assignment) => self.start(rank, assignment),
+            worker::Action::Stop(task, attempt, cause) => {
+                let life = node.life;
+                let is_running = node.running.get(&task).is_some_and(|(running, _)| *running == attempt);
+                if is_running {
+                    let due = Due::Ended { worker: rank, life, task, attempt, cause: Some(cause) };
+                    self.plan(1, due);
+                }
+            }
+            worker::Action::Drop(task, attempt) => drop(node.store.remove(&(task, attempt))),
+            worker::Action::Leave => {
+                let incarnation = node.life;
+                node.is_alive = false;
+                assert!(node.running.is_empty(), "worker {rank} leaves while tasks run");
+                let message = FromWorker { incarnation, reports: vec![Report::Left(Totals::default())] };
+                self.send(rank, Rank::SCHEDULER, Due::ToScheduler(rank, message));
+            }
+        }
+    }
+
+    /// Runs a task for real: its value is computed from what the store holds *now*.
+    fn start(&mut self, rank: Rank, assignment: dagmar::core::message::Assignment) {
+        let (task, attempt) = (assignment.task, assignment.attempt);
+        let node = self.nodes.get_mut(&rank).expect("a machine acts on its own node");
+        let input = |id: TaskId| {
+            let location = assignment.inputs.iter().find(|location| location.task == id);
+            let location = location.expect("every value input has a location");
+            let here = node.store.get(&(id, location.attempt));
+            *here.unwrap_or_else(|| panic!("task {task} starts at {rank} without its input {id}"))
+        };
+        let value = self.problem.value(task, input);
+        node.running.insert(task, (attempt, value));
+        let life = node.life;
+        let run_us = self.rng.u64(0..=self.faults.run_us_max);
+        let fails = self.rng.u8(..) < self.faults.failures_of_256;
+        let cause = fails.then_some(Cause::ExitCode(1));
+        self.plan(run_us, Due::Ended { worker: rank, life, task, attempt, cause });
+    }
+
+    fn end(
+        &mut self,
+        rank: Rank,
+        life: Incarnation,
+        (task, attempt): (TaskId, Attempt),
+        cause: Option<Cause>,
+    ) {
+        let node = self.nodes.get_mut(&rank).expect("nodes are never removed");
+        let is_this_life = node.is_alive && node.life == life;
+        let running =
+            node.running.get(&task).filter(|(running, _)| is_this_life && *running == attempt).copied();
+        let Some((_, value)) = running else { return };
+        node.running.remove(&task);
+        let ending = match cause {
+            None => {
+                node.store.insert((task, attempt), value);
+                self.finished.insert(task, value);
+                let size_bytes = self.rng.u64(0..5_000_000);
+                Ok(Success { size_bytes, ..Success::default() })
+            }
+            Some(cause) => Err(Failure { started: Timestamp(self.now), ran: Micros::ZERO, cause }),
+        };
+        self.worker_takes(rank, worker::Input::Ended { task, attempt, ending });
+    }
+
+    fn peer_takes(&mut self, from: Rank, to: Rank, message: PeerMessage, value: u64) {
+        let node = self.nodes.get_mut(&to).expect("nodes are never removed");
+        if let PeerWord::Output(task, attempt) = message.word {
+            self.coverage.happened(Happening::OutputFetched);
+            if node.is_alive {
+                node.store.insert((task, attempt), value);
+            }
+        }
+        self.worker_takes(to, worker::Input::FromPeer { peer: from, message });
+    }
+
+    fn lose(&mut self, rank: Rank) {
+        let node = self.nodes.get_mut(&rank).expect("nodes are never removed");
+        if !node.is_alive {
+            return;
+        }
+        self.coverage.happened(Happening::WorkerLost);
+        node.is_alive = false;
+        node.store.clear();
+        node.running.clear();
+        let life = node.life;
+        let noticed = self.rng.u64(0..300_000);
+        let back = self.rng.u64(0..600_000);
+        self.plan(noticed, Due::NoticeLoss(rank, life));
+        self.plan(back, Due::ComeBack(rank));
+    }
+
+    // --- the network ------------------------------------------------------------------------
+
+    /// Parcels of one pair keep their order; those of different pairs overtake each other.
+    fn send(&mut self, from: Rank, to: Rank, due: Due) {
+        let delay = self.rng.u64(1..=self.faults.delay_us_max);
+        let last = self.last_arrival.entry((from, to)).or_default();
+        if self.due.keys().next_back().is_some_and(|(at, _)| *at > self.now + delay) {
+            self.coverage.happened(Happening::PairOvertook);
+        }
+        let at = (self.now + delay).max(*last);
+        *last = at;
+        self.sequence += 1;
+        self.due.insert((at, self.sequence), due);
+    }
+
+    fn plan(&mut self, after_us: u64, due: Due) {
+        self.sequence += 1;
+        self.due.insert((self.now + after_us, self.sequence), due);
+    }
+
+    // --- the end ----------------------------------------------------------------------------
+
+    fn check_end(&mut self) {
+        let outcome = self.outcome.expect("the run is over");
+        for &task in self.problem.graph.topological_order() {
+            self.check_task(task, outcome);
+        }
+        for (rank, node) in &self.nodes {
+            assert!(node.running.is_empty(), "worker {rank} still runs something");
+        }
+        match outcome {
+            Outcome::Done => self.coverage.happened(Happening::EndedDone),
+            Outcome::TasksFailed { failed, .. } => {
+                assert!(failed > 0);
+                self.coverage.happened(Happening::EndedWithFailures);
+            }
+            Outcome::Stopped(reason) => assert_eq!(Some(reason), self.faults.stop),
+            Outcome::WorkersLost => panic!("workers come back here"),
+        }
+    }
+
+    fn check_task(&self, task: TaskId, outcome: Outcome) {
+        let state = self.scheduler.state(task);
+        let graph = &self.problem.graph;
+        let retries = graph.options(task).retries;
+        let failures = self.own_failures.get(&task).copied().unwrap_or(0);
+        match state {
+            TaskState::Finished if !graph.is_join(task) => {
+                assert_eq!(self.finished[&task], self.expected[task.index()], "the value of task {task}");
+            }
+            TaskState::Failed => assert!(failures > retries, "task {task} failed after {failures} failures"),
+            TaskState::Aborted => {
+                let hopeless = graph.inputs(task).any(|input| self.scheduler.state(input).is_bad_end());
+                assert!(hopeless, "task {task} was aborted without reason");
+            }
+            TaskState::Cancelled => {
+                assert_eq!(outcome, Outcome::Stopped(StopReason::Cancelled), "task {task}");
+            }
+            TaskState::Waiting => assert!(matches!(outcome, Outcome::Stopped(_)), "task {task} never ran"),
+            TaskState::Assigned | TaskState::Running => panic!("task {task} is still {state:?}"),
+            TaskState::Culled => assert!(!self.finished.contains_key(&task), "task {task} ran unasked"),
+            TaskState::Finished => {}
+        }
+    }
+
+    fn tell(&mut self, what: &dyn std::fmt::Debug) {
+        if self.story.len() == STORY {
+            self.story.pop_front();
+        }
+        self.story.push_back(format!("{:>10} {what:?}", self.now));
+    }
+
+    /// The last steps, for a failure.
+    pub fn story(&self) -> String {
+        let mut text = format!("{:?}\n", self.faults);
+        for task in self.problem.graph.tasks() {
+            let inputs = (self.problem.graph.value_inputs(task), self.problem.graph.order_inputs(task));
+            let state = self.scheduler.state(task);
+            writeln!(text, "{task}: {inputs:?} {state:?} {:?}", self.scheduler.location(task)).unwrap();
+        }
+        self.story.iter().for_each(|line| writeln!(text, "{line}").unwrap());
+        text
+    }
+}
+
+fn hash_text(text: &str) -> u64 {
+    text.bytes().fold(14_695_981_039_346_656_037, |hash, byte| mix(hash ^ u64::from(byte)))
+}
