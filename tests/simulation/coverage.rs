@@ -37,7 +37,6 @@ pub enum Happening {
     OutputReleased,
     TaskRetracted,
     RetractCameTooLate,
-    StaleResultDropped,
     PairOvertook,
     StoppedByInterrupt,
     StoppedByTerm,
@@ -46,7 +45,7 @@ pub enum Happening {
     EndedWithFailures,
 }
 
-const HAPPENINGS: [Happening; 19] = [
+const HAPPENINGS: [Happening; 18] = [
     Happening::WorkerLost,
     Happening::WorkerCameBack,
     Happening::OldLifeSpoke,
@@ -59,7 +58,6 @@ const HAPPENINGS: [Happening; 19] = [
     Happening::OutputReleased,
     Happening::TaskRetracted,
     Happening::RetractCameTooLate,
-    Happening::StaleResultDropped,
     Happening::PairOvertook,
     Happening::StoppedByInterrupt,
     Happening::StoppedByTerm,

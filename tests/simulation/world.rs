@@ -51,7 +51,14 @@ struct Node {
     life: Incarnation,
     is_alive: bool,
     store: BTreeMap<(TaskId, Attempt), u64>,
-    running: BTreeMap<TaskId, (Attempt, u64)>,
+    running: BTreeMap<TaskId, Run>,
+}
+
+#[derive(Clone, Copy)]
+struct Run {
+    attempt: Attempt,
+    value: u64,
+    keep: bool,
 }
 
 pub struct World {
@@ -231,6 +238,14 @@ impl World {
         }
     }
 
+    fn count_late_retracts(&mut self, worker: Rank, message: &ToWorker) {
+        let running = &self.nodes[&worker].running;
+        let is_late = |order: &&Order| matches!(order, Order::Retract(task, _) if running.contains_key(task));
+        for _ in 0..message.orders.iter().filter(is_late).count() {
+            self.coverage.happened(Happening::RetractCameTooLate);
+        }
+    }
+
     fn record(&mut self, event: Event) {
         self.digest = mix(self.digest ^ mix(hash_text(&format!("{event:?}"))));
         match event {
@@ -334,7 +349,7 @@ impl World {
             worker::Action::Start(assignment) => self.start(rank, assignment),
             worker::Action::Stop(task, attempt, cause) => {
                 let life = node.life;
-                let is_running = node.running.get(&task).is_some_and(|(running, _)| *running == attempt);
+                let is_running = node.running.get(&task).is_some_and(|run| run.attempt == attempt);
                 if is_running {
                     let due = Due::Ended { worker: rank, life, task, attempt, cause: Some(cause) };
                     self.plan(1, due);
@@ -362,7 +377,7 @@ impl World {
             *here.unwrap_or_else(|| panic!("task {task} starts at {rank} without its input {id}"))
         };
         let value = self.problem.value(task, input);
-        node.running.insert(task, (attempt, value));
+        node.running.insert(task, Run { attempt, value, keep: assignment.keep });
         let life = node.life;
         let run_us = self.rng.u64(0..=self.faults.run_us_max);
         let fails = self.rng.u8(..) < self.faults.failures_of_256;
@@ -379,13 +394,14 @@ impl World {
     ) {
         let node = self.nodes.get_mut(&rank).expect("nodes are never removed");
         let is_this_life = node.is_alive && node.life == life;
-        let running =
-            node.running.get(&task).filter(|(running, _)| is_this_life && *running == attempt).copied();
-        let Some((_, value)) = running else { return };
+        let run = node.running.get(&task).filter(|run| is_this_life && run.attempt == attempt).copied();
+        let Some(Run { value, keep, .. }) = run else { return };
         node.running.remove(&task);
         let ending = match cause {
             None => {
-                node.store.insert((task, attempt), value);
+                if keep {
+                    node.store.insert((task, attempt), value);
+                }
                 self.finished.insert(task, value);
                 let size_bytes = self.rng.u64(0..5_000_000);
                 Ok(Success { size_bytes, ..Success::default() })
@@ -451,6 +467,8 @@ impl World {
         }
         for (rank, node) in &self.nodes {
             assert!(node.running.is_empty(), "worker {rank} still runs something");
+            let was_stopped = matches!(outcome, Outcome::Stopped(_));
+            assert!(was_stopped || node.store.is_empty(), "worker {rank} still keeps {:?}", node.store);
         }
         match outcome {
             Outcome::Done => self.coverage.happened(Happening::EndedDone),

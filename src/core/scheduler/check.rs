@@ -46,7 +46,8 @@ impl Scheduler {
         }
         if self.tasks.is_held[place] {
             assert_eq!(state, TaskState::Finished, "the output of task {task} is held");
-            assert!(self.workers.get(self.tasks.worker[place]).is_some(), "the holder of task {task} lives");
+            let lives = self.workers.get(self.tasks.worker[place]).is_some();
+            assert!(lives || self.phase != Phase::Working, "the holder of task {task} is gone");
         }
         if state == TaskState::Finished && consumers > 0 && self.phase == Phase::Working {
             assert!(self.tasks.is_held[place], "task {task} is finished and needed, but nobody has it");

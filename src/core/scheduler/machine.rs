@@ -246,7 +246,7 @@ impl Scheduler {
         match (self.tasks.is_kept[place], self.tasks.consumers[place] > 0) {
             (true, false) => self.release(task),
             // Someone came to need the value after the worker was told that nobody does.
-            (false, true) => self.make_again(task, actions),
+            (false, true) if self.phase == Phase::Working => self.make_again(task, actions),
             _ => {}
         }
     }

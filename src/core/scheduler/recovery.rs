@@ -61,16 +61,11 @@ impl Scheduler {
         });
     }
 
-    /// Finished tasks whose output a lost worker held, or that it finished for the user alone. A
-    /// scan of all tasks: workers are lost rarely.
+    /// Finished tasks whose value a lost worker held. What was persisted is safe on disk. A scan of
+    /// all tasks: workers are lost rarely.
     fn outputs_at(&self, worker: Rank) -> Vec<TaskId> {
-        let was_there = |task: &TaskId| {
-            let place = task.index();
-            self.tasks.worker[place] == worker
-                && self.tasks.state[place] == TaskState::Finished
-                && !self.graph.is_join(*task)
-                && (self.tasks.is_held[place] || self.tasks.is_asked[place])
-        };
+        let was_there =
+            |task: &TaskId| self.tasks.is_held[task.index()] && self.tasks.worker[task.index()] == worker;
         self.graph.tasks().filter(was_there).collect()
     }
 
@@ -80,14 +75,11 @@ impl Scheduler {
         let place = task.index();
         self.recall_consumers(task);
         self.tasks.is_held[place] = false;
-        let copies = self.tasks.copies.get_mut(&task);
-        if let Some(copy) = copies.and_then(Vec::pop).filter(|_| !self.tasks.is_asked[place]) {
+        if let Some(copy) = self.tasks.copies.get_mut(&task).and_then(Vec::pop) {
             // It may not have arrived there; then the next consumer will say so.
             self.tasks.worker[place] = copy;
             self.tasks.is_held[place] = true;
-            return;
-        }
-        if self.tasks.consumers[place] > 0 || self.tasks.is_asked[place] {
+        } else if self.tasks.consumers[place] > 0 && self.phase == Phase::Working {
             self.make_again(task, actions);
         }
     }
