@@ -30,10 +30,10 @@ impl Problem {
         let call = Body::Call(Call { function: "simulated".into(), arguments: vec![] });
         let [call, join] = [call, Body::Join]
             .map(|body| builder.operation(Operation { body, inputs: vec![], outputs: vec![] }));
-        let reach = rng.usize(1..=10);
+        let shape = Shape { reach: rng.usize(1..=10), inputs_of_256: [8, 40, 90][rng.usize(..3)] };
         let options: Vec<OptionsId> = (0..4).map(|_| builder.options(random_options(rng))).collect();
         for number in 0..count {
-            let (values, orders) = random_inputs(rng, number, reach, &is_join);
+            let (values, orders) = random_inputs(rng, number, shape, &is_join);
             let operation = if is_join[number] { join } else { call };
             let options = options[rng.usize(..options.len())];
             builder.define(Definition { operation, options, values, orders }).unwrap();
@@ -59,6 +59,13 @@ impl Problem {
     }
 }
 
+/// How far back inputs lie, and how many there are: from nearly independent to dense.
+#[derive(Clone, Copy)]
+struct Shape {
+    reach: usize,
+    inputs_of_256: u8,
+}
+
 fn random_options(rng: &mut Rng) -> TaskOptions {
     TaskOptions {
         resources: Resources { memory_bytes: rng.u64(0..3), ..Resources::cores(rng.u32(1..=CORES_MAX)) },
@@ -68,9 +75,9 @@ fn random_options(rng: &mut Rng) -> TaskOptions {
     }
 }
 
-fn random_inputs(rng: &mut Rng, number: usize, reach: usize, is_join: &[bool]) -> (Vec<TaskId>, Vec<TaskId>) {
-    let first = number.saturating_sub(reach);
-    let mut inputs: Vec<usize> = (first..number).filter(|_| rng.u8(..) < 90).collect();
+fn random_inputs(rng: &mut Rng, number: usize, shape: Shape, is_join: &[bool]) -> (Vec<TaskId>, Vec<TaskId>) {
+    let first = number.saturating_sub(shape.reach);
+    let mut inputs: Vec<usize> = (first..number).filter(|_| rng.u8(..) < shape.inputs_of_256).collect();
     rng.shuffle(&mut inputs);
     // A join takes and gives no value.
     let takes = |rng: &mut Rng, input: usize| !is_join[number] && !is_join[input] && rng.u8(..) < 190;
