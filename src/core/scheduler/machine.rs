@@ -14,10 +14,10 @@ use crate::core::resources::Resources;
 use crate::core::time::Timestamp;
 
 use super::durations::Durations;
-use super::placement::{Candidate, place};
+use super::placement::{Candidate, moving_us, place};
 use super::priority::Urgency;
 use super::ready::{Class, Ready};
-use super::steal::steal;
+use super::steal::{Loot, steal};
 use super::tasks::{TaskState, Tasks};
 use super::workers::{WorkerRecord, Workers};
 
@@ -472,8 +472,12 @@ impl Scheduler {
 
     fn steal_for_idle_workers(&mut self) {
         for class in (0..self.ready.requests().len()).map(Class) {
-            let class_of = |urgency: u32| self.ready.class_of(&self.graph, self.urgency.task(urgency));
-            let stolen = steal(class, self.ready.requests(), &self.workers, class_of);
+            let loot = |urgency: u32| {
+                let task = self.urgency.task(urgency);
+                let class = self.ready.class_of(&self.graph, task);
+                Loot { class, moving_us: moving_us(self.graph.value_inputs(task), &self.tasks) }
+            };
+            let stolen = steal(class, self.ready.requests(), &self.workers, loot);
             let Some((victim, tail)) = stolen else { continue };
             for urgency in tail {
                 let task = self.urgency.task(urgency);

@@ -56,6 +56,14 @@ pub fn place(candidate: &Candidate<'_>, tasks: &Tasks, workers: &Workers) -> Opt
     Some(if at_owner <= at_idlest { owner } else { idlest })
 }
 
+/// What it costs at most to have a task's inputs somewhere else, in microseconds.
+pub fn moving_us(value_inputs: &[TaskId], tasks: &Tasks) -> u64 {
+    match value_inputs.is_empty() {
+        true => 0,
+        false => FETCH_US + largest_owner(value_inputs, tasks).2 / BYTES_PER_US,
+    }
+}
+
 /// The worker that holds the most bytes of the inputs, how many, and the bytes of all.
 fn largest_owner(inputs: &[TaskId], tasks: &Tasks) -> (Option<Rank>, u64, u64) {
     let mut owners: [(Rank, u64); INPUTS_LOOKED_AT] = [(Rank::SCHEDULER, 0); INPUTS_LOOKED_AT];

@@ -14,49 +14,56 @@ const WORTH_US: u64 = 2_000;
 /// Most loaded workers looked at for one idle worker.
 const VICTIMS_LOOKED_AT: usize = 4;
 
+/// What stealing must know of an assigned task.
+pub struct Loot {
+    /// What it asks for.
+    pub class: Class,
+    /// What having its inputs elsewhere costs, in microseconds.
+    pub moving_us: u64,
+}
+
 /// Tasks of one class that `victim` should give back because a worker is idle, by urgency. `None`
 /// when nobody who could run them is idle, or nobody has any worth moving.
 pub fn steal(
     class: Class,
     requests: &[Resources],
     workers: &Workers,
-    class_of: impl Fn(u32) -> Class,
+    loot: impl Fn(u32) -> Loot,
 ) -> Option<(Rank, Vec<u32>)> {
     let (thief, idle) = workers.least_loaded(class).next()?;
     if !idle.fits_now(&requests[class.0]) {
         return None;
     }
     let victims = workers.most_loaded(class).take(VICTIMS_LOOKED_AT);
-    let mut worth = victims.filter(|(rank, record)| *rank != thief && is_worth_robbing(record));
-    worth.find_map(|(victim, record)| {
-        let waiting = waiting(record, class, requests, &class_of);
+    // A victim that is giving tasks back already is left alone.
+    let mut others = victims.filter(|(rank, record)| *rank != thief && record.retracting.is_empty());
+    others.find_map(|(victim, record)| {
+        let waiting = waiting(record, class, requests, &loot);
         let half = waiting.len().div_ceil(2);
         (half > 0).then(|| (victim, waiting[..half].to_vec()))
     })
 }
 
-/// Not while some tasks are being given back already.
-fn is_worth_robbing(record: &WorkerRecord) -> bool {
-    let cores = u64::from(record.capacity.cpus.max(1));
-    record.retracting.is_empty() && record.expected_us / cores >= WORTH_US
-}
-
-/// What a worker has of a class beyond what it can run at once, the least urgent first.
+/// What a worker has of a class beyond what it can run at once, the least urgent first. What would
+/// start there sooner than its inputs can be elsewhere stays, or placement would send it back.
 fn waiting(
     record: &WorkerRecord,
     class: Class,
     requests: &[Resources],
-    class_of: impl Fn(u32) -> Class,
+    loot: impl Fn(u32) -> Loot,
 ) -> Vec<u32> {
+    let cores = u64::from(record.capacity.cpus.max(1));
     let mut committed = record.committed.clone();
+    let mut before_us = record.expected_us;
     let mut waiting = Vec::new();
-    for &urgency in record.assigned.keys().rev() {
+    for (&urgency, &expected_us) in record.assigned.iter().rev() {
         if record.capacity.covers(&committed) {
             break;
         }
-        let other = class_of(urgency);
-        committed.take(&requests[other.0]);
-        if other == class {
+        let task = loot(urgency);
+        committed.take(&requests[task.class.0]);
+        before_us -= u64::from(expected_us);
+        if task.class == class && before_us / cores >= WORTH_US + task.moving_us {
             waiting.push(urgency);
         }
     }
