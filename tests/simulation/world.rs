@@ -98,7 +98,7 @@ impl World {
             run_us_max: [20, 3_000, 400_000][rng.usize(..3)],
         };
         let workers = rng.u32(1..=6);
-        let options = scheduler::Options { workers, workers_come_back: true };
+        let options = scheduler::Options { workers, workers_come_back: true, persist_asked: true };
         let scheduler = Scheduler::new(problem.graph.clone(), &problem.asked, options);
         let states = problem.graph.tasks().map(|task| scheduler.state(task)).collect();
         let mut world = World {

@@ -67,6 +67,8 @@ pub struct Options {
     pub workers: u32,
     /// True if a lost worker may come back; otherwise the run ends when the last one is lost.
     pub workers_come_back: bool,
+    /// True if what is asked for is to be written into the run directory, not only computed.
+    pub persist_asked: bool,
 }
 
 /// Where a run as a whole stands.
@@ -132,6 +134,11 @@ impl Scheduler {
     /// Who has the task, or has its output; and which try that is.
     pub fn location(&self, task: TaskId) -> (Rank, Attempt) {
         (self.tasks.worker[task.index()], self.tasks.attempt[task.index()])
+    }
+
+    /// Which life of a worker is known; `None` if it never joined, left, or is lost.
+    pub fn incarnation(&self, worker: Rank) -> Option<Incarnation> {
+        self.workers.get(worker).map(|record| record.incarnation)
     }
 
     /// Takes one input in and appends what must be done. No decision depends on the time yet.
@@ -456,7 +463,8 @@ impl Scheduler {
             inputs: self.graph.value_inputs(task).iter().map(location).collect(),
             files,
             keep: self.tasks.is_kept[task.index()],
-            persist: self.tasks.is_asked[task.index()] || self.graph.options(task).keep,
+            persist: self.graph.options(task).keep
+                || (self.options.persist_asked && self.tasks.is_asked[task.index()]),
         }
     }
 

@@ -1,0 +1,75 @@
+//! Everything that ranks say to each other, in the one type that crosses the transport.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::id::{Incarnation, Rank};
+use crate::core::message::{FromWorker, PeerMessage, ToWorker};
+use crate::core::resources::Resources;
+use crate::transport::codec::{self, CodecError};
+use crate::transport::endpoint::{Endpoint, Parcel, TransportError};
+use crate::worker::hardware::Hardware;
+
+/// A message. What its parcel's body holds stands with each.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Envelope {
+    /// A worker's first word: what it runs on. No body.
+    Hello(Hardware),
+    /// The scheduler's answer once the run is sure to start. Body: the packed graph.
+    Welcome(Welcome),
+    /// The scheduler's orders. No body.
+    ToWorker(ToWorker),
+    /// A worker's reports. No body.
+    FromWorker(FromWorker),
+    /// Between workers. Body: the encoded output, for `PeerWord::Output`.
+    Peer(PeerMessage),
+    /// Part of a stream that goes to the standard stream of `dagmar run`. Body: its bytes.
+    Forward(StandardStream),
+    /// This worker cannot go on; why. No body.
+    Broken(String),
+    /// The run is over, or does not begin: end with this exit code. No body.
+    Goodbye(u8),
+}
+
+/// What a worker must know to begin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Which life of the worker this is.
+    pub incarnation: Incarnation,
+    /// What it may use.
+    pub capacity: Resources,
+    /// The run directory, an absolute path on a shared file system.
+    pub run_directory: String,
+}
+
+/// A standard stream of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StandardStream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+impl Envelope {
+    /// Sends the message with a body.
+    pub fn send_with(
+        &self,
+        body: Arc<Vec<u8>>,
+        to: Rank,
+        endpoint: &mut dyn Endpoint,
+    ) -> Result<(), TransportError> {
+        endpoint.send(to, Parcel { head: codec::encode(self), body })
+    }
+
+    /// Sends the message alone.
+    pub fn send(&self, to: Rank, endpoint: &mut dyn Endpoint) -> Result<(), TransportError> {
+        self.send_with(Arc::default(), to, endpoint)
+    }
+
+    /// Reads the message of a parcel.
+    pub fn read(parcel: &Parcel) -> Result<Envelope, CodecError> {
+        codec::decode(&parcel.head)
+    }
+}

@@ -1,0 +1,27 @@
+//! What a panic does: a bug in one rank ends the whole job, with a message, at once.
+//!
+//! A panic that unwinds out of a rank would leave the others waiting for it. One inside a task's
+//! function is the task's failure and passes.
+
+use std::backtrace::Backtrace;
+use std::panic;
+
+use crate::worker::function::is_running_user_code;
+
+use super::exit;
+
+/// Installs the hook. `abort` ends all ranks with the code it is given, and may return when there
+/// is only this process.
+pub fn install(abort: fn(i32)) {
+    panic::set_hook(Box::new(move |panic| {
+        if is_running_user_code() {
+            return;
+        }
+        let backtrace = Backtrace::force_capture();
+        eprintln!("error: a bug in dagmar: {panic}\n  hint: please report it with these lines\n{backtrace}");
+        log::error!("{panic}\n{backtrace}");
+        log::logger().flush();
+        abort(i32::from(exit::BROKEN));
+        std::process::exit(i32::from(exit::BROKEN));
+    }));
+}

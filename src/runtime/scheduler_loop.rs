@@ -1,0 +1,309 @@
+//! Rank 0 at work: what came in goes to the machine, what the machine answers is done.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock;
+use crate::core::event::{Event, Outcome, StopReason};
+use crate::core::graph::Graph;
+use crate::core::id::{Rank, TaskId};
+use crate::core::scheduler::{Action, Input, Options, Scheduler, TaskState};
+use crate::core::time::{Micros, Timestamp};
+use crate::record::journal::JournalWriter;
+use crate::record::layout::RunDirectory;
+use crate::record::mailbox::{Mailbox, Order};
+use crate::record::outcome::Finished;
+use crate::transport::codec::CodecError;
+use crate::transport::endpoint::{Endpoint, Parcel, TransportError};
+
+use super::envelope::{Envelope, StandardStream};
+use super::exit;
+use super::signals::Signals;
+
+/// The longest sleep, so that the mailbox is looked at in time.
+const TURN_AT_LEAST_EVERY: Duration = Duration::from_millis(200);
+/// How often the mailbox is looked at.
+const MAILBOX_EVERY: Micros = Micros::from_millis(500);
+
+/// Somebody who watches a run from rank 0: what a person sees comes from here.
+pub trait Watcher {
+    /// Something happened.
+    fn on_event(&mut self, time: Timestamp, event: &Event);
+
+    /// A task printed bytes that go to a standard stream of this program.
+    fn on_output(&mut self, stream: StandardStream, bytes: &[u8]);
+
+    /// The loop came round; called often.
+    fn on_turn(&mut self, now: Timestamp);
+}
+
+/// What rank 0 begins with.
+pub struct Setup {
+    /// The graph.
+    pub graph: Arc<Graph>,
+    /// The tasks whose outputs are wanted.
+    pub asked: Vec<TaskId>,
+    /// True if the wanted outputs themselves shall be written into the run directory; otherwise
+    /// the tasks only have to run.
+    pub persist: bool,
+    /// The run's directory.
+    pub directory: RunDirectory,
+    /// The signals to obey.
+    pub signals: Signals,
+}
+
+/// Why a run cannot go on.
+#[derive(Debug)]
+pub enum SchedulerError {
+    /// The connection broke.
+    Transport(TransportError),
+    /// Something was received that is no message of this version: from whom.
+    Garbled(Rank, CodecError),
+    /// A worker said that it cannot go on: which, and why.
+    Worker(Rank, String),
+    /// The run directory cannot be written: what, and why.
+    Record(&'static str, io::Error),
+    /// A second signal came: everything is left as it is.
+    Urgent(StopReason),
+}
+
+impl fmt::Display for SchedulerError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SchedulerError::Transport(error) => write!(out, "the run cannot go on: {error}"),
+            SchedulerError::Garbled(rank, error) => {
+                write!(out, "rank {rank} sent what cannot be read: {error}")
+            }
+            SchedulerError::Worker(rank, why) => write!(out, "rank {rank} cannot go on: {why}"),
+            SchedulerError::Record(what, error) => write!(out, "cannot write the run's {what}: {error}"),
+            SchedulerError::Urgent(_) => write!(out, "stopped at once by a second signal"),
+        }
+    }
+}
+
+impl std::error::Error for SchedulerError {}
+
+impl From<TransportError> for SchedulerError {
+    fn from(error: TransportError) -> Self {
+        SchedulerError::Transport(error)
+    }
+}
+
+/// Runs a graph to its end, tells every worker goodbye, and returns how it ended.
+pub fn run(
+    endpoint: &mut dyn Endpoint,
+    setup: Setup,
+    watcher: &mut dyn Watcher,
+) -> Result<Outcome, SchedulerError> {
+    let mut hands = Hands::new(endpoint, setup, watcher)?;
+    loop {
+        let received = hands.take_in()?;
+        hands.turn()?;
+        if let Some(outcome) = hands.outcome {
+            hands.finish(outcome)?;
+            return Ok(outcome);
+        }
+        if !received {
+            hands.journal.flush().map_err(|error| SchedulerError::Record("journal", error))?;
+            hands.endpoint.wait(TURN_AT_LEAST_EVERY);
+        }
+    }
+}
+
+struct Hands<'a> {
+    endpoint: &'a mut dyn Endpoint,
+    watcher: &'a mut dyn Watcher,
+    machine: Scheduler,
+    graph: Arc<Graph>,
+    directory: RunDirectory,
+    journal: JournalWriter,
+    mailbox: Mailbox,
+    signals: Signals,
+    looked_at_mailbox: Timestamp,
+    began: Timestamp,
+    is_stopping: bool,
+    actions: Vec<Action>,
+    events: Vec<(Timestamp, Event)>,
+    outcome: Option<Outcome>,
+}
+
+impl<'a> Hands<'a> {
+    fn new(
+        endpoint: &'a mut dyn Endpoint,
+        setup: Setup,
+        watcher: &'a mut dyn Watcher,
+    ) -> Result<Self, SchedulerError> {
+        let options =
+            Options { workers: endpoint.size() - 1, workers_come_back: false, persist_asked: setup.persist };
+        let machine = Scheduler::new(setup.graph.clone(), &setup.asked, options);
+        let journal = JournalWriter::create(&setup.directory.journal());
+        let began = clock::now();
+        let mut hands = Hands {
+            journal: journal.map_err(|error| SchedulerError::Record("journal", error))?,
+            mailbox: Mailbox::new(setup.directory.control()),
+            graph: setup.graph,
+            directory: setup.directory,
+            signals: setup.signals,
+            looked_at_mailbox: began,
+            began,
+            is_stopping: false,
+            actions: Vec::new(),
+            events: Vec::new(),
+            outcome: None,
+            endpoint,
+            watcher,
+            machine,
+        };
+        hands.record(Event::RunStarted { tasks: hands.machine.task_count() });
+        hands.write_events()?;
+        Ok(hands)
+    }
+
+    /// Hands everything that came to the machine. False if nothing did.
+    fn take_in(&mut self) -> Result<bool, SchedulerError> {
+        let mut received = false;
+        loop {
+            match self.endpoint.receive() {
+                Ok(Some((from, parcel))) => {
+                    received = true;
+                    self.on_parcel(from, parcel)?;
+                }
+                Ok(None) => break,
+                Err(error) => self.on_transport_error(error)?,
+            }
+        }
+        self.obey_signals()?;
+        self.look_into_mailbox();
+        Ok(received)
+    }
+
+    fn on_parcel(&mut self, from: Rank, parcel: Parcel) -> Result<(), SchedulerError> {
+        match Envelope::read(&parcel).map_err(|error| SchedulerError::Garbled(from, error))? {
+            Envelope::FromWorker(message) => self.feed(Input::FromWorker { worker: from, message }),
+            Envelope::Broken(why) => return Err(SchedulerError::Worker(from, why)),
+            Envelope::Forward(stream) => self.watcher.on_output(stream, &parcel.body),
+            other => log::warn!("rank {from} sent what only a worker takes: {other:?}"),
+        }
+        Ok(())
+    }
+
+    fn on_transport_error(&mut self, error: TransportError) -> Result<(), SchedulerError> {
+        let TransportError::Gone(worker) = error else { return Err(error.into()) };
+        log::error!("rank {worker} is gone");
+        if let Some(incarnation) = self.machine.incarnation(worker) {
+            self.feed(Input::WorkerLost { worker, incarnation });
+        }
+        Ok(())
+    }
+
+    fn obey_signals(&mut self) -> Result<(), SchedulerError> {
+        let Some(reason) = self.signals.reason() else { return Ok(()) };
+        if self.signals.is_urgent() {
+            self.journal.flush().map_err(|error| SchedulerError::Record("journal", error))?;
+            return Err(SchedulerError::Urgent(reason));
+        }
+        self.stop(reason);
+        Ok(())
+    }
+
+    fn look_into_mailbox(&mut self) {
+        let now = clock::now();
+        if now.since(self.looked_at_mailbox) < MAILBOX_EVERY {
+            return;
+        }
+        self.looked_at_mailbox = now;
+        match self.mailbox.collect() {
+            Ok(mail) => {
+                for refused in mail.refused {
+                    log::warn!("`{}` in the mailbox was refused: {}", refused.path.display(), refused.why);
+                }
+                for order in mail.orders {
+                    self.stop(match order {
+                        Order::Cancel => StopReason::Cancelled,
+                        Order::Drain => StopReason::Terminated,
+                    });
+                }
+            }
+            Err(error) => log::warn!("cannot look into the mailbox: {error}"),
+        }
+    }
+
+    fn stop(&mut self, reason: StopReason) {
+        if !std::mem::replace(&mut self.is_stopping, true) {
+            self.feed(Input::Stop(reason));
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.machine.handle(clock::now(), input, &mut self.actions);
+    }
+
+    fn turn(&mut self) -> Result<(), SchedulerError> {
+        self.feed(Input::Turn);
+        let mut actions = std::mem::take(&mut self.actions);
+        for action in actions.drain(..) {
+            match action {
+                Action::ToWorker { worker, message } => {
+                    let sent = Envelope::ToWorker(message).send(worker, self.endpoint);
+                    sent.or_else(|error| self.on_transport_error(error))?;
+                }
+                Action::Record(event) => self.record(event),
+                Action::Finish(outcome) => self.outcome = Some(outcome),
+            }
+        }
+        self.actions = actions;
+        self.write_events()?;
+        self.watcher.on_turn(clock::now());
+        Ok(())
+    }
+
+    fn record(&mut self, event: Event) {
+        let now = clock::now();
+        self.watcher.on_event(now, &event);
+        self.events.push((now, event));
+    }
+
+    fn write_events(&mut self) -> Result<(), SchedulerError> {
+        if !self.events.is_empty() {
+            let written = self.journal.append(&self.events);
+            written.map_err(|error| SchedulerError::Record("journal", error))?;
+            self.events.clear();
+        }
+        Ok(())
+    }
+
+    /// The journal first, then the marker, then goodbye: whoever sees the marker sees everything.
+    fn finish(&mut self, outcome: Outcome) -> Result<(), SchedulerError> {
+        self.journal.flush().map_err(|error| SchedulerError::Record("journal", error))?;
+        let exit_code = exit::code_of(outcome);
+        let count = |state: TaskState| {
+            let tasks = self.graph.tasks().filter(|&task| self.machine.state(task) == state);
+            tasks.filter(|&task| !self.graph.is_join(task)).count() as u32
+        };
+        let finished = Finished {
+            exit_code,
+            outcome,
+            finished: count(TaskState::Finished),
+            failed: count(TaskState::Failed),
+            aborted: count(TaskState::Aborted),
+            cancelled: count(TaskState::Cancelled),
+            started: self.began,
+            ended: clock::now(),
+        };
+        let written = finished.write(&self.directory.finished());
+        written.map_err(|error| SchedulerError::Record("outcome", error))?;
+        say_goodbye(self.endpoint, exit_code);
+        Ok(())
+    }
+}
+
+/// Tells every worker to end with this exit code. Those that are gone do not hear it.
+pub fn say_goodbye(endpoint: &mut dyn Endpoint, exit_code: u8) {
+    for worker in (1..endpoint.size()).map(Rank) {
+        if let Err(error) = Envelope::Goodbye(exit_code).send(worker, endpoint) {
+            log::warn!("rank {worker} did not hear the end: {error}");
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! A worker rank at work: what came in goes to its machine, what the machine answers is done.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, unbounded};
+
+use crate::clock;
+use crate::core::event::{Cause, Failure, Success, Totals};
+use crate::core::graph::Graph;
+use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
+use crate::core::message::{Assignment, FromWorker, PeerMessage, PeerWord, Report};
+use crate::core::resources::Resources;
+use crate::core::task::Body;
+use crate::core::worker::{Action, Input, Worker};
+use crate::record::layout::RunDirectory;
+use crate::record::pack::{PackWriter, Piece};
+use crate::transport::codec::{self, CodecError};
+use crate::transport::endpoint::{Endpoint, Parcel, TransportError};
+use crate::worker::command::CommandExecutor;
+use crate::worker::executor::{Ended, Executor, Job};
+use crate::worker::function::{FunctionExecutor, Functions};
+use crate::worker::output::Output;
+use crate::worker::spawner::SpawnerLink;
+use crate::worker::store::Store;
+
+use super::envelope::Envelope;
+use super::sink::{Forwarded, PackSink, SharedPack};
+
+/// The longest sleep: nothing else tells the machine that a task has been running for a while.
+const TURN_AT_LEAST_EVERY: Duration = Duration::from_millis(100);
+
+/// What a worker begins with.
+pub struct Setup {
+    /// The graph.
+    pub graph: Arc<Graph>,
+    /// The run's directory.
+    pub directory: RunDirectory,
+    /// Which life of the worker this is.
+    pub incarnation: Incarnation,
+    /// The node's name.
+    pub host: String,
+    /// What it may use.
+    pub capacity: Resources,
+    /// The functions it knows.
+    pub functions: Arc<Functions>,
+    /// Its spawner.
+    pub spawner: SpawnerLink,
+}
+
+/// Why a worker cannot go on.
+#[derive(Debug)]
+pub enum WorkerError {
+    /// The connection broke.
+    Transport(TransportError),
+    /// Something was received that is no message of this version: from whom.
+    Garbled(Rank, CodecError),
+    /// Something on this node failed: what, and why.
+    Io(&'static str, io::Error),
+}
+
+impl fmt::Display for WorkerError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WorkerError::Transport(error) => write!(out, "a worker cannot go on: {error}"),
+            WorkerError::Garbled(rank, error) => write!(out, "rank {rank} sent what cannot be read: {error}"),
+            WorkerError::Io(what, error) => write!(out, "a worker cannot {what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for WorkerError {}
+
+impl From<TransportError> for WorkerError {
+    fn from(error: TransportError) -> Self {
+        WorkerError::Transport(error)
+    }
+}
+
+/// Works until the scheduler says goodbye, and returns the exit code that it gave.
+pub fn run(endpoint: &mut dyn Endpoint, setup: Setup) -> Result<u8, WorkerError> {
+    let mut hands = Hands::new(endpoint, setup)?;
+    loop {
+        let received = hands.take_in()?;
+        hands.turn()?;
+        if let Some(exit_code) = hands.goodbye {
+            return Ok(exit_code);
+        }
+        if !received {
+            hands.endpoint.wait(TURN_AT_LEAST_EVERY);
+        }
+    }
+}
+
+/// Everything that the machine's actions need.
+struct Hands<'a> {
+    endpoint: &'a mut dyn Endpoint,
+    graph: Arc<Graph>,
+    incarnation: Incarnation,
+    machine: Worker,
+    store: Store,
+    pack: SharedPack,
+    /// Taken apart when the worker leaves.
+    executors: Option<Executors>,
+    ended: Receiver<Ended>,
+    forwarded: Receiver<Forwarded>,
+    /// Running calls whose value goes into the pack.
+    persisted: HashSet<TaskId>,
+    totals: Totals,
+    actions: Vec<Action>,
+    goodbye: Option<u8>,
+}
+
+struct Executors {
+    functions: FunctionExecutor,
+    commands: CommandExecutor,
+}
+
+impl<'a> Hands<'a> {
+    fn new(endpoint: &'a mut dyn Endpoint, setup: Setup) -> Result<Self, WorkerError> {
+        let pack = PackWriter::create(&setup.directory.output(), endpoint.rank());
+        let pack = SharedPack::new(pack.map_err(|error| WorkerError::Io("create its pack", error))?);
+        let (ended_sender, ended) = unbounded();
+        let (forward_sender, forwarded) = unbounded();
+        let sink = PackSink { pack: pack.clone(), forwarded: forward_sender, waker: endpoint.waker() };
+        let waker = endpoint.waker();
+        let commands = CommandExecutor::new(
+            setup.spawner,
+            Box::new(sink),
+            ended_sender.clone(),
+            Box::new(move || waker.wake()),
+        );
+        let commands = commands.map_err(|error| WorkerError::Io("serve commands", error))?;
+        let waker = endpoint.waker();
+        let slots = setup.capacity.cpus as usize;
+        let functions =
+            FunctionExecutor::new(slots, setup.functions, ended_sender, Arc::new(move || waker.wake()));
+        let functions = functions.map_err(|error| WorkerError::Io("start its threads", error))?;
+        Ok(Hands {
+            machine: Worker::new(setup.graph.clone(), setup.incarnation, setup.host, setup.capacity),
+            endpoint,
+            graph: setup.graph,
+            incarnation: setup.incarnation,
+            store: Store::default(),
+            pack,
+            executors: Some(Executors { functions, commands }),
+            ended,
+            forwarded,
+            persisted: HashSet::new(),
+            totals: Totals::default(),
+            actions: Vec::new(),
+            goodbye: None,
+        })
+    }
+
+    /// Hands everything that came to the machine. False if nothing did.
+    fn take_in(&mut self) -> Result<bool, WorkerError> {
+        let mut received = false;
+        while let Some((from, parcel)) = self.endpoint.receive()? {
+            received = true;
+            self.on_parcel(from, parcel)?;
+        }
+        while let Ok((stream, bytes)) = self.forwarded.try_recv() {
+            Envelope::Forward(stream).send_with(Arc::new(bytes), Rank::SCHEDULER, self.endpoint)?;
+        }
+        while let Ok(ended) = self.ended.try_recv() {
+            received = true;
+            self.on_ended(ended);
+        }
+        Ok(received)
+    }
+
+    fn on_parcel(&mut self, from: Rank, parcel: Parcel) -> Result<(), WorkerError> {
+        match Envelope::read(&parcel).map_err(|error| WorkerError::Garbled(from, error))? {
+            Envelope::ToWorker(message) => self.feed(Input::FromScheduler(message)),
+            Envelope::Peer(message) => self.on_peer(from, message, &parcel.body)?,
+            Envelope::Goodbye(exit_code) => self.goodbye = Some(exit_code),
+            other => log::warn!("rank {from} sent what only the scheduler takes: {other:?}"),
+        }
+        Ok(())
+    }
+
+    fn on_peer(&mut self, from: Rank, message: PeerMessage, body: &[u8]) -> Result<(), WorkerError> {
+        if let PeerWord::Output(task, attempt) = message.word {
+            let output: Output = codec::decode(body).map_err(|error| WorkerError::Garbled(from, error))?;
+            self.totals.received_bytes += body.len() as u64;
+            self.store.insert(task, attempt, Arc::new(output));
+        }
+        self.feed(Input::FromPeer { peer: from, message });
+        Ok(())
+    }
+
+    fn on_ended(&mut self, ended: Ended) {
+        let Ended { task, attempt, ending } = ended;
+        let ending = ending.and_then(|(success, output)| {
+            let success = self.persist(task, attempt, success, output.as_deref())?;
+            if let Some(output) = output {
+                self.store.insert(task, attempt, output);
+            }
+            Ok(success)
+        });
+        self.persisted.remove(&task);
+        self.feed(Input::Ended { task, attempt, ending });
+    }
+
+    /// Writes a call's value into the pack if it is wanted there.
+    fn persist(
+        &mut self,
+        task: TaskId,
+        attempt: Attempt,
+        success: Success,
+        output: Option<&Output>,
+    ) -> Result<Success, Failure> {
+        let wanted = output.filter(|_| self.persisted.contains(&task));
+        let Some(output) = wanted else { return Ok(success) };
+        let mut pack = self.pack.lock();
+        let written = pack.append(task, attempt, Piece::Value, &codec::encode(output));
+        match written {
+            Ok(()) => {
+                pack.end(task, attempt);
+                Ok(success)
+            }
+            Err(error) => {
+                let cause = Cause::NotRecorded(format!("cannot write `{}`: {error}", pack.path().display()));
+                Err(Failure { started: success.started, ran: success.ran, cause })
+            }
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.machine.handle(clock::now(), input, &mut self.actions);
+    }
+
+    fn turn(&mut self) -> Result<(), WorkerError> {
+        self.feed(Input::Turn);
+        let mut actions = std::mem::take(&mut self.actions);
+        for action in actions.drain(..) {
+            self.perform(action)?;
+        }
+        self.actions = actions;
+        Ok(())
+    }
+
+    fn perform(&mut self, action: Action) -> Result<(), WorkerError> {
+        match action {
+            Action::ToScheduler(message) => self.report(message)?,
+            Action::ToPeer { peer, message } => self.say(peer, message)?,
+            Action::Start(assignment) => self.start(assignment),
+            Action::Stop(task, attempt, cause) => self.stop(task, attempt, cause),
+            Action::Drop(task, attempt) => self.store.remove(task, attempt),
+            Action::Leave => self.leave()?,
+        }
+        Ok(())
+    }
+
+    /// Reports only what outlives this process: captured bytes are handed to the system first.
+    fn report(&mut self, message: FromWorker) -> Result<(), WorkerError> {
+        self.pack.flush().map_err(|error| WorkerError::Io("write its pack", error))?;
+        Ok(Envelope::FromWorker(message).send(Rank::SCHEDULER, self.endpoint)?)
+    }
+
+    fn say(&mut self, peer: Rank, message: PeerMessage) -> Result<(), WorkerError> {
+        let body = match message.word {
+            PeerWord::Output(task, attempt) => codec::encode(&**self.store.get(task, attempt)),
+            _ => Vec::new(),
+        };
+        self.totals.sent_bytes += body.len() as u64;
+        Ok(Envelope::Peer(message).send_with(Arc::new(body), peer, self.endpoint)?)
+    }
+
+    fn start(&mut self, assignment: Assignment) {
+        let Assignment { task, attempt, keep, persist, .. } = assignment;
+        let body = &self.graph.operation(task).body;
+        let is_call = matches!(body, Body::Call(_));
+        if persist && is_call {
+            self.persisted.insert(task);
+        }
+        let inputs = assignment.inputs.iter();
+        let job = Job {
+            graph: self.graph.clone(),
+            task,
+            attempt,
+            inputs: inputs.map(|input| self.store.get(input.task, input.attempt).clone()).collect(),
+            expected_files: expected_files(&self.graph, &assignment),
+            keep_value: keep,
+            persist,
+        };
+        let executors = self.executors.as_mut().expect("nothing starts after the worker left");
+        match is_call {
+            true => executors.functions.start(job),
+            false => executors.commands.start(job),
+        }
+    }
+
+    fn stop(&mut self, task: TaskId, attempt: Attempt, cause: Cause) {
+        let is_call = matches!(self.graph.operation(task).body, Body::Call(_));
+        let executors = self.executors.as_mut().expect("nothing runs after the worker left");
+        match is_call {
+            true => executors.functions.stop(task, attempt, cause),
+            false => executors.commands.stop(task, attempt, cause),
+        }
+    }
+
+    fn leave(&mut self) -> Result<(), WorkerError> {
+        drop(self.executors.take());
+        while let Ok((stream, bytes)) = self.forwarded.try_recv() {
+            Envelope::Forward(stream).send_with(Arc::new(bytes), Rank::SCHEDULER, self.endpoint)?;
+        }
+        let reports = vec![Report::Left(self.totals)];
+        self.report(FromWorker { incarnation: self.incarnation, reports })
+    }
+}
+
+/// The files that tasks before this one reported, with their sizes.
+fn expected_files(graph: &Graph, assignment: &Assignment) -> Vec<(String, u64)> {
+    let mut files = Vec::new();
+    for (task, sizes) in &assignment.files {
+        let outputs = graph.operation(*task).outputs.iter();
+        let paths = outputs.map(|path| path.resolve(Attempt::FIRST).into_owned());
+        files.extend(paths.zip(sizes.iter().copied()));
+    }
+    files
+}
