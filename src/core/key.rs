@@ -223,12 +223,25 @@ fn decode_element(encoded: &str) -> Option<String> {
 }
 
 /// All names of a graph.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Keys {
     groups: Vec<Group>,
-    by_name: Vec<u32>,
+    /// The groups' places in the order of their names, in blocks: inserting into one long list
+    /// would take quadratic time, and a million single tasks are a million groups.
+    by_name: Vec<Vec<u32>>,
     count: u32,
 }
+
+/// A block of names that grows beyond this is cut in half.
+const BLOCK: usize = 1024;
+
+impl PartialEq for Keys {
+    fn eq(&self, other: &Self) -> bool {
+        self.groups == other.groups // the rest follows from them
+    }
+}
+
+impl Eq for Keys {}
 
 /// What a key names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,7 +292,7 @@ impl Keys {
         let end = end.ok_or(KeyError::TooMany)?;
         let first = TaskId(self.count);
         group.first = first;
-        self.by_name.insert(place, self.groups.len() as u32);
+        self.insert_name(place, self.groups.len() as u32);
         self.groups.push(group);
         self.count = end;
         Ok(first)
@@ -296,12 +309,13 @@ impl Keys {
             count = end.ok_or(KeyError::TooMany)?;
         }
         check_names(&groups, &by_name)?;
+        let by_name = by_name.chunks(BLOCK).map(<[u32]>::to_vec).collect();
         Ok(Keys { groups, by_name, count })
     }
 
     /// The places of the groups in the order of their names.
-    pub fn by_name(&self) -> &[u32] {
-        &self.by_name
+    pub fn by_name(&self) -> Vec<u32> {
+        self.by_name.concat()
     }
 
     /// All groups in the order of their tasks.
@@ -317,7 +331,7 @@ impl Keys {
     /// The group of this name.
     pub fn group(&self, name: &str) -> Option<&Group> {
         let place = self.position(name).ok()?;
-        Some(&self.groups[self.by_name[place] as usize])
+        Some(&self.groups[self.by_name[place.0][place.1] as usize])
     }
 
     /// The group a task belongs to.
@@ -364,8 +378,23 @@ impl Keys {
         Some(Named::Task(TaskId(group.first.0 + element as u32)))
     }
 
-    fn position(&self, name: &str) -> Result<usize, usize> {
-        self.by_name.binary_search_by(|&group| self.groups[group as usize].name.as_str().cmp(name))
+    /// The block and the place in it where a name is, or where it belongs.
+    fn position(&self, name: &str) -> Result<(usize, usize), (usize, usize)> {
+        let name_of = |group: &u32| self.groups[*group as usize].name.as_str();
+        let behind = self.by_name.partition_point(|block| name_of(&block[0]) <= name);
+        let block = behind.saturating_sub(1);
+        let Some(names) = self.by_name.get(block) else { return Err((0, 0)) };
+        let found = names.binary_search_by(|group| name_of(group).cmp(name));
+        found.map(|place| (block, place)).map_err(|place| (block, place))
+    }
+
+    fn insert_name(&mut self, (block, place): (usize, usize), group: u32) {
+        let Some(names) = self.by_name.get_mut(block) else { return self.by_name.push(vec![group]) };
+        names.insert(place, group);
+        if names.len() > BLOCK {
+            let half = names.split_off(BLOCK / 2);
+            self.by_name.insert(block + 1, half);
+        }
     }
 }
 
@@ -428,6 +457,19 @@ mod tests {
     }
 
     #[test]
+    fn many_names_in_any_order_are_found() {
+        let name = |number: u32| format!("task{}", number.wrapping_mul(2_654_435_761));
+        let keys = keys((0..5000).map(|number| Group::single(name(number))).collect());
+        for number in 0..5000 {
+            assert_eq!(keys.find(&name(number)), Some(Named::Task(TaskId(number))));
+        }
+        assert_eq!(keys.find("task"), None);
+        let again = Keys::from_parts(keys.groups().to_vec(), keys.by_name()).unwrap();
+        assert_eq!(again.find(&name(77)), Some(Named::Task(TaskId(77))));
+        assert_eq!(again, keys);
+    }
+
+    #[test]
     fn names_come_back_from_their_parts() {
         let whole = keys(vec![
             Group::single("b"),
@@ -435,7 +477,7 @@ mod tests {
             Group::array("c", vec![words(&[])]),
         ]);
         let again = |groups: &[Group], by_name: &[u32]| Keys::from_parts(groups.to_vec(), by_name.to_vec());
-        assert_eq!(again(whole.groups(), whole.by_name()), Ok(whole.clone()));
+        assert_eq!(again(whole.groups(), &whole.by_name()), Ok(whole.clone()));
         for table in [&[0, 1, 2][..], &[1, 0], &[1, 1, 2], &[1, 0, 9], &[1, 0, 2, 2]] {
             assert!(matches!(again(whole.groups(), table), Err(KeyError::Inconsistent(_))), "{table:?}");
         }

@@ -94,7 +94,7 @@ pub fn write(graph: &Graph, writer: impl Write) -> io::Result<()> {
     writer.put(&VERSION.to_le_bytes())?;
     writer.put(&length.to_le_bytes())?;
     writer.put(&header)?;
-    writer.column(columns.keys.by_name(), |place| *place)?;
+    writer.column(&columns.keys.by_name(), |place| *place)?;
     writer.column(&columns.operation_of, |id| id.0)?;
     writer.column(&columns.options_of, |id| id.0)?;
     for rows in [&columns.values, &columns.orders] {
