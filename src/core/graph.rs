@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::{OperationId, OptionsId, TaskId};
 use super::key::{Group, KeyError, Keys};
-use super::task::{Body, Operation, TaskOptions};
+use super::task::{Argument, Body, CommandLine, Operation, Stdin, TaskOptions};
 
 /// A valid graph. It never changes.
 #[derive(Clone, Debug, PartialEq)]
@@ -250,7 +250,66 @@ fn check_columns(columns: &Columns) -> Result<(), GraphError> {
         return Err(GraphError::Inconsistent("a set of options is missing"));
     }
     columns.values.check(tasks)?;
-    columns.orders.check(tasks)
+    columns.orders.check(tasks)?;
+    check_each_input_once(columns)?;
+    check_positions(columns)?;
+    match columns.operations.iter().any(is_without_program) {
+        true => Err(GraphError::Inconsistent("a command names no program")),
+        false => Ok(()),
+    }
+}
+
+fn is_without_program(operation: &Operation) -> bool {
+    let Body::Command(command) = &operation.body else { return false };
+    matches!(&command.line, CommandLine::Arguments(words) if words.is_empty())
+}
+
+/// Refuses a task that has one input twice, be it as a value or otherwise.
+fn check_each_input_once(columns: &Columns) -> Result<(), GraphError> {
+    let tasks = columns.operation_of.len() as u32;
+    let mut last_seen_by = vec![u32::MAX; tasks as usize];
+    for task in (0..tasks).map(TaskId) {
+        for input in columns.values.row(task).iter().chain(columns.orders.row(task)) {
+            if std::mem::replace(&mut last_seen_by[input.index()], task.0) == task.0 {
+                return Err(GraphError::Inconsistent("a task has the same input twice"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses operations that name an input by a position beyond their task's value inputs.
+fn check_positions(columns: &Columns) -> Result<(), GraphError> {
+    let named: Vec<u64> = columns.operations.iter().map(inputs_named).collect();
+    let fits = |(task, operation): (u32, &OperationId)| {
+        named[operation.index()] <= columns.values.row(TaskId(task)).len() as u64
+    };
+    match (0..).zip(&columns.operation_of).all(fits) {
+        true => Ok(()),
+        false => Err(GraphError::Inconsistent("an operation names an input that its task does not have")),
+    }
+}
+
+/// How many value inputs a task must have for this operation: one more than the highest position.
+fn inputs_named(operation: &Operation) -> u64 {
+    match &operation.body {
+        Body::Join => 0,
+        Body::Call(call) => call.arguments.iter().map(inputs_named_by).max().unwrap_or(0),
+        Body::Command(command) => match command.stdin {
+            Stdin::Null => 0,
+            Stdin::Input(position) => u64::from(position) + 1,
+        },
+    }
+}
+
+fn inputs_named_by(argument: &Argument) -> u64 {
+    match argument {
+        Argument::Value(_) | Argument::Text(_) => 0,
+        Argument::Input(position) => u64::from(*position) + 1,
+        Argument::Inputs { first, count } => u64::from(*first) + u64::from(*count),
+        Argument::List(list) => list.iter().map(inputs_named_by).max().unwrap_or(0),
+        Argument::Map(map) => map.iter().map(|(_, inner)| inputs_named_by(inner)).max().unwrap_or(0),
+    }
 }
 
 /// Turns the rows of inputs around: a counting sort, so dependents stand in the order of ids.
@@ -431,6 +490,10 @@ mod tests {
         builder.build()
     }
 
+    fn call(argument: Argument) -> Body {
+        Body::Call(Call { function: "identity".into(), arguments: vec![argument] })
+    }
+
     #[test]
     fn dependents_mirror_inputs() {
         let graph = graph("a:\nb: a\nc: a ; b").unwrap();
@@ -465,12 +528,17 @@ mod tests {
     #[test]
     fn contradicting_columns_are_refused() {
         let good = graph("a:\nb: a").unwrap();
-        let damaged: [fn(&mut Columns); 5] = [
+        let damaged: [fn(&mut Columns); 8] = [
+            |columns| columns.orders = Rows { ends: vec![0, 1], entries: vec![TaskId(0)] },
+            |columns| {
+                columns.operations[0].body = call(Argument::Map(vec![("n".into(), Argument::Input(0))]))
+            },
+            |columns| columns.operations[0].body = call(Argument::Inputs { first: 1, count: u32::MAX }),
             |columns| columns.values.entries[0] = TaskId(9),
             |columns| columns.values.ends[0] = 7,
             |columns| columns.operation_of[1] = OperationId(3),
             |columns| columns.options_of[1] = OptionsId(3),
-            |columns| drop(columns.operation_of.pop()),
+            |columns| columns.operation_of.truncate(1),
         ];
         for damage in damaged {
             let mut columns = good.columns().clone();

@@ -69,11 +69,36 @@ impl Axis {
         match self {
             Axis::Range { first, step, .. } => {
                 let offset = text.parse::<i64>().ok()?.checked_sub(*first)?;
-                (offset % step == 0).then_some(())?;
-                usize::try_from(offset / step).ok().filter(|&place| place < self.count())
+                (offset.checked_rem(*step)? == 0).then_some(())?;
+                usize::try_from(offset.checked_div(*step)?).ok().filter(|&place| place < self.count())
             }
             Axis::Words(words) => words.iter().position(|word| word == text),
         }
+    }
+
+    /// True if every number of a range can be computed.
+    fn is_computable(&self) -> bool {
+        let Axis::Range { first, step, count, .. } = self else { return true };
+        let last =
+            step.checked_mul(i64::from(count.saturating_sub(1))).and_then(|span| first.checked_add(span));
+        *step != 0 && last.is_some()
+    }
+}
+
+/// Refuses a table that is not all groups in rising order of their names. Rising means that no
+/// name and no group comes twice.
+fn check_names(groups: &[Group], by_name: &[u32]) -> Result<(), KeyError> {
+    let name_of = |place: &u32| groups.get(*place as usize).map(|group| group.name.as_str());
+    let mut names = by_name.iter().map(name_of);
+    let mut last = None;
+    let is_rising = names.all(|name| {
+        let rises = name.is_some() && last < name;
+        last = name;
+        rises
+    });
+    match is_rising && by_name.len() == groups.len() {
+        true => Ok(()),
+        false => Err(KeyError::Inconsistent("the table of names does not fit the groups")),
     }
 }
 
@@ -106,6 +131,18 @@ impl Group {
             return counts.next().unwrap_or(Some(1));
         }
         counts.try_fold(1_u32, |product, count| product.checked_mul(count?))
+    }
+
+    /// Refuses what would fail later: elements that cannot be computed, unequal zipped axes.
+    fn check(&self) -> Result<(), KeyError> {
+        if !self.axes.iter().all(Axis::is_computable) {
+            return Err(KeyError::Inconsistent("the numbers of a range do not fit into 64 bits"));
+        }
+        let is_even = self.axes.windows(2).all(|pair| pair[0].count() == pair[1].count());
+        match self.zipped && !is_even {
+            true => Err(KeyError::Inconsistent("zipped axes have different lengths")),
+            false => Ok(()),
+        }
     }
 
     /// The place along each axis of the n-th element.
@@ -186,12 +223,25 @@ fn decode_element(encoded: &str) -> Option<String> {
 }
 
 /// All names of a graph.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Keys {
     groups: Vec<Group>,
-    by_name: Vec<u32>,
+    /// The groups' places in the order of their names, in blocks: inserting into one long list
+    /// would take quadratic time, and a million single tasks are a million groups.
+    by_name: Vec<Vec<u32>>,
     count: u32,
 }
+
+/// A block of names that grows beyond this is cut in half.
+const BLOCK: usize = 1024;
+
+impl PartialEq for Keys {
+    fn eq(&self, other: &Self) -> bool {
+        self.groups == other.groups // the rest follows from them
+    }
+}
+
+impl Eq for Keys {}
 
 /// What a key names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,6 +275,9 @@ pub enum KeyError {
     Duplicate(String),
     /// More than 2^32 - 1 tasks in all.
     TooMany,
+    /// The group contradicts itself, or the groups their table of names; only damaged data does
+    /// that. Says how.
+    Inconsistent(&'static str),
 }
 
 impl Keys {
@@ -239,10 +292,30 @@ impl Keys {
         let end = end.ok_or(KeyError::TooMany)?;
         let first = TaskId(self.count);
         group.first = first;
-        self.by_name.insert(place, self.groups.len() as u32);
+        self.insert_name(place, self.groups.len() as u32);
         self.groups.push(group);
         self.count = end;
         Ok(first)
+    }
+
+    /// The names made of what `groups` and `by_name` gave, all of it checked. What `first` says is
+    /// not believed but computed.
+    pub fn from_parts(mut groups: Vec<Group>, by_name: Vec<u32>) -> Result<Self, KeyError> {
+        let mut count = 0_u32;
+        for group in &mut groups {
+            group.check()?;
+            group.first = TaskId(count);
+            let end = group.count().and_then(|more| count.checked_add(more)).filter(|&end| end < u32::MAX);
+            count = end.ok_or(KeyError::TooMany)?;
+        }
+        check_names(&groups, &by_name)?;
+        let by_name = by_name.chunks(BLOCK).map(<[u32]>::to_vec).collect();
+        Ok(Keys { groups, by_name, count })
+    }
+
+    /// The places of the groups in the order of their names.
+    pub fn by_name(&self) -> Vec<u32> {
+        self.by_name.concat()
     }
 
     /// All groups in the order of their tasks.
@@ -258,7 +331,7 @@ impl Keys {
     /// The group of this name.
     pub fn group(&self, name: &str) -> Option<&Group> {
         let place = self.position(name).ok()?;
-        Some(&self.groups[self.by_name[place] as usize])
+        Some(&self.groups[self.by_name[place.0][place.1] as usize])
     }
 
     /// The group a task belongs to.
@@ -305,8 +378,23 @@ impl Keys {
         Some(Named::Task(TaskId(group.first.0 + element as u32)))
     }
 
-    fn position(&self, name: &str) -> Result<usize, usize> {
-        self.by_name.binary_search_by(|&group| self.groups[group as usize].name.as_str().cmp(name))
+    /// The block and the place in it where a name is, or where it belongs.
+    fn position(&self, name: &str) -> Result<(usize, usize), (usize, usize)> {
+        let name_of = |group: &u32| self.groups[*group as usize].name.as_str();
+        let behind = self.by_name.partition_point(|block| name_of(&block[0]) <= name);
+        let block = behind.saturating_sub(1);
+        let Some(names) = self.by_name.get(block) else { return Err((0, 0)) };
+        let found = names.binary_search_by(|group| name_of(group).cmp(name));
+        found.map(|place| (block, place)).map_err(|place| (block, place))
+    }
+
+    fn insert_name(&mut self, (block, place): (usize, usize), group: u32) {
+        let Some(names) = self.by_name.get_mut(block) else { return self.by_name.push(vec![group]) };
+        names.insert(place, group);
+        if names.len() > BLOCK {
+            let half = names.split_off(BLOCK / 2);
+            self.by_name.insert(block + 1, half);
+        }
     }
 }
 
@@ -366,6 +454,47 @@ mod tests {
     fn a_second_group_of_one_name_is_refused() {
         let mut keys = keys(vec![Group::single("x")]);
         assert_eq!(keys.add(Group::single("x")), Err(KeyError::Duplicate("x".into())));
+    }
+
+    #[test]
+    fn many_names_in_any_order_are_found() {
+        let name = |number: u32| format!("task{}", number.wrapping_mul(2_654_435_761));
+        let keys = keys((0..5000).map(|number| Group::single(name(number))).collect());
+        for number in 0..5000 {
+            assert_eq!(keys.find(&name(number)), Some(Named::Task(TaskId(number))));
+        }
+        assert_eq!(keys.find("task"), None);
+        let again = Keys::from_parts(keys.groups().to_vec(), keys.by_name()).unwrap();
+        assert_eq!(again.find(&name(77)), Some(Named::Task(TaskId(77))));
+        assert_eq!(again, keys);
+    }
+
+    #[test]
+    fn names_come_back_from_their_parts() {
+        let whole = keys(vec![
+            Group::single("b"),
+            Group::array("a", vec![range(1, 4, 1)]),
+            Group::array("c", vec![words(&[])]),
+        ]);
+        let again = |groups: &[Group], by_name: &[u32]| Keys::from_parts(groups.to_vec(), by_name.to_vec());
+        assert_eq!(again(whole.groups(), &whole.by_name()), Ok(whole.clone()));
+        for table in [&[0, 1, 2][..], &[1, 0], &[1, 1, 2], &[1, 0, 9], &[1, 0, 2, 2]] {
+            assert!(matches!(again(whole.groups(), table), Err(KeyError::Inconsistent(_))), "{table:?}");
+        }
+    }
+
+    #[test]
+    fn groups_that_cannot_be_expanded_are_refused() {
+        let axis = |first, step, count| Axis::Range { first, step, count, width: 1 };
+        let bad = [
+            Group::array("a", vec![axis(0, 0, 2)]),
+            Group::array("a", vec![axis(i64::MAX, 1, 2)]),
+            Group::array("a", vec![axis(0, i64::MIN, 3)]),
+            Group { zipped: true, ..Group::array("a", vec![axis(0, 1, 2), axis(0, 1, 3)]) },
+        ];
+        for group in bad {
+            assert!(matches!(Keys::from_parts(vec![group], vec![0]), Err(KeyError::Inconsistent(_))));
+        }
     }
 
     #[test]

@@ -1,1 +1,17 @@
 //! PILLAR. What is on disk: the run directory, its journal and packs, the mailbox, the packed graph.
+//!
+//! Whatever is read here may be damaged, cut short or made up: every length is compared with the
+//! bytes that are there before anything is allocated, and nothing that is read can cause a panic.
+
+pub mod description;
+pub mod encoding;
+pub mod frame;
+pub mod frame_reader;
+pub mod journal;
+pub mod layout;
+pub mod mailbox;
+pub mod outcome;
+pub mod pack;
+pub mod pack_reader;
+pub mod packed;
+pub mod publish;

@@ -1,0 +1,462 @@
+//! What a run is doing: the events so far, folded into counts.
+//!
+//! Fed event by event, in the order of the journal. Costs one byte a task, besides what is
+//! counted by group and by worker. Hidden joins appear nowhere.
+
+use std::collections::BTreeMap;
+
+use crate::core::event::{Cause, Event, Outcome, StopReason, Success, Totals};
+use crate::core::graph::Graph;
+use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
+use crate::core::resources::Resources;
+use crate::core::time::{Micros, Timestamp};
+
+/// How many failures are kept in full; the others are only counted.
+const FAILURES_MAX: usize = 1000;
+
+/// What a task is doing, as far as rank 0 was told. Short attempts are not seen running.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// It has not run, or must run again.
+    #[default]
+    Waiting,
+    /// It has been running for a while.
+    Running,
+    /// It ran to success.
+    Finished,
+    /// It failed by its own fault.
+    Failed,
+    /// It will not run because one upstream failed.
+    Aborted,
+    /// It will not run because a person said so.
+    Cancelled,
+}
+
+/// Tasks by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Not run yet, or to run again. Of a group: also those this run does not need.
+    pub waiting: u32,
+    /// Known to be running.
+    pub running: u32,
+    /// Ran to success.
+    pub finished: u32,
+    /// Failed by their own fault.
+    pub failed: u32,
+    /// Not run because one upstream failed.
+    pub aborted: u32,
+    /// Not run because a person said so.
+    pub cancelled: u32,
+}
+
+impl Counts {
+    /// All of them.
+    pub const fn total(&self) -> u32 {
+        self.waiting.saturating_add(self.running).saturating_add(self.ended())
+    }
+
+    /// Those that came to an end, good or bad.
+    pub const fn ended(&self) -> u32 {
+        self.finished + self.failed + self.aborted + self.cancelled
+    }
+
+    fn of(&mut self, state: State) -> &mut u32 {
+        match state {
+            State::Waiting => &mut self.waiting,
+            State::Running => &mut self.running,
+            State::Finished => &mut self.finished,
+            State::Failed => &mut self.failed,
+            State::Aborted => &mut self.aborted,
+            State::Cancelled => &mut self.cancelled,
+        }
+    }
+
+    /// Saturates, because a journal with a gap may tell of an end without a beginning.
+    fn change(&mut self, from: State, to: State) {
+        let from = self.of(from);
+        *from = from.saturating_sub(1);
+        let to = self.of(to);
+        *to = to.saturating_add(1);
+    }
+}
+
+/// One worker over all its lives.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WorkerView {
+    /// Its rank.
+    pub rank: Rank,
+    /// Which life this is.
+    pub incarnation: Incarnation,
+    /// The node it runs on.
+    pub host: String,
+    /// What it has.
+    pub capacity: Resources,
+    /// Whether it is there.
+    pub presence: Presence,
+    /// Tasks that ran to success on it.
+    pub tasks_finished: u32,
+    /// Attempts that ended badly on it.
+    pub attempts_failed: u32,
+    /// Time that its attempts ran, summed over them: two at once count twice.
+    pub busy: Micros,
+    /// Cores times time: `busy` with each attempt times its cores.
+    pub busy_cpus: Micros,
+    /// Cores times the time it was there in earlier lives.
+    pub past_cpus: Micros,
+    /// When its present life began.
+    pub joined: Timestamp,
+    /// What it moved, known once it has left.
+    pub totals: Totals,
+}
+
+/// Whether a worker is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// It is.
+    #[default]
+    Here,
+    /// It was given up.
+    Lost,
+    /// It left in order.
+    Left,
+}
+
+/// An attempt that ended badly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedAttempt {
+    /// The task.
+    pub task: TaskId,
+    /// Which try.
+    pub attempt: Attempt,
+    /// Where.
+    pub worker: Rank,
+    /// Why.
+    pub cause: Cause,
+    /// True if the task was to be tried again.
+    pub retried: bool,
+}
+
+/// The state of a run after the events so far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    counts: Counts,
+    groups: Vec<Counts>,
+    states: Vec<State>,
+    workers: BTreeMap<Rank, WorkerView>,
+    failures: Vec<FailedAttempt>,
+    failure_count: u64,
+    retry_count: u64,
+    started: Option<Timestamp>,
+    latest: Timestamp,
+    stopping: Option<StopReason>,
+    outcome: Option<Outcome>,
+}
+
+impl Snapshot {
+    /// The state before the first event.
+    pub fn new(graph: &Graph) -> Self {
+        let count = |waiting: Option<u32>| Counts { waiting: waiting.unwrap_or(0), ..Counts::default() };
+        Snapshot {
+            counts: Counts::default(),
+            groups: graph.keys().groups().iter().map(|group| count(group.count())).collect(),
+            states: vec![State::Waiting; graph.len()],
+            workers: BTreeMap::new(),
+            failures: Vec::new(),
+            failure_count: 0,
+            retry_count: 0,
+            started: None,
+            latest: Timestamp::default(),
+            stopping: None,
+            outcome: None,
+        }
+    }
+
+    /// Takes one event in. Events about tasks that are not in the graph are left out.
+    pub fn on_event(&mut self, graph: &Graph, time: Timestamp, event: &Event) {
+        self.latest = self.latest.max(time);
+        match event {
+            Event::RunStarted { tasks } => self.on_run_started(time, *tasks),
+            Event::WorkerJoined { worker, incarnation, host, capacity } => {
+                let (host, capacity) = (host.clone(), capacity.clone());
+                let (rank, incarnation) = (*worker, *incarnation);
+                let life =
+                    WorkerView { rank, incarnation, host, capacity, joined: time, ..WorkerView::default() };
+                self.on_worker_joined(life);
+            }
+            Event::WorkerLost { worker, .. } => self.on_worker_gone(time, *worker, Presence::Lost),
+            Event::WorkerLeft { worker, totals } => self.on_worker_left(time, *worker, *totals),
+            Event::TaskStarted { task, .. } => self.change(graph, *task, State::Running),
+            Event::TaskFinished { task, worker, success, .. } => {
+                self.on_task_finished(graph, *task, *worker, success);
+            }
+            Event::AttemptFailed { task, attempt, worker, failure, retried } => {
+                let (task, attempt, worker, retried) = (*task, *attempt, *worker, *retried);
+                let failed = FailedAttempt { task, attempt, worker, cause: failure.cause.clone(), retried };
+                self.on_attempt_failed(graph, failed, failure.ran);
+            }
+            Event::OutputLost { task } => self.change(graph, *task, State::Waiting),
+            Event::TaskAborted { task, .. } => self.change(graph, *task, State::Aborted),
+            Event::TaskCancelled { task } => self.change(graph, *task, State::Cancelled),
+            Event::RunStopping { reason } => self.stopping = Some(*reason),
+            Event::RunFinished { outcome } => self.outcome = Some(*outcome),
+        }
+    }
+
+    /// The tasks of this run by state.
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The tasks of each group by state, in the order of the graph's groups, hidden ones included.
+    pub fn groups(&self) -> &[Counts] {
+        &self.groups
+    }
+
+    /// What one task is doing.
+    ///
+    /// # Panics
+    /// When the task is not in the graph.
+    pub fn state(&self, task: TaskId) -> State {
+        self.states[task.index()]
+    }
+
+    /// The workers by rank.
+    pub fn workers(&self) -> impl ExactSizeIterator<Item = &WorkerView> {
+        self.workers.values()
+    }
+
+    /// The first thousand attempts that ended badly, in order. Those that were ended on purpose
+    /// (cancelled, stopped) are not among them.
+    pub fn failures(&self) -> &[FailedAttempt] {
+        &self.failures
+    }
+
+    /// How many attempts ended badly, those not listed included.
+    pub const fn failure_count(&self) -> u64 {
+        self.failure_count
+    }
+
+    /// How many attempts were made again because of their own fault.
+    pub const fn retry_count(&self) -> u64 {
+        self.retry_count
+    }
+
+    /// When the run began.
+    pub const fn started(&self) -> Option<Timestamp> {
+        self.started
+    }
+
+    /// The time of the latest event.
+    pub const fn latest(&self) -> Timestamp {
+        self.latest
+    }
+
+    /// Why the run is being stopped, if it is.
+    pub const fn stopping(&self) -> Option<StopReason> {
+        self.stopping
+    }
+
+    /// How the run ended, once it has.
+    pub const fn outcome(&self) -> Option<Outcome> {
+        self.outcome
+    }
+
+    /// How long the run has taken at `now`, or took if it is over.
+    pub fn elapsed(&self, now: Timestamp) -> Micros {
+        let end = if self.outcome.is_some() { self.latest } else { now.max(self.latest) };
+        self.started.map_or(Micros::ZERO, |started| end.since(started))
+    }
+
+    /// Tasks finished per second, over all of the run up to `now`.
+    pub fn rate_per_s(&self, now: Timestamp) -> f64 {
+        let seconds = self.elapsed(now).as_secs_f64();
+        if seconds > 0.0 { f64::from(self.counts.finished) / seconds } else { 0.0 }
+    }
+
+    /// Cores times the time they were there, over all workers, up to the latest event.
+    pub fn offered_cpus(&self) -> Micros {
+        sum(self.workers.values().map(|worker| worker.past_cpus + self.present_cpus(worker, self.latest)))
+    }
+
+    /// Cores times the time they were busy.
+    pub fn busy_cpus(&self) -> Micros {
+        sum(self.workers.values().map(|worker| worker.busy_cpus))
+    }
+
+    fn on_run_started(&mut self, time: Timestamp, tasks: u32) {
+        // A run that was resumed has begun several times; what is finished stays so.
+        self.started.get_or_insert(time);
+        self.counts.waiting = tasks.saturating_sub(self.counts.running + self.counts.ended());
+        (self.stopping, self.outcome) = (None, None);
+    }
+
+    fn on_worker_joined(&mut self, life: WorkerView) {
+        self.on_worker_gone(life.joined, life.rank, Presence::Lost);
+        let worker = self.workers.entry(life.rank).or_default();
+        let WorkerView { rank, incarnation, host, capacity, presence, joined, .. } = life;
+        *worker = WorkerView { rank, incarnation, host, capacity, presence, joined, ..worker.clone() };
+    }
+
+    fn on_worker_left(&mut self, time: Timestamp, rank: Rank, totals: Totals) {
+        self.on_worker_gone(time, rank, Presence::Left);
+        if let Some(worker) = self.workers.get_mut(&rank) {
+            worker.totals.sent_bytes += totals.sent_bytes;
+            worker.totals.received_bytes += totals.received_bytes;
+        }
+    }
+
+    fn on_worker_gone(&mut self, time: Timestamp, rank: Rank, presence: Presence) {
+        let Some(worker) = self.workers.get(&rank) else { return };
+        let cpus = self.present_cpus(worker, time);
+        let worker = self.workers.get_mut(&rank).expect("it was there in the line before");
+        if worker.presence == Presence::Here {
+            worker.past_cpus = worker.past_cpus + cpus;
+            worker.presence = presence;
+        }
+    }
+
+    /// Cores times the time of a worker's present life that falls into the run.
+    fn present_cpus(&self, worker: &WorkerView, until: Timestamp) -> Micros {
+        let joined = worker.joined.max(self.started.unwrap_or_default());
+        match worker.presence {
+            Presence::Here => times(until.since(joined), worker.capacity.cpus),
+            Presence::Lost | Presence::Left => Micros::ZERO,
+        }
+    }
+
+    fn on_task_finished(&mut self, graph: &Graph, task: TaskId, worker: Rank, success: &Success) {
+        self.change(graph, task, State::Finished);
+        self.add_busy(graph, task, worker, success.ran);
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.tasks_finished += 1;
+        }
+    }
+
+    fn on_attempt_failed(&mut self, graph: &Graph, failed: FailedAttempt, ran: Micros) {
+        // What becomes of a task that was ended on purpose is told by another event, if at all.
+        let is_final = !failed.retried && !is_on_purpose(&failed.cause) && self.stopping.is_none();
+        self.change(graph, failed.task, if is_final { State::Failed } else { State::Waiting });
+        self.add_busy(graph, failed.task, failed.worker, ran);
+        self.retry_count += u64::from(failed.retried && !failed.cause.is_infrastructure());
+        if let Some(worker) = self.workers.get_mut(&failed.worker) {
+            worker.attempts_failed += 1;
+        }
+        self.keep(failed);
+    }
+
+    fn add_busy(&mut self, graph: &Graph, task: TaskId, worker: Rank, ran: Micros) {
+        let Some(worker) = self.workers.get_mut(&worker).filter(|_| task.index() < graph.len()) else {
+            return;
+        };
+        worker.busy = worker.busy + ran;
+        worker.busy_cpus = worker.busy_cpus + times(ran, graph.options(task).resources.cpus);
+    }
+
+    fn keep(&mut self, failure: FailedAttempt) {
+        if is_on_purpose(&failure.cause) {
+            return;
+        }
+        self.failure_count += 1;
+        if self.failures.len() < FAILURES_MAX {
+            self.failures.push(failure);
+        }
+    }
+
+    fn change(&mut self, graph: &Graph, task: TaskId, to: State) {
+        let Some(state) = self.states.get_mut(task.index()) else { return };
+        let from = std::mem::replace(state, to);
+        // Empty groups share their first task with the group behind them, which is the right one.
+        let groups = graph.keys().groups();
+        let group = groups.partition_point(|group| group.first <= task) - 1;
+        self.groups[group].change(from, to);
+        if !groups[group].hidden {
+            self.counts.change(from, to);
+        }
+    }
+}
+
+/// True for attempts that were ended because somebody wanted it.
+const fn is_on_purpose(cause: &Cause) -> bool {
+    matches!(cause, Cause::Cancelled | Cause::Stopped)
+}
+
+const fn times(span: Micros, cpus: u32) -> Micros {
+    Micros(span.0.saturating_mul(cpus as u64))
+}
+
+fn sum(spans: impl Iterator<Item = Micros>) -> Micros {
+    spans.fold(Micros::ZERO, |sum, span| sum + span)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::event::Failure;
+    use crate::observe::scenario::{Scenario, graph};
+
+    #[test]
+    fn counts_follow_the_events() {
+        let graph = graph("a:\nb: a\nc: b\nd:");
+        let mut run = Scenario::new(&graph);
+        run.joins(1, 2).starts("a");
+        assert_eq!(*run.snapshot.counts(), Counts { waiting: 3, running: 1, ..Counts::default() });
+        run.finishes("a", 1, 500).fails("b", 1, true).fails("b", 1, false).aborts("c", "b").cancels("d");
+        let ended = Counts { finished: 1, failed: 1, aborted: 1, cancelled: 1, ..Counts::default() };
+        assert_eq!(*run.snapshot.counts(), ended);
+        assert_eq!(run.snapshot.groups()[0], Counts { finished: 1, ..Counts::default() });
+        assert_eq!((run.snapshot.retry_count(), run.snapshot.failures().len()), (1, 2));
+    }
+
+    #[test]
+    fn a_lost_output_makes_its_task_wait_again() {
+        let graph = graph("a:");
+        let mut run = Scenario::new(&graph);
+        run.joins(1, 2).finishes("a", 1, 500).tells(Event::OutputLost { task: TaskId(0) });
+        assert_eq!(*run.snapshot.counts(), Counts { waiting: 1, ..Counts::default() });
+    }
+
+    #[test]
+    fn hidden_joins_are_not_counted() {
+        let graph = graph("a:\n~all: a\nb: ~all");
+        let mut run = Scenario::new(&graph);
+        run.finishes("a", 1, 1).finishes("~all", 0, 0).finishes("b", 1, 1);
+        assert_eq!(*run.snapshot.counts(), Counts { finished: 2, ..Counts::default() });
+    }
+
+    #[test]
+    fn what_is_ended_by_a_stop_has_not_failed() {
+        let graph = graph("a:\nb:");
+        let mut run = Scenario::new(&graph);
+        run.tells(Event::RunStopping { reason: StopReason::Terminated }).fails("a", 1, false);
+        let (started, ran) = (Timestamp(0), Micros(1));
+        let failure = Failure { started, ran, cause: Cause::Stopped };
+        let (task, attempt, worker) = (TaskId(1), Attempt::FIRST, Rank(1));
+        run.tells(Event::AttemptFailed { task, attempt, worker, failure, retried: false });
+        assert_eq!(*run.snapshot.counts(), Counts { waiting: 2, ..Counts::default() });
+        assert_eq!(run.snapshot.failures().len(), 1);
+    }
+
+    #[test]
+    fn a_worker_that_came_back_offers_only_the_time_it_was_there() {
+        let graph = graph("a:");
+        let mut run = Scenario::new(&graph);
+        run.joins(1, 4)
+            .waits(1_000)
+            .tells(Event::WorkerLost { worker: Rank(1), incarnation: Incarnation(1) });
+        run.waits(5_000).joins(1, 2).waits(1_000).finishes("a", 1, 300);
+        assert_eq!(run.snapshot.offered_cpus(), Micros(4 * 1_000 + 2 * 1_000));
+        let worker = run.snapshot.workers().next().unwrap();
+        assert_eq!((worker.tasks_finished, worker.busy, worker.busy_cpus), (1, Micros(300), Micros(300)));
+        assert_eq!(worker.presence, Presence::Here);
+    }
+
+    #[test]
+    fn events_about_unknown_tasks_and_workers_are_left_out() {
+        let graph = graph("a:");
+        let mut run = Scenario::new(&graph);
+        let (task, attempt, worker) = (TaskId(9), Attempt::FIRST, Rank(9));
+        run.tells(Event::TaskFinished { task, attempt, worker, success: Success::default() });
+        assert_eq!(run.snapshot.counts().finished, 0);
+    }
+}

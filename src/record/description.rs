@@ -1,0 +1,153 @@
+//! `run.toml`: what a run is, for people and for those who come after it.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::time::Timestamp;
+
+use super::publish::publish;
+
+/// The variables in which batch systems name the job, and the batch systems.
+const JOB_VARIABLES: [(&str, &str); 2] = [("SLURM_JOB_ID", "slurm"), ("PBS_JOBID", "pbs")];
+
+/// What a run is. Fields that later versions add do not disturb this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// The dagmar that started it.
+    pub dagmar_version: String,
+    /// The graph's name.
+    pub name: String,
+    /// The file the graph was read from; none for the quick forms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph: Option<PathBuf>,
+    /// The keys that were asked for; none means every sink.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// What was typed, word by word.
+    pub command_line: Vec<String>,
+    /// Where it was typed.
+    pub directory: PathBuf,
+    /// The host of rank 0.
+    pub host: String,
+    /// Whose run it is.
+    pub user: String,
+    /// When it began, in UTC.
+    pub started: String,
+    /// The batch job it runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchJob>,
+}
+
+/// A job of a batch system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchJob {
+    /// `slurm` or `pbs`.
+    pub system: String,
+    /// The job's id.
+    pub id: String,
+}
+
+impl Description {
+    /// Describes a run that starts now in this process. Keys and graph file are the caller's.
+    pub fn of_this_process(name: impl Into<String>, started: Timestamp) -> Self {
+        let host = hostname::get().map(|host| host.to_string_lossy().into_owned());
+        let user = ["USER", "LOGNAME"].iter().find_map(|name| env::var(name).ok());
+        Description {
+            dagmar_version: env!("CARGO_PKG_VERSION").into(),
+            name: name.into(),
+            graph: None,
+            keys: Vec::new(),
+            command_line: env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
+            directory: env::current_dir().unwrap_or_default(),
+            host: host.unwrap_or_default(),
+            user: user.unwrap_or_else(|| nix::unistd::getuid().to_string()),
+            started: humantime::format_rfc3339_micros(UNIX_EPOCH + Duration::from_micros(started.0))
+                .to_string(),
+            batch: BatchJob::from_variables(|name| env::var(name).ok()),
+        }
+    }
+
+    /// Writes it; replaces an earlier one.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let text = toml::to_string_pretty(self).map_err(io::Error::other)?;
+        publish(path, text.as_bytes())
+    }
+
+    /// Reads it back.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let text = fs::read_to_string(path)?;
+        toml::from_str(&text)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.message().to_owned()))
+    }
+}
+
+impl BatchJob {
+    /// The job that these environment variables tell of.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let present = |(name, system): &(&str, &str)| {
+            let id = variable(name).filter(|id| !id.is_empty())?;
+            Some(BatchJob { system: (*system).to_owned(), id })
+        };
+        JOB_VARIABLES.iter().find_map(present)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description() -> Description {
+        Description {
+            dagmar_version: "0.1.0".into(),
+            name: "variants".into(),
+            graph: Some("/home/ada/variants.toml".into()),
+            keys: vec!["align[03]".into()],
+            command_line: vec!["dagmar".into(), "run".into(), "a \"b\"".into()],
+            directory: "/home/ada".into(),
+            host: "n042".into(),
+            user: "ada".into(),
+            started: "2026-01-01T00:00:00.000001Z".into(),
+            batch: BatchJob::from_variables(|name| (name == "PBS_JOBID").then(|| "7.server".into())),
+        }
+    }
+
+    #[test]
+    fn a_description_comes_back_and_reads_well() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run.toml");
+        description().write(&path).unwrap();
+        assert_eq!(Description::read(&path).unwrap(), description());
+        insta::assert_snapshot!(fs::read_to_string(&path).unwrap(), @r#"
+        dagmar_version = "0.1.0"
+        name = "variants"
+        graph = "/home/ada/variants.toml"
+        keys = ["align[03]"]
+        command_line = [
+            "dagmar",
+            "run",
+            'a "b"',
+        ]
+        directory = "/home/ada"
+        host = "n042"
+        user = "ada"
+        started = "2026-01-01T00:00:00.000001Z"
+
+        [batch]
+        system = "pbs"
+        id = "7.server"
+        "#);
+    }
+
+    #[test]
+    fn this_process_describes_itself() {
+        let description = Description::of_this_process("x", Timestamp(1_500_000));
+        assert_eq!(description.started, "1970-01-01T00:00:01.500000Z");
+        assert!(!description.host.is_empty() && !description.user.is_empty());
+        assert!(!description.command_line.is_empty());
+    }
+}

@@ -1,0 +1,139 @@
+//! Packs: what tasks printed and gave, in two append-only files a rank.
+//!
+//! `rank-N.pack` is nothing but the bytes, one piece behind the other. `rank-N.index` is a file of
+//! frames (`frame`) whose records say which bytes are whose; a record is written after its bytes.
+//! A rank that comes back begins `rank-N.2.pack`, so a file has one writer in all its life.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crc32fast::Hasher;
+use serde::{Deserialize, Serialize};
+
+use crate::core::id::{Attempt, Rank, TaskId};
+
+use super::encoding::encode;
+use super::frame::{FrameWriter, Kind};
+use super::publish::create_private;
+
+/// The magic and version of indexes.
+pub const KIND: Kind = Kind { magic: *b"dagmar\0P", version: 1, name: "pack index" };
+
+/// Bytes gathered before they are written without being asked.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// One of the things that an attempt leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Piece {
+    /// Its standard output.
+    Stdout,
+    /// Its standard error.
+    Stderr,
+    /// Its value, encoded by the worker.
+    Value,
+}
+
+/// One record of an index: some consecutive bytes of a piece, or the end of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub task: TaskId,
+    pub attempt: Attempt,
+    /// None at the attempt's end.
+    pub piece: Option<Piece>,
+    pub offset: u64,
+    pub length: u64,
+    pub crc: u32,
+}
+
+/// Writes the packs of one life of one rank.
+#[derive(Debug)]
+pub struct PackWriter {
+    path: PathBuf,
+    pack: File,
+    index: FrameWriter,
+    /// Where the buffer belongs in the pack.
+    start: u64,
+    buffer: Vec<u8>,
+    entries: Vec<Entry>,
+    /// The checksum of the last entry, which may grow.
+    last: Hasher,
+}
+
+impl PackWriter {
+    /// Begins a pack in `directory`, under a name that this rank has not used.
+    pub fn create(directory: &Path, rank: Rank) -> io::Result<Self> {
+        for life in 1_u32.. {
+            let name = if life == 1 { format!("rank-{rank}") } else { format!("rank-{rank}.{life}") };
+            let path = directory.join(format!("{name}.pack"));
+            let pack = match create_private(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                result => result?,
+            };
+            let index = FrameWriter::create(&directory.join(format!("{name}.index")), &KIND)?;
+            let (buffer, entries, last) = (Vec::new(), Vec::new(), Hasher::new());
+            return Ok(PackWriter { path, pack, index, start: 0, buffer, entries, last });
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// The pack's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds bytes to a piece of an attempt. A piece may come in many chunks, between those of
+    /// others. After an error the bytes are kept, and the next call writes them again.
+    pub fn append(&mut self, task: TaskId, attempt: Attempt, piece: Piece, bytes: &[u8]) -> io::Result<()> {
+        let offset = self.start + self.buffer.len() as u64;
+        self.buffer.extend_from_slice(bytes);
+        let same = |last: &&mut Entry| (last.task, last.attempt, last.piece) == (task, attempt, Some(piece));
+        match self.entries.last_mut().filter(same) {
+            Some(last) => last.length += bytes.len() as u64,
+            None => {
+                self.seal_last_entry();
+                let length = bytes.len() as u64;
+                self.entries.push(Entry { task, attempt, piece: Some(piece), offset, length, crc: 0 });
+            }
+        }
+        self.last.update(bytes);
+        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Says that an attempt will add nothing more, so that readers know even of one that left
+    /// nothing, and can tell a whole piece from one that is still growing.
+    pub fn end(&mut self, task: TaskId, attempt: Attempt) {
+        self.seal_last_entry();
+        self.entries.push(Entry { task, attempt, piece: None, offset: 0, length: 0, crc: 0 });
+    }
+
+    /// Writes what was gathered: the bytes, then their records.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.pack.write_all_at(&self.buffer, self.start)?;
+        self.start += self.buffer.len() as u64;
+        self.buffer.clear();
+        self.seal_last_entry();
+        if !self.entries.is_empty() {
+            let entries = &self.entries;
+            self.index
+                .push(entries.len() as u32, |bytes| entries.iter().for_each(|entry| encode(entry, bytes)))?;
+            self.entries.clear();
+        }
+        self.index.flush()
+    }
+
+    /// Writes what was gathered and waits until the disk has it: only then is it durable.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.pack.sync_data()?;
+        self.index.sync()
+    }
+
+    fn seal_last_entry(&mut self) {
+        let crc = std::mem::take(&mut self.last).finalize();
+        if let Some(last) = self.entries.last_mut().filter(|last| last.piece.is_some()) {
+            last.crc = crc;
+        }
+    }
+}

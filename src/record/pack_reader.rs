@@ -1,0 +1,494 @@
+//! Finds what tasks left in the packs of all ranks, also while they are being written.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Place;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crc32fast::Hasher;
+
+use crate::core::id::{Attempt, TaskId};
+
+use super::encoding::{Decoder, EncodingError};
+use super::frame_reader::{Damage, FrameError, FrameReader};
+use super::pack::{Entry, KIND, Piece};
+
+/// Ends a task's chain of entries.
+const NONE: u32 = u32::MAX;
+
+/// Why a piece cannot be read.
+#[derive(Debug)]
+pub enum PackError {
+    /// The system refused.
+    Io(PathBuf, io::Error),
+    /// An index is bad.
+    Index(FrameError),
+    /// The index names bytes that are not in the pack, or are other bytes: the pack, from, length.
+    Damaged(PathBuf, u64, u64),
+}
+
+impl fmt::Display for PackError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PackError::Io(path, error) => write!(out, "cannot read `{}`: {error}", path.display()),
+            PackError::Index(error) => error.fmt(out),
+            PackError::Damaged(path, offset, length) => write!(
+                out,
+                "`{}` is damaged: the {length} bytes from byte {offset} on are missing or changed",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for PackError {}
+
+impl From<PackError> for io::Error {
+    fn from(error: PackError) -> Self {
+        match error {
+            PackError::Io(_, error) => error,
+            other => io::Error::new(io::ErrorKind::InvalidData, other),
+        }
+    }
+}
+
+/// The packs of a run. Holds 40 bytes a chunk, and no file open.
+#[derive(Debug)]
+pub struct PackReader {
+    directory: PathBuf,
+    packs: Vec<Pack>,
+    chunks: Vec<Chunk>,
+    /// Each task's last chunk; the others follow by `previous`.
+    last: HashMap<TaskId, u32>,
+    damages: Vec<Damage>,
+}
+
+#[derive(Debug)]
+struct Pack {
+    path: PathBuf,
+    index: FrameReader,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Chunk {
+    entry: Entry,
+    pack: u32,
+    previous: u32,
+}
+
+impl PackReader {
+    /// Reads all indexes in `directory`, the `output` of a run.
+    pub fn open(directory: &Path) -> Result<Self, PackError> {
+        let mut reader = PackReader {
+            directory: directory.to_owned(),
+            packs: Vec::new(),
+            chunks: Vec::new(),
+            last: HashMap::new(),
+            damages: Vec::new(),
+        };
+        reader.refresh()?;
+        Ok(reader)
+    }
+
+    /// Reads what was added since, packs of new ranks included.
+    pub fn refresh(&mut self) -> Result<(), PackError> {
+        self.find_new_packs()?;
+        for number in 0..self.packs.len() {
+            self.read_index(number)?;
+        }
+        Ok(())
+    }
+
+    /// Places where an index is damaged. What they listed is lost; the rest can be read.
+    pub fn damages(&self) -> &[Damage] {
+        &self.damages
+    }
+
+    /// The last attempt of a task that left anything or ended.
+    pub fn latest_attempt(&self, task: TaskId) -> Option<Attempt> {
+        self.chunks_of(task).map(|chunk| chunk.entry.attempt).max()
+    }
+
+    /// True if the attempt will add nothing more.
+    pub fn is_ended(&self, task: TaskId, attempt: Attempt) -> bool {
+        self.chunks_of(task).any(|chunk| chunk.entry.attempt == attempt && chunk.entry.piece.is_none())
+    }
+
+    /// A piece, of the latest attempt if none is named; `None` if the attempt did not leave one.
+    pub fn read(
+        &self,
+        task: TaskId,
+        attempt: Option<Attempt>,
+        piece: Piece,
+    ) -> Result<Option<Vec<u8>>, PackError> {
+        self.reader(task, attempt, piece).map(|mut reader| reader.read_rest()).transpose()
+    }
+
+    /// The last `count` bytes of a piece, or all of it when it is shorter.
+    pub fn tail(
+        &self,
+        task: TaskId,
+        attempt: Option<Attempt>,
+        piece: Piece,
+        count: u64,
+    ) -> Result<Option<Vec<u8>>, PackError> {
+        let Some(mut reader) = self.reader(task, attempt, piece) else { return Ok(None) };
+        reader.skip(reader.left_bytes().saturating_sub(count));
+        reader.read_rest().map(Some)
+    }
+
+    /// Reads a piece bit by bit, as far as it was written at the last `refresh`.
+    pub fn reader(&self, task: TaskId, attempt: Option<Attempt>, piece: Piece) -> Option<PieceReader> {
+        let attempt = attempt.or_else(|| self.latest_attempt(task))?;
+        let wanted = |chunk: &&Chunk| (chunk.entry.attempt, chunk.entry.piece) == (attempt, Some(piece));
+        let mut segments: Vec<Segment> =
+            self.chunks_of(task).filter(wanted).map(|chunk| self.segment(chunk)).collect();
+        segments.reverse();
+        (!segments.is_empty()).then_some(PieceReader { segments, current: 0, open: None })
+    }
+
+    fn segment(&self, chunk: &Chunk) -> Segment {
+        let Entry { offset, length, crc, .. } = chunk.entry;
+        let path = self.packs[chunk.pack as usize].path.clone();
+        Segment { path, offset, length, crc, done: 0, hasher: Some(Hasher::new()) }
+    }
+
+    /// A task's chunks, the last one first.
+    fn chunks_of(&self, task: TaskId) -> impl Iterator<Item = &Chunk> {
+        let mut next = self.last.get(&task).copied().unwrap_or(NONE);
+        std::iter::from_fn(move || {
+            let chunk = self.chunks.get(next as usize)?;
+            next = chunk.previous;
+            Some(chunk)
+        })
+    }
+
+    fn find_new_packs(&mut self) -> Result<(), PackError> {
+        let fail = |error| PackError::Io(self.directory.clone(), error);
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(fail)? {
+            let path = entry.map_err(fail)?.path();
+            if path.extension().is_some_and(|extension| extension == "index") {
+                found.push(path.with_extension("pack"));
+            }
+        }
+        found.sort_unstable();
+        found.retain(|path| self.packs.iter().all(|pack| pack.path != *path));
+        for path in found {
+            match FrameReader::open(&path.with_extension("index"), KIND) {
+                Ok(index) => self.packs.push(Pack { path, index }),
+                // Its writer has created it and not yet written its first bytes.
+                Err(FrameError::Header(..)) => (),
+                Err(error) => return Err(PackError::Index(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_index(&mut self, number: usize) -> Result<(), PackError> {
+        loop {
+            let index = &mut self.packs[number].index;
+            match index.next_frame() {
+                Ok(None) => break,
+                Ok(Some(frame)) => {
+                    // A frame that is whole but not of entries was written by no dagmar.
+                    let entries = decode_entries(frame.payload).unwrap_or_default();
+                    entries.into_iter().for_each(|entry| self.add(entry, number as u32));
+                }
+                Err(FrameError::Damaged(_)) => self.damages.extend(index.skip_damage()),
+                Err(error) => return Err(PackError::Index(error)),
+            }
+        }
+        // A thousand ranks have more files than a process may open.
+        self.packs[number].index.rest();
+        Ok(())
+    }
+
+    fn add(&mut self, entry: Entry, pack: u32) {
+        let number = self.chunks.len() as u32;
+        let previous = match self.last.entry(entry.task) {
+            Place::Occupied(mut last) => last.insert(number),
+            Place::Vacant(last) => {
+                last.insert(number);
+                NONE
+            }
+        };
+        self.chunks.push(Chunk { entry, pack, previous });
+    }
+}
+
+fn decode_entries(payload: &[u8]) -> Result<Vec<Entry>, EncodingError> {
+    let mut decoder = Decoder::new(payload);
+    let mut entries = Vec::new();
+    while !decoder.is_at_end() {
+        entries.push(decoder.decode()?);
+    }
+    Ok(entries)
+}
+
+/// Reads one piece from its first byte on.
+#[derive(Debug)]
+pub struct PieceReader {
+    segments: Vec<Segment>,
+    current: usize,
+    open: Option<(PathBuf, File)>,
+}
+
+/// Consecutive bytes of a pack.
+#[derive(Debug)]
+struct Segment {
+    path: PathBuf,
+    offset: u64,
+    length: u64,
+    crc: u32,
+    done: u64,
+    /// None once bytes were skipped: then the checksum cannot be computed.
+    hasher: Option<Hasher>,
+}
+
+impl PieceReader {
+    /// How many bytes are left to read.
+    pub fn left_bytes(&self) -> u64 {
+        self.segments[self.current..].iter().fold(0, |sum, part| sum.saturating_add(part.length - part.done))
+    }
+
+    /// Passes over bytes without reading them.
+    pub fn skip(&mut self, mut count: u64) {
+        while let Some(segment) = self.segments.get_mut(self.current).filter(|_| count > 0) {
+            let step = count.min(segment.length - segment.done);
+            segment.done += step;
+            segment.hasher = None;
+            count -= step;
+            if count > 0 {
+                self.current += 1;
+            }
+        }
+    }
+
+    /// All that is left.
+    pub fn read_rest(&mut self) -> Result<Vec<u8>, PackError> {
+        let mut bytes = Vec::new();
+        while self.current < self.segments.len() {
+            self.read_segment(&mut bytes)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Appends the rest of the current segment, which is allocated only if the pack is that long.
+    fn read_segment(&mut self, bytes: &mut Vec<u8>) -> Result<(), PackError> {
+        self.open_pack()?;
+        let segment = &self.segments[self.current];
+        let left = segment.length - segment.done;
+        let (path, file) = self.open.as_ref().expect("opened in the first line");
+        let pack_bytes = file.metadata().map_err(|error| PackError::Io(path.clone(), error))?.len();
+        let start = segment.offset.checked_add(segment.done);
+        if start.and_then(|start| start.checked_add(left)).is_none_or(|end| end > pack_bytes) {
+            return Err(segment.damaged());
+        }
+        let from = bytes.len();
+        bytes.resize(from + left as usize, 0);
+        let mut to = from;
+        while to < bytes.len() {
+            to += self.read_some(&mut bytes[to..])?;
+        }
+        self.close_segment()
+    }
+
+    /// Reads into `bytes` from the current segment, at least one byte unless it is at its end.
+    fn read_some(&mut self, bytes: &mut [u8]) -> Result<usize, PackError> {
+        self.open_pack()?;
+        let segment = &mut self.segments[self.current];
+        let (path, file) = self.open.as_ref().expect("opened in the first line");
+        let wanted = bytes.len().min(usize::try_from(segment.length - segment.done).unwrap_or(usize::MAX));
+        let place = segment.offset.saturating_add(segment.done);
+        let count = match file.read_at(&mut bytes[..wanted], place) {
+            Ok(0) if wanted > 0 => return Err(segment.damaged()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return Err(PackError::Io(path.clone(), error)),
+        };
+        if let Some(hasher) = &mut segment.hasher {
+            hasher.update(&bytes[..count]);
+        }
+        segment.done += count as u64;
+        Ok(count)
+    }
+
+    /// Compares the checksum of a segment that was read to its end, and goes on to the next.
+    fn close_segment(&mut self) -> Result<(), PackError> {
+        let segment = &mut self.segments[self.current];
+        self.current += 1;
+        let found = segment.hasher.take().map(Hasher::finalize);
+        match found.is_none_or(|crc| crc == segment.crc) {
+            true => Ok(()),
+            false => Err(segment.damaged()),
+        }
+    }
+
+    fn open_pack(&mut self) -> Result<(), PackError> {
+        let path = &self.segments[self.current].path;
+        if self.open.as_ref().is_none_or(|(open, _)| open != path) {
+            let file = File::open(path).map_err(|error| PackError::Io(path.clone(), error))?;
+            self.open = Some((path.clone(), file));
+        }
+        Ok(())
+    }
+}
+
+impl Read for PieceReader {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        while let Some(segment) = self.segments.get(self.current).filter(|_| !bytes.is_empty()) {
+            if segment.done == segment.length {
+                self.close_segment()?;
+                continue;
+            }
+            match self.read_some(bytes)? {
+                0 => (),
+                count => return Ok(count),
+            }
+        }
+        Ok(0)
+    }
+}
+
+impl Segment {
+    fn damaged(&self) -> PackError {
+        PackError::Damaged(self.path.clone(), self.offset, self.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pack::PackWriter;
+    use super::*;
+    use crate::core::id::Rank;
+    use std::collections::BTreeMap;
+
+    const FIRST: Attempt = Attempt::FIRST;
+
+    fn directory() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    fn read(reader: &PackReader, task: u32, piece: Piece) -> Option<String> {
+        let bytes = reader.read(TaskId(task), None, piece).unwrap();
+        bytes.map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    #[test]
+    fn pieces_in_interleaved_chunks_come_back_whole() {
+        let directory = directory();
+        let mut writer = PackWriter::create(directory.path(), Rank(1)).unwrap();
+        for round in 0..3 {
+            for task in [0, 7] {
+                let text = format!("{task}:{round} ");
+                writer.append(TaskId(task), FIRST, Piece::Stdout, text.as_bytes()).unwrap();
+                writer.append(TaskId(task), FIRST, Piece::Stderr, b"!").unwrap();
+            }
+            writer.flush().unwrap();
+        }
+        writer.append(TaskId(7), FIRST, Piece::Value, b"").unwrap();
+        writer.end(TaskId(7), FIRST);
+        writer.flush().unwrap();
+        let reader = PackReader::open(directory.path()).unwrap();
+        assert_eq!(read(&reader, 0, Piece::Stdout).unwrap(), "0:0 0:1 0:2 ");
+        assert_eq!(read(&reader, 7, Piece::Stderr).unwrap(), "!!!");
+        assert_eq!(read(&reader, 7, Piece::Value).unwrap(), "");
+        assert_eq!(read(&reader, 0, Piece::Value), None);
+        assert_eq!(read(&reader, 1, Piece::Stdout), None);
+        assert!(reader.is_ended(TaskId(7), FIRST) && !reader.is_ended(TaskId(0), FIRST));
+        let tail = |count| reader.tail(TaskId(7), None, Piece::Stdout, count).unwrap().unwrap();
+        assert_eq!(tail(6), b"1 7:2 ");
+        assert_eq!(tail(99), b"7:0 7:1 7:2 ");
+        assert_eq!(tail(0), b"");
+        let mut text = String::new();
+        reader.reader(TaskId(7), None, Piece::Stdout).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "7:0 7:1 7:2 ");
+    }
+
+    #[test]
+    fn the_latest_attempt_is_meant_unless_one_is_named() {
+        let directory = directory();
+        let mut writer = PackWriter::create(directory.path(), Rank(1)).unwrap();
+        for (attempt, text) in [(2, "second"), (1, "first")] {
+            writer.append(TaskId(0), Attempt(attempt), Piece::Stdout, text.as_bytes()).unwrap();
+        }
+        writer.flush().unwrap();
+        let reader = PackReader::open(directory.path()).unwrap();
+        assert_eq!(read(&reader, 0, Piece::Stdout).unwrap(), "second");
+        assert_eq!(reader.read(TaskId(0), Some(FIRST), Piece::Stdout).unwrap().unwrap(), b"first");
+    }
+
+    #[test]
+    fn every_life_of_a_rank_has_its_pack_and_readers_follow() {
+        let directory = directory();
+        let mut reader = PackReader::open(directory.path()).unwrap();
+        for life in 0..3 {
+            let mut writer = PackWriter::create(directory.path(), Rank(4)).unwrap();
+            for _ in 0..2 {
+                writer.append(TaskId(life), FIRST, Piece::Stdout, b"x").unwrap();
+                writer.flush().unwrap();
+                reader.refresh().unwrap();
+            }
+            assert_eq!(read(&reader, life, Piece::Stdout).unwrap(), "xx");
+        }
+        let names: Vec<_> =
+            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(names.contains(&"rank-4.pack".into()) && names.contains(&"rank-4.3.index".into()));
+    }
+
+    #[test]
+    fn merged_chunks_cost_one_record_of_a_few_bytes() {
+        let directory = directory();
+        let mut writer = PackWriter::create(directory.path(), Rank(1)).unwrap();
+        for task in 0..10_000 {
+            for _ in 0..10 {
+                writer.append(TaskId(task), FIRST, Piece::Stdout, b"0123456789").unwrap();
+            }
+        }
+        writer.flush().unwrap();
+        let index = fs::metadata(directory.path().join("rank-1.index")).unwrap().len();
+        assert!(index < 10_000 * 20, "{index} bytes");
+    }
+
+    /// What each of three tasks printed, as far as packs that were cut or changed still tell.
+    fn read_what_is_left(directory: &Path) -> BTreeMap<u32, String> {
+        let Ok(reader) = PackReader::open(directory) else { return BTreeMap::new() };
+        let text = |task: u32| reader.read(TaskId(task), None, Piece::Stdout).ok().flatten();
+        let texts = (0..3).filter_map(|task| Some((task, text(task)?)));
+        texts.map(|(task, bytes)| (task, String::from_utf8(bytes).unwrap())).collect()
+    }
+
+    #[test]
+    fn packs_cut_or_flipped_anywhere_give_the_truth_or_nothing() {
+        let directory = directory();
+        let mut writer = PackWriter::create(directory.path(), Rank(1)).unwrap();
+        for task in 0..3 {
+            writer
+                .append(TaskId(task), FIRST, Piece::Stdout, format!("output of {task}").as_bytes())
+                .unwrap();
+            writer.flush().unwrap();
+        }
+        let truth = read_what_is_left(directory.path());
+        assert_eq!(truth.len(), 3);
+        for name in ["rank-1.index", "rank-1.pack"] {
+            let path = directory.path().join(name);
+            let whole = fs::read(&path).unwrap();
+            let cut = (0..whole.len()).map(|length| whole[..length].to_vec());
+            let flipped = (0..whole.len()).map(|place| {
+                let mut bytes = whole.clone();
+                bytes[place] ^= 0x10;
+                bytes
+            });
+            for bytes in cut.chain(flipped) {
+                fs::write(&path, bytes).unwrap();
+                let left = read_what_is_left(directory.path());
+                assert!(left.iter().all(|(task, text)| truth[task] == *text), "{left:?}");
+            }
+            fs::write(&path, whole).unwrap();
+        }
+    }
+}
