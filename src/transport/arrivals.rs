@@ -14,7 +14,11 @@ use crate::core::id::Rank;
 pub(super) struct Arrivals {
     sources: Vec<Source>,
     ready: VecDeque<(Rank, Parcel)>,
+    reserve: Reserve,
 }
+
+/// Gets memory for a large part.
+pub(super) type Reserve = fn(usize) -> Option<Vec<u8>>;
 
 /// What one rank has sent and this one has not handed on.
 #[derive(Debug, Default)]
@@ -69,8 +73,10 @@ pub(super) enum Misfit {
 }
 
 impl Arrivals {
-    pub(super) fn new(size: u32) -> Self {
-        Arrivals { sources: (0..size).map(|_| Source::default()).collect(), ready: VecDeque::new() }
+    /// `reserve` gives an empty vector with room for so many bytes, or None.
+    pub(super) fn new(size: u32, reserve: Reserve) -> Self {
+        let sources = (0..size).map(|_| Source::default()).collect();
+        Arrivals { sources, ready: VecDeque::new(), reserve }
     }
 
     /// The next complete parcel, in its pair's order.
@@ -100,9 +106,9 @@ impl Arrivals {
     pub(super) fn announce(&mut self, source: Rank, announced: Announced) -> Result<(), Misfit> {
         let head = match announced.head {
             Some(head) => Part::here(head),
-            None => Part::reserve(announced.head_bytes)?,
+            None => Part::reserve(announced.head_bytes, self.reserve)?,
         };
-        let body = Part::reserve(announced.body_bytes)?;
+        let body = Part::reserve(announced.body_bytes, self.reserve)?;
         self.sources[source.index()].queue.push_back(Arriving { head, body, under_way: 0 });
         Ok(())
     }
@@ -160,11 +166,9 @@ impl Part {
         Part { length: bytes.len(), matched: bytes.len(), bytes }
     }
 
-    fn reserve(length: u64) -> Result<Part, Misfit> {
-        let no_memory = Misfit::NoMemory(length);
-        let Ok(length) = usize::try_from(length) else { return Err(no_memory) };
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(length).map_err(|_| no_memory)?;
+    fn reserve(bytes: u64, reserve: Reserve) -> Result<Part, Misfit> {
+        let length = usize::try_from(bytes).map_err(|_| Misfit::NoMemory(bytes))?;
+        let bytes = reserve(length).ok_or(Misfit::NoMemory(bytes))?;
         Ok(Part { bytes, length, matched: 0 })
     }
 
@@ -194,6 +198,11 @@ mod tests {
         body.resize(length, 9);
     }
 
+    fn plainly(bytes: usize) -> Option<Vec<u8>> {
+        let mut memory = Vec::new();
+        memory.try_reserve_exact(bytes).ok().map(|()| memory)
+    }
+
     fn small(head: u8) -> Parcel {
         Parcel { head: vec![head], ..Parcel::default() }
     }
@@ -208,7 +217,7 @@ mod tests {
 
     #[test]
     fn small_parcels_pass_through() {
-        let mut arrivals = Arrivals::new(2);
+        let mut arrivals = Arrivals::new(2, plainly);
         arrivals.add(SOURCE, small(1));
         assert!(arrivals.is_ready());
         assert_eq!(heads(&mut arrivals), [1]);
@@ -216,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_small_parcel_waits_for_the_large_one_before_it() {
-        let mut arrivals = Arrivals::new(3);
+        let mut arrivals = Arrivals::new(3, plainly);
         arrivals.announce(SOURCE, announced(1, 10)).expect("10 bytes can be had");
         arrivals.add(SOURCE, small(2));
         arrivals.add(Rank(2), small(3));
@@ -228,7 +237,7 @@ mod tests {
 
     #[test]
     fn pieces_that_are_done_in_another_order_make_the_same_body() {
-        let mut arrivals = Arrivals::new(2);
+        let mut arrivals = Arrivals::new(2, plainly);
         arrivals.announce(SOURCE, announced(1, 7)).expect("7 bytes can be had");
         arrivals.announce(SOURCE, announced(2, 5)).expect("5 bytes can be had");
         let places = [4, 3, 5].map(|bytes| arrivals.room(SOURCE, bytes).expect("it was announced").0);
@@ -243,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_large_head_comes_in_pieces_before_its_body() {
-        let mut arrivals = Arrivals::new(2);
+        let mut arrivals = Arrivals::new(2, plainly);
         let announced = Announced { head: None, head_bytes: 3, body_bytes: 4 };
         arrivals.announce(SOURCE, announced).expect("7 bytes can be had");
         for bytes in [2, 1, 4] {
@@ -256,7 +265,7 @@ mod tests {
 
     #[test]
     fn pieces_that_were_not_announced_are_refused() {
-        let mut arrivals = Arrivals::new(2);
+        let mut arrivals = Arrivals::new(2, plainly);
         assert_eq!(arrivals.room(SOURCE, 1), Err(Misfit::Unannounced));
         arrivals.announce(SOURCE, announced(0, 4)).expect("4 bytes can be had");
         assert_eq!(arrivals.room(SOURCE, 5), Err(Misfit::Unannounced));

@@ -154,7 +154,7 @@ impl Mpi {
             ranks_on_node: node.ranks,
             waker: Waker::default(),
             backoff: Backoff::new(pace, clock::now()),
-            arrivals: Arrivals::new(world.size),
+            arrivals: Arrivals::new(world.size, reserve),
             departures: Departures::default(),
             sends: InFlight::default(),
             receives: InFlight::default(),
@@ -377,7 +377,7 @@ impl Drop for Mpi {
     fn drop(&mut self) {
         std::mem::forget(std::mem::take(&mut self.sends));
         if !self.receives.is_empty() {
-            std::mem::forget(std::mem::replace(&mut self.arrivals, Arrivals::new(0)));
+            std::mem::forget(std::mem::replace(&mut self.arrivals, Arrivals::new(0, reserve)));
         }
     }
 }
@@ -450,6 +450,25 @@ fn misfit(source: Rank, misfit: Misfit) -> TransportError {
         Misfit::NoMemory(bytes) => format!("no memory for {bytes} bytes from rank {source}"),
     };
     TransportError::Failed("receive", why)
+}
+
+/// Parts from this size on are asked to be in huge pages.
+const HUGE_FROM_BYTES: usize = 4 << 20;
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// Memory for a large part. In pages of 4 KiB, touching it for the first time takes as long as
+/// receiving into it.
+fn reserve(bytes: usize) -> Option<Vec<u8>> {
+    let mut memory = Vec::<u8>::new();
+    memory.try_reserve_exact(bytes).ok()?;
+    if bytes >= HUGE_FROM_BYTES {
+        let begin = memory.as_mut_ptr();
+        let skipped = begin.align_offset(HUGE_PAGE_BYTES);
+        let length = (bytes - skipped.min(bytes)) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+        // SAFETY: the pages lie within the vector's memory, and the advice changes no content.
+        unsafe { libc::madvise(begin.wrapping_add(skipped).cast(), length, libc::MADV_HUGEPAGE) };
+    }
+    Some(memory)
 }
 
 /// All ranks, as a communicator of our own: no message of a library in this process is in it.
