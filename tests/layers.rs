@@ -58,6 +58,7 @@ const PRINTING: &[&str] = &["println", "eprintln", "print", "eprint", "dbg"];
 const MAY_PRINT: &[&str] = &["cli/output.rs", "cli/failure.rs", "cli/progress.rs", "worker/spawner.rs"];
 const MAY_BE_UNSAFE: &[&str] =
     &["transport/mpi.rs", "worker/binding.rs", "worker/spawner.rs", "runtime/signals.rs"];
+const MAY_READ_THE_TIME: &[&str] = &["clock.rs"];
 const MAY_NAME_MPI: &[&str] = &["transport/mpi.rs"];
 
 /// A file is one idea. At 500 lines ask which second idea moved in; past this the test asks.
@@ -86,6 +87,11 @@ fn every_file_and_folder_of_src_is_a_room_of_the_house() {
 #[test]
 fn the_core_is_pure() {
     refuse(impurities_of_the_core);
+}
+
+#[test]
+fn only_the_clock_reads_the_time() {
+    refuse(readings_of_the_time);
 }
 
 #[test]
@@ -186,6 +192,18 @@ fn impurities_of_the_core(source: &Source) -> Vec<String> {
         }
     }
     violations
+}
+
+fn readings_of_the_time(source: &Source) -> Vec<String> {
+    if MAY_READ_THE_TIME.contains(&source.path.as_str()) {
+        return Vec::new();
+    }
+    let reads = |path: &NamedPath| {
+        let words: Vec<&str> = path.segments.iter().map(String::as_str).collect();
+        words.ends_with(&["Instant", "now"]) || words.ends_with(&["SystemTime", "now"])
+    };
+    let readings = source.foreign_paths().into_iter().filter(|path| reads(path) && !path.in_tests);
+    readings.map(|path| source.at(path.line, "the time is read by `clock::now` alone")).collect()
 }
 
 fn mentions_of_mpi(source: &Source) -> Vec<String> {
@@ -839,6 +857,21 @@ fn a_pure_core_is_allowed() {
             (0, "core/graph.rs", "fn f<'log>() { let quote = '\"'; let other = '\\''; } // Mutex"),
             (0, "core/graph.rs", "#[cfg(test)] mod tests { fn f() { fastrand::seed(7); println!(\"x\"); } }"),
             (0, "runtime/start.rs", "use std::thread; use std::collections::HashMap;"),
+        ],
+    );
+}
+
+#[test]
+fn reading_the_time_elsewhere_is_refused() {
+    check(
+        readings_of_the_time,
+        &[
+            (1, "runtime/start.rs", "use std::time::Instant; fn f() { Instant::now(); }"),
+            (1, "runtime/start.rs", "fn f() { std::time::SystemTime::now(); }"),
+            (1, "runtime/start.rs", "use std::time::Instant as Moment; fn f() { Moment::now(); }"),
+            (0, "record/layout.rs", "fn f(modified: std::time::SystemTime) { crate::clock::now(); }"),
+            (0, "runtime/start.rs", "#[cfg(test)] mod tests { fn f() { std::time::Instant::now(); } }"),
+            (0, "clock.rs", "fn f() { std::time::Instant::now(); }"),
         ],
     );
 }
