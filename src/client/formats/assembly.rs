@@ -1,0 +1,421 @@
+//! From what a file says to a graph: names first, then files, then every element of every task.
+
+use std::collections::HashMap;
+
+use crate::core::graph::{Definition, Graph, GraphBuilder, GraphError};
+use crate::core::id::{OperationId, OptionsId, TaskId};
+use crate::core::key::KeyError;
+use crate::core::task::{Body, Call, Command, CommandLine, Operation, Stdin, Stream, Text};
+
+use super::arguments::{Positions, Slot, build_arguments};
+use super::fault::{Fault, Outcome};
+use super::files::{Files, Match, absolute_text};
+use super::hidden::{self, Hidden};
+use super::links;
+use super::names::{Found, Names};
+use super::problem::Problem;
+use super::reference::Reference;
+use super::spec::{GraphSpec, LineSpec, RunSpec, StreamSpec, TaskSpec, Work};
+use super::template::{ElementKey, Hole, Scope, Style, Template};
+use super::tree::Span;
+
+/// Most tasks of one graph file: more than a scheduler holds, and few enough for its memory.
+pub(super) const TASKS_MAX: u64 = 200_000_000;
+
+/// Builds the graph of a file whose relative paths start at `directory`, which is absolute.
+pub(super) fn assemble(spec: &GraphSpec, directory: &str) -> Outcome<Graph> {
+    let mut builder = GraphBuilder::new(spec.name.as_str(), directory);
+    let names = declare(spec, &mut builder)?;
+    let files = index_files(spec, &names, directory)?;
+    let mut assembly =
+        Assembly { builder, names: &names, files: &files, hidden: Hidden::default(), directory };
+    for task in &spec.tasks {
+        assembly.define_all(task)?;
+    }
+    let Assembly { mut builder, hidden, .. } = assembly;
+    let shown = |builder: &GraphBuilder, error| graph_fault(error, builder, &names);
+    hidden.define(&mut builder).map_err(|error| shown(&builder, error))?;
+    let keys = builder.keys().clone();
+    builder.build().map_err(|error| match error {
+        GraphError::Cycle(cycle) => cycle_fault(&cycle, &keys, &names),
+        other => graph_fault(other, &GraphBuilder::default(), &names),
+    })
+}
+
+fn declare(spec: &GraphSpec, builder: &mut GraphBuilder) -> Outcome<Names> {
+    let mut names = Names::default();
+    let mut total: u64 = 0;
+    for task in &spec.tasks {
+        let too_many = || {
+            let name = task.name.clone();
+            Fault::at(task.span, Problem::TooManyTasks { name, limit: TASKS_MAX })
+        };
+        let mut group = task.group();
+        total += u64::from(group.count().ok_or_else(too_many)?);
+        if total > TASKS_MAX {
+            return Err(too_many());
+        }
+        group.first = builder.declare(group.clone()).map_err(|error| match error {
+            GraphError::Key(KeyError::Duplicate(name)) => Fault::at(task.span, Problem::DuplicateKey(name)),
+            _ => too_many(),
+        })?;
+        names.add(group, task.span);
+    }
+    Ok(names)
+}
+
+fn graph_fault(error: GraphError, builder: &GraphBuilder, names: &Names) -> Box<Fault> {
+    match error {
+        GraphError::Cycle(cycle) => cycle_fault(&cycle, builder.keys(), names),
+        GraphError::Key(KeyError::Duplicate(name)) => Fault::whole(Problem::DuplicateKey(name)),
+        GraphError::Key(KeyError::TooMany) => {
+            Fault::whole(Problem::TooManyTasks { name: String::new(), limit: TASKS_MAX })
+        }
+        GraphError::TooManyDependencies => Fault::whole(Problem::TooManyDependencies),
+        GraphError::Inconsistent(how) => Fault::whole(Problem::Inconsistent(how)),
+    }
+}
+
+/// The cycle stands where its first task does.
+fn cycle_fault(cycle: &[TaskId], keys: &crate::core::key::Keys, names: &Names) -> Box<Fault> {
+    let shown = cycle.iter().map(|task| hidden::shown(&keys.key(*task)).to_owned());
+    let problem = Problem::Cycle(shown.collect());
+    match cycle.iter().find_map(|task| names.group_of(*task)) {
+        Some(named) => Fault::at(named.span, problem),
+        None => Fault::whole(problem),
+    }
+}
+
+/// The elements of one array, one after the other, without a new list for each.
+struct Places<'a> {
+    spec: &'a TaskSpec,
+    places: Vec<usize>,
+}
+
+impl<'a> Places<'a> {
+    fn new(spec: &'a TaskSpec) -> Self {
+        Places { spec, places: vec![0; spec.variables.len()] }
+    }
+
+    fn advance(&mut self) {
+        if self.spec.zipped {
+            self.places.iter_mut().for_each(|place| *place += 1);
+            return;
+        }
+        for (place, variable) in self.places.iter_mut().zip(&self.spec.variables).rev() {
+            *place += 1;
+            if *place < variable.axis.count() {
+                return;
+            }
+            *place = 0;
+        }
+    }
+}
+
+fn index_files(spec: &GraphSpec, names: &Names, directory: &str) -> Outcome<Files> {
+    let mut outputs = Vec::new();
+    for (number, task) in spec.tasks.iter().enumerate() {
+        if task.outputs.is_empty() {
+            continue;
+        }
+        let named = names.group(number);
+        let mut places = Places::new(task);
+        for element in 0..named.count {
+            let id = TaskId(named.group.first.0 + element);
+            let key = ElementKey::new(&named.group, element as usize);
+            let scope = scope(task, &places.places, &key);
+            for output in &task.outputs {
+                let path = absolute_text(directory, output.expand(&scope, Style::Plain)?);
+                if let Text::Plain(path) = path {
+                    outputs.push((path, id));
+                }
+            }
+            places.advance();
+        }
+    }
+    Files::new(directory, outputs).map_err(|clash| {
+        let [first, second] = clash.tasks.map(|task| names.key(task).unwrap_or_default());
+        let later = names.find(second.split('[').next().unwrap_or_default());
+        let span = later.map_or(Span::default(), |number| spec.tasks[number].outputs[0].span);
+        let fault = Fault::at(
+            span,
+            Problem::TwoProducers { file: clash.path, first: first.clone(), second: second.clone() },
+        );
+        match first == second {
+            true => fault.hint("the file stands twice in its `outputs`"),
+            false => fault,
+        }
+    })
+}
+
+fn scope<'a>(task: &'a TaskSpec, places: &'a [usize], key: &'a ElementKey<'a>) -> Scope<'a> {
+    Scope { variables: &task.variables, places, key, inputs: &[], outputs: &[] }
+}
+
+struct Assembly<'a> {
+    builder: GraphBuilder,
+    names: &'a Names,
+    files: &'a Files,
+    hidden: Hidden,
+    directory: &'a str,
+}
+
+/// What is the same for all elements of a task.
+struct Shared<'a> {
+    task: &'a TaskSpec,
+    count: u32,
+    options: OptionsId,
+    /// The variables that its operations depend on, a bit each.
+    uses: u32,
+    /// What inputs without variables found, by number.
+    found: Vec<Option<Vec<Match>>>,
+    /// The tasks to wait for in every element.
+    orders: Vec<TaskId>,
+    /// Operations made so far, by place along the variables in use, and by what references found.
+    operations: HashMap<usize, Vec<(Vec<Slot>, OperationId)>>,
+}
+
+impl Assembly<'_> {
+    fn define_all(&mut self, task: &TaskSpec) -> Outcome<()> {
+        let number = self.names.find(&task.name).expect("every task was declared");
+        let named = self.names.group(number);
+        let mut shared = self.share(task, named.count)?;
+        let mut places = Places::new(task);
+        for element in 0..named.count {
+            let id = TaskId(named.group.first.0 + element);
+            let key = ElementKey::new(&named.group, element as usize);
+            let definition = self.define_one(&mut shared, id, &scope(task, &places.places, &key))?;
+            self.builder.define(definition).map_err(|error| graph_fault(error, &self.builder, self.names))?;
+            places.advance();
+        }
+        Ok(())
+    }
+
+    fn share<'t>(&mut self, task: &'t TaskSpec, count: u32) -> Outcome<Shared<'t>> {
+        let uses = task.uses();
+        let options = self.builder.options(task.options.clone());
+        let (found, orders, operations) = (Vec::new(), Vec::new(), HashMap::new());
+        let mut shared = Shared { task, count, options, uses, found, orders, operations };
+        let named = self.names.group(self.names.find(&task.name).expect("every task was declared"));
+        let key = ElementKey::new(&named.group, 0);
+        let places = vec![0; task.variables.len()];
+        let scope = scope(task, &places, &key);
+        for reference in task.after.iter().filter(|reference| reference.is_constant()) {
+            shared.orders.extend(self.order(reference, &scope)?);
+        }
+        for (number, input) in task.inputs.iter().enumerate() {
+            shared.found.push(None);
+            // With an own output in reach, what a pattern finds differs from element to element.
+            if input.uses() == 0 && (count == 1 || task.outputs.is_empty()) {
+                let found = self.files.find(input, &scope, named.group.first)?;
+                self.order_files(&mut shared, number, &found)?;
+                shared.found[number] = Some(found);
+            }
+        }
+        Ok(shared)
+    }
+
+    /// Waits for the producers of files that all elements of a task need.
+    fn order_files(&mut self, shared: &mut Shared<'_>, number: usize, found: &[Match]) -> Outcome<()> {
+        let mut producers: Vec<TaskId> = found.iter().filter_map(|one| one.producer).collect();
+        producers.dedup();
+        if producers.len() > 1 && shared.count > 1 {
+            let joined = self.hidden.files(&shared.task.name, number, producers, &mut self.builder);
+            producers = vec![joined.map_err(|error| graph_fault(error, &self.builder, self.names))?];
+        }
+        shared.orders.extend(producers);
+        Ok(())
+    }
+
+    /// The task to wait for so that what a reference names is finished.
+    fn order(&mut self, reference: &Reference, scope: &Scope<'_>) -> Outcome<Option<TaskId>> {
+        let Some(found) = links::resolve(reference, self.names, scope)? else { return Ok(None) };
+        match found {
+            Found::One(task) => Ok(Some(task)),
+            Found::Whole(number) if self.names.group(number).count == 1 => {
+                Ok(Some(self.names.group(number).group.first))
+            }
+            Found::Whole(number) => {
+                let join = self.hidden.join(self.names.group(number), &mut self.builder);
+                join.map(Some).map_err(|error| graph_fault(error, &self.builder, self.names))
+            }
+        }
+    }
+
+    fn define_one(&mut self, shared: &mut Shared<'_>, id: TaskId, scope: &Scope<'_>) -> Outcome<Definition> {
+        let task = shared.task;
+        let mut orders = shared.orders.clone();
+        for reference in task.after.iter().filter(|reference| !reference.is_constant()) {
+            orders.extend(self.order(reference, scope)?);
+        }
+        let mut positions = Positions::default();
+        let mut slots = Vec::with_capacity(task.references.len());
+        for reference in &task.references {
+            slots.push(self.slot(reference, shared.count, scope, &mut positions)?);
+        }
+        let mut matches = Vec::new();
+        for (input, found) in task.inputs.iter().zip(&shared.found) {
+            if found.is_none() {
+                let found = self.files.find(input, scope, id)?;
+                orders.extend(found.iter().filter_map(|one| one.producer));
+                matches.push(found);
+            }
+        }
+        let operation = self.operation(shared, slots, matches, scope)?;
+        Ok(Definition { operation, options: shared.options, values: positions.tasks, orders })
+    }
+
+    fn slot(
+        &mut self,
+        reference: &Reference,
+        count: u32,
+        scope: &Scope<'_>,
+        positions: &mut Positions,
+    ) -> Outcome<Slot> {
+        let number = match links::resolve(reference, self.names, scope)? {
+            None => return Ok(Slot::Missing),
+            Some(Found::One(task)) => return Ok(Slot::Input(positions.of(task))),
+            Some(Found::Whole(number)) => number,
+        };
+        let named = self.names.group(number);
+        if reference.field == "stdin" {
+            let (task, field) = (scope.key.text().to_owned(), "stdin".to_owned());
+            let problem = Problem::WholeArray { task, field, array: named.group.name.clone() };
+            let example = named.group.key(0);
+            return Err(
+                Fault::at(reference.span, problem).hint(format!("name an element, such as `@{example}`"))
+            );
+        }
+        if count > 1 && named.count > 1 {
+            let list = self.hidden.list(named, &mut self.builder);
+            let list = list.map_err(|error| graph_fault(error, &self.builder, self.names))?;
+            return Ok(Slot::Input(positions.of(list)));
+        }
+        Ok(positions.of_all(named.group.first, named.count))
+    }
+
+    /// The operation of one element: one that an element before it has, if nothing differs.
+    fn operation(
+        &mut self,
+        shared: &mut Shared<'_>,
+        slots: Vec<Slot>,
+        matches: Vec<Vec<Match>>,
+        scope: &Scope<'_>,
+    ) -> Outcome<OperationId> {
+        let place = shared.place(scope.places);
+        let known = place.and_then(|place| shared.operations.get(&place));
+        if let Some((_, operation)) = known.and_then(|known| known.iter().find(|(other, _)| *other == slots))
+        {
+            return Ok(*operation);
+        }
+        let mut own = matches.into_iter();
+        let found: Vec<Match> = shared
+            .found
+            .iter()
+            .flat_map(|found| found.clone().or_else(|| own.next()).unwrap_or_default())
+            .collect();
+        let built = build_operation(shared.task, &slots, found, self.directory, scope)?;
+        let operation = self.builder.operation(built);
+        if let Some(place) = place {
+            shared.operations.entry(place).or_default().push((slots, operation));
+        }
+        Ok(operation)
+    }
+}
+
+impl Shared<'_> {
+    /// Where an element stands along the variables that operations depend on; none if no two
+    /// elements stand at the same place, so that nothing is worth remembering.
+    fn place(&self, places: &[usize]) -> Option<usize> {
+        let variables = &self.task.variables;
+        let used = |number: usize| self.uses & (1 << number) != 0;
+        if !variables.is_empty() && (0..variables.len()).all(used) {
+            return None;
+        }
+        if self.task.zipped && self.uses != 0 {
+            return None;
+        }
+        let axes = places.iter().zip(variables).enumerate().filter(|(number, _)| used(*number));
+        Some(axes.fold(0, |sum, (_, (place, variable))| sum * variable.axis.count() + place))
+    }
+}
+
+fn build_operation(
+    task: &TaskSpec,
+    slots: &[Slot],
+    found: Vec<Match>,
+    directory: &str,
+    scope: &Scope<'_>,
+) -> Outcome<Operation> {
+    let is_elsewhere = matches!(&task.work, Work::Run(run) if run.directory.is_some());
+    let mut inputs: Vec<String> = Vec::with_capacity(found.len());
+    let mut paths: Vec<String> = Vec::with_capacity(found.len());
+    let mut seen = std::collections::HashSet::new();
+    for one in found.into_iter().filter(|one| seen.insert(one.path.clone())) {
+        inputs.push(if is_elsewhere { one.path.clone() } else { one.shown });
+        paths.push(one.path);
+    }
+    let written = task.outputs.iter().map(|output| output.expand(scope, Style::Plain));
+    let written = written.collect::<Outcome<Vec<Text>>>()?;
+    let outputs: Vec<Text> = written.iter().map(|path| absolute_text(directory, path.clone())).collect();
+    let shown = if is_elsewhere { &outputs } else { &written };
+    let scope = Scope { inputs: &inputs, outputs: shown, ..*scope };
+    let body = match &task.work {
+        Work::Call { function, arguments } => {
+            let arguments = build_arguments(arguments, slots, &scope)?;
+            Body::Call(Call { function: function.clone(), arguments })
+        }
+        Work::Run(run) => Body::Command(Box::new(build_command(run, slots, directory, &scope)?)),
+    };
+    paths.sort_unstable();
+    Ok(Operation { body, outputs, inputs: paths.into_iter().map(Text::Plain).collect() })
+}
+
+fn build_command(run: &RunSpec, slots: &[Slot], directory: &str, scope: &Scope<'_>) -> Outcome<Command> {
+    let environment = run.environment.iter();
+    let environment = environment.map(|(name, text)| Ok((name.clone(), text.expand(scope, Style::Plain)?)));
+    let stdin = match run.stdin.map(|number| &slots[number]) {
+        Some(Slot::Input(position)) => Stdin::Input(*position),
+        _ => Stdin::Null,
+    };
+    let cwd = run.directory.as_ref().map(|text| text.expand(scope, Style::Plain)).transpose()?;
+    Ok(Command {
+        line: build_line(&run.line, scope)?,
+        environment: environment.collect::<Outcome<_>>()?,
+        directory: cwd.map_or_else(|| Text::from(directory), |cwd| absolute_text(directory, cwd)),
+        stdin,
+        stdout: build_stream(&run.stdout, directory, scope)?,
+        stderr: build_stream(&run.stderr, directory, scope)?,
+        capture_limit_bytes: run.capture_limit_bytes,
+    })
+}
+
+fn build_line(line: &LineSpec, scope: &Scope<'_>) -> Outcome<CommandLine> {
+    let words = match line {
+        LineSpec::Shell(text) => return Ok(CommandLine::Shell(text.expand(scope, Style::Shell)?)),
+        LineSpec::Arguments(words) => words,
+    };
+    let mut arguments = Vec::with_capacity(words.len());
+    for word in words {
+        arguments.extend(build_words(word, scope)?);
+    }
+    Ok(CommandLine::Arguments(arguments))
+}
+
+/// A list of files by itself becomes an argument each.
+fn build_words(word: &Template, scope: &Scope<'_>) -> Outcome<Vec<Text>> {
+    Ok(match word.lone() {
+        Some(Hole::Inputs) => scope.inputs.iter().map(|path| Text::from(path.as_str())).collect(),
+        Some(Hole::Outputs) => scope.outputs.to_vec(),
+        _ => vec![word.expand(scope, Style::Plain)?],
+    })
+}
+
+fn build_stream(stream: &StreamSpec, directory: &str, scope: &Scope<'_>) -> Outcome<Stream> {
+    Ok(match stream {
+        StreamSpec::Capture => Stream::Capture,
+        StreamSpec::Forward => Stream::Forward,
+        StreamSpec::Discard => Stream::Discard,
+        StreamSpec::File(text) => Stream::File(absolute_text(directory, text.expand(scope, Style::Plain)?)),
+    })
+}

@@ -1,0 +1,71 @@
+//! `align`, `align[*]`, `align[03]`, `align[{i-1}]?`: how tasks name other tasks.
+
+use super::fault::Outcome;
+use super::template::{Template, Vocabulary};
+use super::tree::Span;
+
+/// A task or array that another one needs, as written.
+#[derive(Clone, Debug)]
+pub(super) struct Reference {
+    pub span: Span,
+    /// The field that it stands in.
+    pub field: &'static str,
+    /// Ends with `?`: nothing is needed where there is no such element.
+    pub optional: bool,
+    pub target: Target,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    /// A task, or all of an array. `starred` when `[*]` says that it is an array.
+    Whole { name: String, starred: bool },
+    /// One element; a text for each variable.
+    Element { name: String, parts: Vec<Template> },
+    /// The name itself has variables in it.
+    Open(Template),
+}
+
+impl Reference {
+    /// Parses a reference without its `@`.
+    pub fn parse(
+        text: &str,
+        span: Span,
+        field: &'static str,
+        vocabulary: Vocabulary<'_>,
+    ) -> Outcome<Reference> {
+        let (text, optional) = match text.strip_suffix('?') {
+            Some(text) => (text, true),
+            None => (text, false),
+        };
+        let target = parse_target(text, span, vocabulary)?;
+        Ok(Reference { span, field, optional, target })
+    }
+
+    /// True if it names the same for every element.
+    pub fn is_constant(&self) -> bool {
+        match &self.target {
+            Target::Whole { .. } => true,
+            Target::Element { parts, .. } => parts.iter().all(|part| part.constant().is_some()),
+            Target::Open(_) => false,
+        }
+    }
+}
+
+fn parse_target(text: &str, span: Span, vocabulary: Vocabulary<'_>) -> Outcome<Target> {
+    let (name, elements) = match text.strip_suffix(']').and_then(|text| text.split_once('[')) {
+        Some((name, elements)) => (name, Some(elements)),
+        None => (text, None),
+    };
+    let whole = Template::parse(text, span, vocabulary)?;
+    let Some(name) = Template::parse(name, span, vocabulary)?.constant().map(str::to_owned) else {
+        return Ok(Target::Open(whole));
+    };
+    Ok(match elements {
+        None => Target::Whole { name, starred: false },
+        Some("*") => Target::Whole { name, starred: true },
+        Some(elements) => {
+            let parts = elements.split(',').map(|part| Template::parse(part.trim(), span, vocabulary));
+            Target::Element { name, parts: parts.collect::<Outcome<_>>()? }
+        }
+    })
+}
