@@ -1,8 +1,47 @@
-//! ROOF. The command line: what was typed, what it means, one file per subcommand.
+//! ROOF. The command line: what was typed (`flags`), what it means, one file per subcommand.
+
+pub mod cancel;
+pub mod failed_tasks;
+pub mod failure;
+pub mod flags;
+pub mod graph;
+pub mod logs;
+pub mod output;
+pub mod past_run;
+pub mod progress;
+pub mod run;
+pub mod source;
+pub mod status;
+pub mod values;
 
 use std::process::ExitCode;
 
-/// Runs the command that the program's arguments ask for.
+use clap::Parser;
+
+use crate::runtime::exit;
+
+use failure::Failure;
+use flags::{Command, Flags};
+
+/// Runs the command that the program's arguments ask for. Spawners must be able to start: no thread
+/// runs yet.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let flags = match Flags::try_parse() {
+        Ok(flags) => flags,
+        Err(error) => return failure::usage(&error),
+    };
+    let result = match flags.command {
+        Command::Run(flags) => run::run(*flags),
+        Command::Status(flags) => status::run(&flags),
+        Command::Logs(flags) => logs::run(&flags),
+        Command::Cancel(flags) => cancel::run(&flags),
+        Command::Graph(command) => graph::run(command),
+    };
+    ExitCode::from(result.unwrap_or_else(|failure| failure.report()))
 }
+
+/// What a command ends with: its exit code.
+pub type CommandResult = Result<u8, Failure>;
+
+/// The exit code of a command that did what it was asked.
+pub const OK: u8 = exit::DONE;

@@ -1,0 +1,187 @@
+//! What was typed. No file is opened here; what it means is decided by each command.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::output::Format;
+
+/// Runs graphs of tasks: on this machine, under mpirun, or in a batch job.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "dagmar", version, about, arg_required_else_help = true, max_term_width = 100)]
+pub struct Flags {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run a graph here: alone, or as one rank when started by mpirun
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunFlags>),
+    /// Tell how a run stands
+    Status(StatusFlags),
+    /// Print what tasks printed
+    #[command(after_help = LOGS_EXAMPLES)]
+    Logs(LogsFlags),
+    /// End a run: its tasks are stopped
+    Cancel(CancelFlags),
+    /// Look at graphs, pack them, make them
+    #[command(subcommand)]
+    Graph(GraphCommand),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  dagmar run graph.toml                           everything in the graph
+  dagmar run graph.toml merge                     what `merge` needs, and its output on stdout
+  mpirun -n 3 dagmar run graph.toml               one scheduler and two workers
+  dagmar run --commands list.txt                  every line is a command
+  dagmar run --each 1..1000 -- ./simulate {}      one command for each number
+  dagmar run --each-line files.txt -- gzip {}     one command for each line of a file
+  dagmar run --each 1..100000 --call noop         a function instead of a command
+
+Exit codes: 0 done, 2 wrong usage or graph, 3 a task failed, 4 stopped by SIGTERM,
+5 a rank was lost, 7 tasks ran out of memory, 130 interrupted, 1 a bug.";
+
+const LOGS_EXAMPLES: &str = "\
+Examples:
+  dagmar logs                                     the failed tasks of the latest run, or all
+  dagmar logs variants-0003 'align[07]'           one task
+  dagmar logs variants-0003 align --stderr        an array's standard error only
+  dagmar logs -f                                  the latest run, as it prints";
+
+/// `dagmar run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunFlags {
+    /// The graph: TOML, JSON or packed
+    #[arg(required_unless_present_any = ["commands", "each", "each_line"])]
+    pub graph: Option<PathBuf>,
+    /// Run only what these need, and print their outputs: tasks, arrays, elements, output files
+    #[arg(value_name = "KEY")]
+    pub keys: Vec<String>,
+    /// Run each line of this file as a command
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["graph", "each", "each_line", "call"])]
+    pub commands: Option<PathBuf>,
+    /// Run the command after `--`, or the function, for each number of a range
+    #[arg(long, value_name = "RANGE", conflicts_with_all = ["graph", "each_line"])]
+    pub each: Option<String>,
+    /// Run the command after `--`, or the function, for each line of a file
+    #[arg(long, value_name = "FILE", conflicts_with = "graph")]
+    pub each_line: Option<PathBuf>,
+    /// Call this function instead of a command; arguments as JSON after `--`
+    #[arg(long, value_name = "FUNCTION", conflicts_with = "graph")]
+    pub call: Option<String>,
+    /// The command, `{}` standing for the element
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+    /// Workers when started without mpirun
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub workers: u32,
+    /// Cores of each worker, instead of what is found
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub cpus: Option<u32>,
+    /// An amount that each worker has of a resource: `gpus=2`, `memory=8GiB`, `licence=1`
+    #[arg(long = "resource", value_name = "NAME=N")]
+    pub resources: Vec<String>,
+    /// Use this run directory instead of a new one under `./dagmar-runs`
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
+    /// Print no progress and no summary
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// How the result is told
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `dagmar status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusFlags {
+    /// A path, a name under `./dagmar-runs`, or nothing for the latest
+    pub run: Option<String>,
+    /// How the result is told
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `dagmar logs`.
+#[derive(Clone, Debug, Args)]
+pub struct LogsFlags {
+    /// A path, a name under `./dagmar-runs`, or nothing for the latest
+    pub run: Option<String>,
+    /// A task, an array or an element; without one the failed tasks, or all if none failed
+    pub key: Option<String>,
+    /// Go on until the run is over
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Standard output only
+    #[arg(long, conflicts_with = "stderr")]
+    pub stdout: bool,
+    /// Standard error only
+    #[arg(long)]
+    pub stderr: bool,
+}
+
+/// `dagmar cancel`.
+#[derive(Clone, Debug, Args)]
+pub struct CancelFlags {
+    /// A path or a name under `./dagmar-runs`
+    pub run: String,
+}
+
+/// `dagmar graph`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum GraphCommand {
+    /// Read a graph and say whether it can run
+    Check(GraphFlags),
+    /// List the tasks of a graph and what they need
+    Show(GraphFlags),
+    /// Count tasks, dependencies, depth and width
+    Stats(GraphFlags),
+    /// Write a graph in its packed form, which loads fastest
+    Pack(PackFlags),
+    /// Make a graph of a well-known shape, in its packed form
+    Make(MakeFlags),
+}
+
+/// A graph to look at.
+#[derive(Clone, Debug, Args)]
+pub struct GraphFlags {
+    /// The graph: TOML, JSON or packed
+    pub graph: PathBuf,
+    /// How the result is told
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `dagmar graph pack`.
+#[derive(Clone, Debug, Args)]
+pub struct PackFlags {
+    /// The graph: TOML, JSON or packed
+    pub graph: PathBuf,
+    /// Where to write it; `GRAPH.dagmar` if nothing is said
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// `dagmar graph make`.
+#[derive(Clone, Debug, Args)]
+pub struct MakeFlags {
+    /// trivial, chain, tree, no_comm, stencil_1d, dom, fft, all_to_all, nearest, spread, random
+    pub shape: String,
+    /// Tasks side by side
+    #[arg(long, default_value_t = 1)]
+    pub width: u32,
+    /// Tasks one after the other
+    #[arg(long, default_value_t = 1)]
+    pub steps: u32,
+    /// Where chance starts, in the shapes that have any
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Where to write it; `SHAPE.dagmar` if nothing is said
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}

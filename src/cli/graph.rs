@@ -1,0 +1,117 @@
+//! `dagmar graph`: look at graphs, pack them, make them.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::client::formats::make::{self, SHAPES, Size};
+use crate::client::formats::outline::{Outline, outline};
+use crate::core::graph::Graph;
+use crate::record::packed;
+
+use super::failure::Failure;
+use super::flags::{GraphCommand, GraphFlags, MakeFlags, PackFlags};
+use super::output::{Format, Page, tell};
+use super::{CommandResult, OK, source};
+
+/// Does what was asked.
+pub fn run(command: GraphCommand) -> CommandResult {
+    match command {
+        GraphCommand::Check(flags) => check(&flags),
+        GraphCommand::Show(flags) => show(&flags),
+        GraphCommand::Stats(flags) => stats(&flags),
+        GraphCommand::Pack(flags) => pack(&flags),
+        GraphCommand::Make(flags) => make(&flags),
+    }
+}
+
+fn check(flags: &GraphFlags) -> CommandResult {
+    let outline = outline(&source::read(&flags.graph)?);
+    let mut page = Page::open();
+    match flags.output {
+        Format::Json => page.json(&json!({ "ok": true, "name": outline.name, "tasks": outline.tasks }))?,
+        Format::Human => page.line(format!(
+            "`{}` can run: {} tasks, {} dependencies",
+            outline.name, outline.tasks, outline.dependencies
+        ))?,
+    }
+    Ok(OK)
+}
+
+fn show(flags: &GraphFlags) -> CommandResult {
+    let outline = outline(&source::read(&flags.graph)?);
+    let mut page = Page::open();
+    if flags.output == Format::Json {
+        page.json(&json_of(&outline))?;
+        return Ok(OK);
+    }
+    for group in &outline.groups {
+        let count = group.elements.map_or(String::new(), |count| format!(" x {count}"));
+        page.line(format!("{}{count}  {}", group.name, group.work))?;
+        for need in &group.needs {
+            page.line(format!("    needs {need}"))?;
+        }
+    }
+    Ok(OK)
+}
+
+fn stats(flags: &GraphFlags) -> CommandResult {
+    let outline = outline(&source::read(&flags.graph)?);
+    let mut page = Page::open();
+    if flags.output == Format::Json {
+        page.json(&json_of(&outline))?;
+        return Ok(OK);
+    }
+    let rows = [
+        ("tasks", outline.tasks),
+        ("dependencies", outline.dependencies),
+        ("sources", outline.sources),
+        ("sinks", outline.sinks),
+        ("depth", outline.depth),
+        ("width", outline.width),
+        ("operations", outline.operations),
+    ];
+    page.line(format!("{:<13}{}", "name", outline.name))?;
+    for (name, count) in rows {
+        page.line(format!("{name:<13}{count}"))?;
+    }
+    Ok(OK)
+}
+
+fn json_of(outline: &Outline) -> serde_json::Value {
+    let groups = outline.groups.iter().map(|group| {
+        json!({ "name": group.name, "elements": group.elements, "work": group.work, "needs": group.needs })
+    });
+    json!({
+        "name": outline.name, "tasks": outline.tasks, "dependencies": outline.dependencies,
+        "sources": outline.sources, "sinks": outline.sinks, "depth": outline.depth,
+        "width": outline.width, "operations": outline.operations, "groups": groups.collect::<Vec<_>>(),
+    })
+}
+
+fn pack(flags: &PackFlags) -> CommandResult {
+    let graph = source::read(&flags.graph)?;
+    let out = flags.out.clone().unwrap_or_else(|| flags.graph.with_extension("dagmar"));
+    write(&graph, &out)
+}
+
+fn make(flags: &MakeFlags) -> CommandResult {
+    let unknown = || make::MakeError::UnknownShape(flags.shape.clone());
+    let refused = |error: make::MakeError| Failure::usage(error.to_string()).hint(error.hint());
+    let shape = SHAPES.iter().find(|(name, _)| *name == flags.shape);
+    let (_, shape) = shape.ok_or_else(|| refused(unknown()))?;
+    let size = Size { width: flags.width, steps: flags.steps, seed: flags.seed };
+    let graph = make::make(*shape, size).map_err(refused)?;
+    let out = flags.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}.dagmar", flags.shape)));
+    write(&graph, &out)
+}
+
+fn write(graph: &Graph, path: &Path) -> CommandResult {
+    let failed = |error| Failure::broken(format!("cannot write `{}`: {error}", path.display()));
+    let file = File::create(path).map_err(failed)?;
+    packed::write(graph, BufWriter::new(file)).map_err(failed)?;
+    tell(&format!("{} tasks packed into `{}`", outline(graph).tasks, path.display()));
+    Ok(OK)
+}

@@ -1,0 +1,119 @@
+//! `dagmar logs`: what tasks printed, from the run directory's packs.
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::Duration;
+
+use crate::client::formats::resolve;
+use crate::core::id::{Attempt, TaskId};
+use crate::observe::snapshot::State;
+use crate::record::pack::Piece;
+use crate::record::pack_reader::PackReader;
+
+use super::failure::Failure;
+use super::flags::LogsFlags;
+use super::output::{Page, tell};
+use super::past_run::PastRun;
+use super::{CommandResult, OK};
+
+/// How often a followed run is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// Prints what was asked for.
+pub fn run(flags: &LogsFlags) -> CommandResult {
+    let run = PastRun::find(flags.run.as_deref())?;
+    let tasks = tasks(&run, flags)?;
+    let mut printer = Printer::new(&run, flags, tasks.len())?;
+    loop {
+        // Looked at first: what was printed before the end is then surely there.
+        let is_over = !flags.follow || run.finished()?.is_some();
+        printer.refresh()?;
+        for &task in &tasks {
+            printer.print(task)?;
+        }
+        printer.page.flush()?;
+        if is_over {
+            break;
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    if printer.printed.is_empty() {
+        tell("nothing was printed");
+    }
+    Ok(OK)
+}
+
+/// The tasks asked for; without a key the failed ones, or all.
+fn tasks(run: &PastRun, flags: &LogsFlags) -> Result<Vec<TaskId>, Failure> {
+    if let Some(key) = &flags.key {
+        let tasks = resolve(&run.graph, std::slice::from_ref(key));
+        return tasks.map_err(|error| Failure::usage(error.to_string()).hint(error.hint()));
+    }
+    let events = run.events()?;
+    let has_failed = |task: &TaskId| events.snapshot().state(*task) == State::Failed;
+    let failed: Vec<TaskId> = run.graph.tasks().filter(has_failed).collect();
+    let all = || run.graph.tasks().filter(|&task| !run.graph.is_join(task)).collect();
+    Ok(if failed.is_empty() || flags.follow { all() } else { failed })
+}
+
+struct Printer<'a> {
+    run: &'a PastRun,
+    packs: PackReader,
+    pieces: Vec<Piece>,
+    /// True if more than one stream may appear, so that each needs a heading.
+    has_headings: bool,
+    /// Bytes printed of each stream of each task's latest attempt.
+    printed: HashMap<(TaskId, Attempt, Piece), u64>,
+    last: Option<(TaskId, Attempt, Piece)>,
+    page: Page,
+}
+
+impl<'a> Printer<'a> {
+    fn new(run: &'a PastRun, flags: &LogsFlags, tasks: usize) -> Result<Self, Failure> {
+        let packs = PackReader::open(&run.directory.output()).map_err(|error| Failure::broken(error.to_string()))?;
+        let pieces = match (flags.stdout, flags.stderr) {
+            (true, _) => vec![Piece::Stdout],
+            (_, true) => vec![Piece::Stderr],
+            _ => vec![Piece::Stdout, Piece::Stderr],
+        };
+        let has_headings = tasks > 1 || pieces.len() > 1;
+        let (printed, last, page) = (HashMap::new(), None, Page::open());
+        Ok(Printer { run, packs, pieces, has_headings, printed, last, page })
+    }
+
+    fn refresh(&mut self) -> Result<(), Failure> {
+        self.packs.refresh().map_err(|error| Failure::broken(error.to_string()))
+    }
+
+    fn print(&mut self, task: TaskId) -> Result<(), Failure> {
+        let Some(attempt) = self.packs.latest_attempt(task) else { return Ok(()) };
+        for piece in self.pieces.clone() {
+            let Some(mut reader) = self.packs.reader(task, Some(attempt), piece) else { continue };
+            let key = (task, attempt, piece);
+            let printed = self.printed.get(&key).copied().unwrap_or(0);
+            reader.skip(printed);
+            if reader.left_bytes() == 0 {
+                continue;
+            }
+            self.heading(key)?;
+            let mut bytes = 0;
+            while let Some(chunk) = reader.next_chunk().map_err(|error| Failure::broken(error.to_string()))? {
+                bytes += chunk.len() as u64;
+                self.page.bytes(&chunk)?;
+            }
+            self.printed.insert(key, printed + bytes);
+        }
+        Ok(())
+    }
+
+    fn heading(&mut self, key: (TaskId, Attempt, Piece)) -> Result<(), Failure> {
+        if !self.has_headings || self.last == Some(key) {
+            return Ok(());
+        }
+        self.last = Some(key);
+        let (task, attempt, piece) = key;
+        let stream = if piece == Piece::Stderr { ", standard error" } else { "" };
+        let again = if attempt > Attempt::FIRST { format!(", attempt {attempt}") } else { String::new() };
+        self.page.line(format!("==> {}{again}{stream} <==", self.run.graph.key(task)))
+    }
+}

@@ -1,0 +1,70 @@
+//! What commands print on standard output.
+
+use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
+
+use serde::Serialize;
+
+use super::failure::Failure;
+
+/// How a command tells its result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON value, for programs.
+    Json,
+}
+
+/// Standard output, buffered.
+pub struct Page {
+    out: BufWriter<StdoutLock<'static>>,
+}
+
+impl Page {
+    /// Takes standard output.
+    pub fn open() -> Self {
+        Page { out: BufWriter::new(io::stdout().lock()) }
+    }
+
+    /// Writes bytes as they are.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.out.write_all(bytes).or_else(survive)
+    }
+
+    /// Writes a line.
+    pub fn line(&mut self, line: impl AsRef<str>) -> Result<(), Failure> {
+        self.bytes(line.as_ref().as_bytes())?;
+        self.bytes(b"\n")
+    }
+
+    /// Writes a value as one line of JSON.
+    pub fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(value).map_err(|error| Failure::broken(error.to_string()))?;
+        self.line(text)
+    }
+
+    /// Sees everything off.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.out.flush().or_else(survive)
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        let _ = self.out.flush();
+    }
+}
+
+/// A reader that has seen enough is no failure.
+fn survive(error: io::Error) -> Result<(), Failure> {
+    match error.kind() {
+        ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(Failure::broken(format!("cannot write to standard output: {error}"))),
+    }
+}
+
+/// Tells a person something that is no result: a line on standard error.
+pub fn tell(line: &str) {
+    eprintln!("{line}");
+}

@@ -1,0 +1,57 @@
+//! A run as its directory tells it, going on or over.
+
+use crate::core::graph::Graph;
+use crate::observe::report::ReportBuilder;
+use crate::record::journal::JournalReader;
+use crate::record::layout::{LayoutError, RunDirectory};
+use crate::record::outcome::Finished;
+use crate::record::packed;
+
+use super::failure::Failure;
+use super::output::tell;
+use super::source;
+
+/// What lies in a run directory.
+pub struct PastRun {
+    /// Where it lies.
+    pub directory: RunDirectory,
+    /// The graph that it runs.
+    pub graph: Graph,
+}
+
+impl PastRun {
+    /// Finds a run: a path, a name, or the latest.
+    pub fn find(argument: Option<&str>) -> Result<Self, Failure> {
+        let layout = |error: LayoutError| Failure::usage(error.to_string()).hint(error.hint());
+        let directory = RunDirectory::find(argument, &source::current_directory()?).map_err(layout)?;
+        let path = directory.graph();
+        let damaged = |why: String| Failure::broken(format!("cannot read `{}`: {why}", path.display()));
+        let bytes = std::fs::read(&path).map_err(|error| damaged(error.to_string()))?;
+        let graph = packed::read(&bytes).map_err(|error| damaged(error.to_string()))?;
+        Ok(PastRun { directory, graph })
+    }
+
+    /// Everything that happened so far. Damage is told and skipped.
+    pub fn events(&self) -> Result<ReportBuilder<'_>, Failure> {
+        let journal = JournalReader::open(&self.directory.journal());
+        let mut journal = journal.map_err(|error| Failure::broken(error.to_string()))?;
+        let mut events = ReportBuilder::new(&self.graph);
+        loop {
+            match journal.next() {
+                Some(Ok((time, event))) => events.on_event(time, &event),
+                Some(Err(error)) => {
+                    tell(&format!("warning: {error}"));
+                    if journal.skip_damage().is_none() {
+                        return Ok(events);
+                    }
+                }
+                None => return Ok(events),
+            }
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn finished(&self) -> Result<Option<Finished>, Failure> {
+        Finished::read(&self.directory.finished()).map_err(|error| Failure::broken(error.to_string()))
+    }
+}

@@ -1,0 +1,216 @@
+//! `dagmar run`: a graph from its file to its end, alone or as one rank of several.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::client::formats::{resolve, units};
+use crate::clock;
+use crate::core::event::Outcome;
+use crate::core::graph::Graph;
+use crate::record::description::Description;
+use crate::record::layout::{LayoutError, RunDirectory};
+use crate::record::pack_reader::PackReader;
+use crate::record::{packed, publish};
+use crate::runtime::geometry::Overrides;
+use crate::runtime::start::{Cluster, Plan, Role, StartError};
+use crate::runtime::{exit, logger, panic};
+use crate::worker::function::Functions;
+
+use super::failure::Failure;
+use super::flags::RunFlags;
+use super::output::{Format, Page, tell};
+use super::progress::Progress;
+use super::{CommandResult, failed_tasks, source, values};
+
+/// Runs a graph, or is one of the ranks that do.
+pub fn run(flags: RunFlags) -> CommandResult {
+    let functions = Arc::new(Functions::builtin());
+    let overrides = overrides(&flags)?;
+    match Ranks::find()? {
+        #[cfg(feature = "mpi")]
+        Ranks::Worker(mpi, spawner) => {
+            Ok(crate::runtime::start::be_worker(mpi, functions, spawner).map_err(refused)?)
+        }
+        #[cfg(feature = "mpi")]
+        Ranks::Scheduler(mpi) => {
+            let plan = match plan(&flags) {
+                Ok(plan) => plan,
+                Err(failure) => {
+                    crate::runtime::start::dismiss(mpi, failure.exit_code);
+                    return Err(failure);
+                }
+            };
+            let cluster = Cluster::gather(mpi, &overrides, functions).map_err(refused)?;
+            run_on(cluster, plan, &flags)
+        }
+        Ranks::Alone => {
+            let plan = plan(&flags)?;
+            let cluster = Cluster::alone(flags.workers, &overrides, functions).map_err(refused)?;
+            run_on(cluster, plan, &flags)
+        }
+    }
+}
+
+/// This process among the ranks, and what it must have started before MPI.
+enum Ranks {
+    Alone,
+    #[cfg(feature = "mpi")]
+    Scheduler(crate::transport::mpi::Mpi),
+    #[cfg(feature = "mpi")]
+    Worker(crate::transport::mpi::Mpi, crate::worker::spawner::SpawnerLink),
+}
+
+impl Ranks {
+    #[cfg(feature = "mpi")]
+    fn find() -> Result<Self, Failure> {
+        use crate::transport::{launcher, mpi};
+        use crate::worker::spawner::Spawner;
+
+        panic::install(mpi::abort_job);
+        if launcher::is_alone() {
+            return Ok(Ranks::Alone);
+        }
+        // A process that MPI has marked as its own must not start others: the spawner comes first.
+        let spawner = Spawner::start();
+        let spawner = spawner.map_err(|error| Failure::broken(format!("cannot start the spawner: {error}")))?;
+        Ok(match Role::find().map_err(refused)? {
+            Role::Alone => Ranks::Alone,
+            Role::Scheduler(mpi) => Ranks::Scheduler(mpi),
+            Role::Worker(mpi) => Ranks::Worker(mpi, spawner),
+        })
+    }
+
+    #[cfg(not(feature = "mpi"))]
+    fn find() -> Result<Self, Failure> {
+        panic::install(|_| {});
+        let Role::Alone = Role::find().map_err(refused)?;
+        Ok(Ranks::Alone)
+    }
+}
+
+fn refused(error: StartError) -> Failure {
+    Failure::new(error.exit_code(), error.to_string()).hint(error.hint())
+}
+
+fn overrides(flags: &RunFlags) -> Result<Overrides, Failure> {
+    let mut resources = BTreeMap::new();
+    for text in &flags.resources {
+        let bad = |why: &str| Failure::usage(format!("cannot understand `--resource {text}`: {why}"));
+        let (name, amount) = text.split_once('=').ok_or_else(|| bad("it has no `=`"))?;
+        let amount = match name {
+            "memory" => units::bytes(amount).map_err(|why| bad(&why))?,
+            "cpus" => return Err(bad("cores have a flag of their own").hint("`--cpus N`".to_owned())),
+            _ => amount.parse().map_err(|_| bad("the amount is no whole number"))?,
+        };
+        resources.insert(name.to_owned(), amount);
+    }
+    Ok(Overrides { cpus: flags.cpus, resources })
+}
+
+/// What is to be done, before anything is started or written.
+fn plan(flags: &RunFlags) -> Result<Plan, Failure> {
+    let graph = source::of_run(flags)?;
+    let asked = resolve(&graph, &flags.keys);
+    let asked = asked.map_err(|error| Failure::usage(error.to_string()).hint(error.hint()))?;
+    Ok(Plan { graph: Arc::new(graph), asked, persist: !flags.keys.is_empty() })
+}
+
+fn run_on(cluster: Cluster, plan: Plan, flags: &RunFlags) -> CommandResult {
+    let prepared = cluster.check_fit(&plan).map_err(refused).and_then(|()| prepare(&plan, flags));
+    let directory = match prepared {
+        Ok(directory) => directory,
+        Err(failure) => {
+            cluster.dismiss(failure.exit_code);
+            return Err(failure);
+        }
+    };
+    if !flags.quiet {
+        cluster.geometry().warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
+    }
+    let (graph, asked) = (plan.graph.clone(), plan.asked.clone());
+    let mut progress = Progress::new(&graph, flags.quiet, flags.output);
+    let outcome = cluster.run(plan, directory.clone(), &mut progress);
+    progress.end();
+    let outcome = outcome.map_err(|error| {
+        let failure = refused(error);
+        let shown = directory.path().display();
+        Failure { causes: vec![format!("the run directory is `{shown}`")], ..failure }
+    })?;
+    Told { graph: &graph, asked: &asked, directory: &directory, progress: &progress, flags }.tell(outcome)?;
+    Ok(exit::code_of(outcome))
+}
+
+/// Makes the run directory with everything that is known beforehand.
+fn prepare(plan: &Plan, flags: &RunFlags) -> Result<RunDirectory, Failure> {
+    let layout = |error: LayoutError| Failure::usage(error.to_string()).hint(error.hint());
+    let directory = match &flags.into {
+        Some(path) => RunDirectory::initialise(path).map_err(layout)?,
+        None => RunDirectory::create(&source::current_directory()?, plan.graph.name()).map_err(layout)?,
+    };
+    let write = || -> std::io::Result<()> {
+        logger::start(&directory.log(crate::core::id::Rank::SCHEDULER))?;
+        let mut bytes = Vec::new();
+        packed::write(&plan.graph, &mut bytes)?;
+        publish::publish(&directory.graph(), &bytes)?;
+        let mut description = Description::of_this_process(directory.name(), clock::now());
+        description.graph = flags.graph.clone();
+        description.keys = flags.keys.clone();
+        description.write(&directory.description())
+    };
+    let shown = directory.path().display();
+    write().map_err(|error| Failure::broken(format!("cannot write the run directory `{shown}`: {error}")))?;
+    Ok(directory)
+}
+
+/// Everything that is told at the end.
+struct Told<'a> {
+    graph: &'a Graph,
+    asked: &'a [crate::core::id::TaskId],
+    directory: &'a RunDirectory,
+    progress: &'a Progress<'a>,
+    flags: &'a RunFlags,
+}
+
+impl Told<'_> {
+    fn tell(&self, outcome: Outcome) -> Result<(), Failure> {
+        let is_asked = !self.flags.keys.is_empty();
+        if self.flags.output == Format::Json {
+            return self.tell_json(outcome, is_asked);
+        }
+        if is_asked {
+            values::print(self.graph, self.asked, self.directory, &mut Page::open())?;
+        }
+        if let Outcome::TasksFailed { .. } = outcome {
+            tell(&failed_tasks::text(self.graph, self.progress.snapshot(), self.directory));
+        }
+        if !self.flags.quiet {
+            self.progress.report().to_lines().iter().for_each(|line| tell(line));
+            tell(&format!("  run directory {}", self.directory.path().display()));
+        }
+        Ok(())
+    }
+
+    fn tell_json(&self, outcome: Outcome, is_asked: bool) -> Result<(), Failure> {
+        let report = self.progress.report();
+        let mut outputs = Vec::new();
+        if is_asked {
+            let packs = PackReader::open(&self.directory.output());
+            let packs = packs.map_err(|error| Failure::broken(error.to_string()))?;
+            for &task in self.asked {
+                if let Some(value) = values::read(self.graph, task, &packs)? {
+                    outputs.push(values::named(self.graph, task, &value)?);
+                }
+            }
+        }
+        Page::open().json(&json!({
+            "run": self.directory.name(),
+            "directory": self.directory.path(),
+            "exit_code": exit::code_of(outcome),
+            "report": report,
+            "failures": failed_tasks::json(self.graph, self.progress.snapshot()),
+            "outputs": outputs,
+        }))
+    }
+}

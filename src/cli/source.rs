@@ -1,0 +1,60 @@
+//! Where a graph comes from: a file in any format, or a quick form.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::client::formats::quick::{self, Elements, Work};
+use crate::client::formats::{Functions, GraphFileError, Kind, read_bytes};
+use crate::core::graph::Graph;
+use crate::core::task::TaskOptions;
+use crate::record::packed;
+
+use super::failure::Failure;
+use super::flags::RunFlags;
+
+/// Reads a graph file, whatever its format.
+pub fn read(path: &Path) -> Result<Graph, Failure> {
+    let shown = path.display();
+    let bytes = fs::read(path).map_err(|error| Failure::usage(format!("cannot read `{shown}`: {error}")))?;
+    if Kind::of(&bytes) == Kind::Packed {
+        let graph = packed::read(&bytes);
+        return graph.map_err(|error| Failure::usage(format!("cannot read `{shown}`: {error}")));
+    }
+    read_bytes(path, &bytes, &Functions::built_in()).map_err(refused)
+}
+
+/// The graph that `dagmar run` was asked for.
+pub fn of_run(flags: &RunFlags) -> Result<Graph, Failure> {
+    let options = TaskOptions::default();
+    if let Some(path) = &flags.graph {
+        return read(path);
+    }
+    let directory = current_directory()?;
+    if let Some(list) = &flags.commands {
+        return quick::commands(list, &directory, &options).map_err(refused);
+    }
+    let elements = match (&flags.each, &flags.each_line) {
+        (Some(range), _) => Elements::Range(range),
+        (None, Some(file)) => Elements::Lines(file),
+        (None, None) => return Err(Failure::usage("there is nothing to run")),
+    };
+    let functions = Functions::built_in();
+    let work = match &flags.call {
+        Some(name) => Work::Call { function: name, arguments: &flags.command, functions: &functions },
+        None if flags.command.is_empty() => {
+            return Err(Failure::usage("`--each` needs a command").hint("write it after `--`".to_owned()));
+        }
+        None => Work::Command(&flags.command),
+    };
+    quick::each(elements, work, &directory, &options).map_err(refused)
+}
+
+fn refused(error: GraphFileError) -> Failure {
+    Failure::usage(error.to_string()).hint(error.hint().map(str::to_owned))
+}
+
+/// The shell's directory.
+pub fn current_directory() -> Result<PathBuf, Failure> {
+    env::current_dir().map_err(|error| Failure::broken(format!("cannot find the current directory: {error}")))
+}

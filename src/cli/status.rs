@@ -1,0 +1,107 @@
+//! `dagmar status`: how a run stands, from its directory.
+
+use serde_json::json;
+
+use crate::clock;
+use crate::observe::report::ReportBuilder;
+use crate::observe::snapshot::{Presence, WorkerView};
+use crate::record::outcome::Finished;
+
+use super::flags::StatusFlags;
+use super::output::{Format, Page};
+use super::past_run::PastRun;
+use super::{CommandResult, OK, failed_tasks};
+
+/// Tells how a run stands.
+pub fn run(flags: &StatusFlags) -> CommandResult {
+    let run = PastRun::find(flags.run.as_deref())?;
+    let (events, finished) = (run.events()?, run.finished()?);
+    match flags.output {
+        Format::Json => print_json(&run, &events, finished.as_ref())?,
+        Format::Human => print(&run, &events, finished.as_ref())?,
+    }
+    Ok(OK)
+}
+
+fn print(run: &PastRun, events: &ReportBuilder<'_>, finished: Option<&Finished>) -> Result<(), super::Failure> {
+    let mut page = Page::open();
+    page.line(format!("{}  {}", run.directory.name(), standing(events, finished)))?;
+    for line in events.report().to_lines() {
+        page.line(format!("  {}", line.trim_start()))?;
+    }
+    let groups = run.graph.keys().groups().iter().zip(events.snapshot().groups());
+    let shown: Vec<_> = groups.filter(|(group, _)| !group.hidden).collect();
+    let width = shown.iter().map(|(group, _)| group.name.len()).max().unwrap_or(0);
+    for (group, counts) in shown {
+        let parts = [
+            (counts.finished, "finished"),
+            (counts.running, "running"),
+            (counts.failed, "failed"),
+            (counts.aborted, "aborted"),
+            (counts.cancelled, "cancelled"),
+            (counts.waiting, "not run"),
+        ];
+        let parts = parts.into_iter().filter(|(count, _)| *count > 0);
+        let parts: Vec<String> = parts.map(|(count, word)| format!("{count} {word}")).collect();
+        page.line(format!("  {:width$}  {}", group.name, parts.join(", ")))?;
+    }
+    for worker in events.snapshot().workers() {
+        page.line(format!("  {}", worker_line(worker)))?;
+    }
+    if events.snapshot().counts().failed > 0 {
+        page.line(failed_tasks::text(&run.graph, events.snapshot(), &run.directory))?;
+    }
+    page.flush()
+}
+
+/// `finished with exit code 0`, or what else can be said.
+fn standing(events: &ReportBuilder<'_>, finished: Option<&Finished>) -> String {
+    if let Some(finished) = finished {
+        return format!("over, exit code {}", finished.exit_code);
+    }
+    let silent = clock::now().since(events.snapshot().latest());
+    format!("running, or cut off: the last event is {silent} old")
+}
+
+fn worker_line(worker: &WorkerView) -> String {
+    let presence = match worker.presence {
+        Presence::Here => "",
+        Presence::Lost => ", lost",
+        Presence::Left => ", left",
+    };
+    format!(
+        "rank {} on {} ({} cpus): {} tasks, busy {}{presence}",
+        worker.rank, worker.host, worker.capacity.cpus, worker.tasks_finished, worker.busy
+    )
+}
+
+fn print_json(
+    run: &PastRun,
+    events: &ReportBuilder<'_>,
+    finished: Option<&Finished>,
+) -> Result<(), super::Failure> {
+    let groups = run.graph.keys().groups().iter().zip(events.snapshot().groups());
+    let groups = groups.filter(|(group, _)| !group.hidden).map(|(group, counts)| {
+        json!({
+            "name": group.name, "waiting": counts.waiting, "running": counts.running,
+            "finished": counts.finished, "failed": counts.failed, "aborted": counts.aborted,
+            "cancelled": counts.cancelled,
+        })
+    });
+    let workers = events.snapshot().workers().map(|worker| {
+        json!({
+            "rank": worker.rank.0, "host": worker.host, "cpus": worker.capacity.cpus,
+            "tasks": worker.tasks_finished, "busy_s": worker.busy.as_secs_f64(),
+        })
+    });
+    Page::open().json(&json!({
+        "run": run.directory.name(),
+        "directory": run.directory.path(),
+        "over": finished.is_some(),
+        "exit_code": finished.map(|finished| finished.exit_code),
+        "report": events.report(),
+        "groups": groups.collect::<Vec<_>>(),
+        "workers": workers.collect::<Vec<_>>(),
+        "failures": failed_tasks::json(&run.graph, events.snapshot()),
+    }))
+}

@@ -1,0 +1,83 @@
+//! Outputs of tasks as `dagmar run GRAPH KEY` prints them.
+
+use crate::core::graph::Graph;
+use crate::core::id::TaskId;
+use crate::core::task::Body;
+use crate::core::value::Value;
+use crate::record::layout::RunDirectory;
+use crate::record::pack::Piece;
+use crate::record::pack_reader::PackReader;
+use crate::transport::codec;
+use crate::worker::json::to_json;
+use crate::worker::output::Output;
+
+use super::failure::Failure;
+use super::output::Page;
+
+/// Prints the outputs of the asked tasks: one alone as it is, several as a JSON object a line.
+pub fn print(graph: &Graph, asked: &[TaskId], directory: &RunDirectory, page: &mut Page) -> Result<(), Failure> {
+    let packs = PackReader::open(&directory.output()).map_err(|error| Failure::broken(error.to_string()))?;
+    if let [task] = asked {
+        if let Some(value) = read(graph, *task, &packs)? {
+            page.bytes(&alone(&value)?)?;
+        }
+        return Ok(());
+    }
+    for &task in asked {
+        if let Some(value) = read(graph, task, &packs)? {
+            page.json(&named(graph, task, &value)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// The value as a line of `{"key": ..., "value": ...}`; bytes that are no text as `hex`.
+pub fn named(graph: &Graph, task: TaskId, value: &Value) -> Result<serde_json::Value, Failure> {
+    let key = graph.key(task);
+    if let Value::Bytes(bytes) = value {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        return Ok(serde_json::json!({ "key": key, "hex": hex }));
+    }
+    let json = json_bytes(value)?;
+    let value: serde_json::Value = serde_json::from_slice(&json).map_err(|error| broken(&error))?;
+    Ok(serde_json::json!({ "key": key, "value": value }))
+}
+
+/// A task's output; `None` if it did not finish or printed nothing.
+pub fn read(graph: &Graph, task: TaskId, packs: &PackReader) -> Result<Option<Value>, Failure> {
+    let is_command = matches!(graph.operation(task).body, Body::Command(_));
+    let piece = if is_command { Piece::Stdout } else { Piece::Value };
+    let bytes = packs.read(task, None, piece).map_err(|error| Failure::broken(error.to_string()))?;
+    let Some(bytes) = bytes else { return Ok(None) };
+    if is_command {
+        return Ok(Some(text_or_bytes(bytes)));
+    }
+    match codec::decode::<Output>(&bytes).map_err(|error| broken(&error))? {
+        Output::Value(value) => Ok(Some(value)),
+        Output::Captured(bytes) => Ok(Some(text_or_bytes(bytes))),
+    }
+}
+
+fn text_or_bytes(bytes: Vec<u8>) -> Value {
+    String::from_utf8(bytes).map_or_else(|error| Value::Bytes(error.into_bytes()), Value::Text)
+}
+
+fn alone(value: &Value) -> Result<Vec<u8>, Failure> {
+    let mut bytes = match value {
+        Value::Bytes(bytes) => return Ok(bytes.clone()),
+        Value::Text(text) => text.clone().into_bytes(),
+        other => json_bytes(other)?,
+    };
+    if bytes.last().is_some_and(|last| *last != b'\n') {
+        bytes.push(b'\n');
+    }
+    Ok(bytes)
+}
+
+fn json_bytes(value: &Value) -> Result<Vec<u8>, Failure> {
+    to_json(value).map_err(|why| Failure::broken(format!("cannot print the output: {why}")))
+}
+
+fn broken(error: &dyn std::fmt::Display) -> Failure {
+    Failure::broken(format!("the run's output is damaged: {error}"))
+}
