@@ -32,6 +32,22 @@ pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, EncodingE
     }
 }
 
+/// Reads `count` values that stand one after the other and take up all of `bytes`.
+pub fn decode_records<'de, T: Deserialize<'de>>(
+    bytes: &'de [u8],
+    count: u32,
+) -> Result<Vec<T>, EncodingError> {
+    let mut decoder = Decoder::new(bytes);
+    let mut records = Vec::new();
+    while !decoder.is_at_end() {
+        records.push(decoder.decode()?);
+    }
+    match records.len() == count as usize {
+        true => Ok(records),
+        false => Err(EncodingError::Other(format!("{} records stand where {count} should", records.len()))),
+    }
+}
+
 /// Why bytes are not the value that they should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EncodingError {

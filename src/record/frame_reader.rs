@@ -177,13 +177,26 @@ impl FrameReader {
         Some(damage)
     }
 
+    /// The last frame as damage, for whoever finds its checksum right and its payload senseless:
+    /// where it starts, and the number of its first record.
+    pub fn passed(&self, start: u64, first: u64) -> Damage {
+        Damage {
+            path: self.path.clone(),
+            name: self.kind.name,
+            offset: start,
+            sequence: first,
+            next_offset: self.offset,
+            next_sequence: self.sequence,
+        }
+    }
+
     /// Bytes behind the last whole frame. Once the writer is gone, they are a torn tail.
     pub fn tail_bytes(&mut self) -> Result<u64, FrameError> {
         Ok(self.file_bytes()?.saturating_sub(self.offset))
     }
 
-    /// Lets go of the file and the memory until the next reading.
-    pub fn rest(&mut self) {
+    /// Lets go of the file and the memory; the next reading opens it again.
+    pub fn close(&mut self) {
         self.file = None;
         self.window = Window::default();
     }
@@ -241,18 +254,19 @@ impl FrameReader {
         let head = self.window_at(place, FRAME_BYTES)?.first_chunk().and_then(FrameHead::from_bytes);
         let Some(head) = head else { return Ok(None) };
         let length = FRAME_BYTES + head.length as usize;
+        // A length that lies must cost no memory, so it is compared with the file's first.
+        if !self.window.covers(place, length) && place + length as u64 > self.file_bytes()? {
+            return Ok(None);
+        }
         let frame = self.window_at(place, length)?.get(FRAME_BYTES..length);
         Ok(frame.is_some_and(|payload| head.checksum(id, payload) == head.crc).then_some(head))
     }
 
     /// What the file has from `start` on: `wanted` bytes or more, fewer only when it is shorter.
-    /// Then nothing is read beyond one window, so that a length that lies costs no memory.
     fn window_at(&mut self, start: u64, wanted: usize) -> Result<&[u8], FrameError> {
         if !self.window.covers(start, wanted) {
-            let end = self.file_bytes()?;
-            let available = end.saturating_sub(start);
-            let length = if available < wanted as u64 { FRAME_BYTES } else { wanted.max(WINDOW_BYTES) };
-            let length = length.min(usize::try_from(available).unwrap_or(usize::MAX));
+            let available = self.file_bytes()?.saturating_sub(start);
+            let length = wanted.max(WINDOW_BYTES).min(usize::try_from(available).unwrap_or(usize::MAX));
             self.fill_window(start, length)?;
         }
         Ok(&self.window.bytes[(start - self.window.start) as usize..])

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::core::event::Event;
 use crate::core::time::Timestamp;
 
-use super::encoding::{Decoder, EncodingError, encode};
+use super::encoding::{EncodingError, decode_records, encode};
 use super::frame::{FileId, FrameWriter, Kind};
 use super::frame_reader::{Damage, FrameError, FrameReader};
 
@@ -134,7 +134,7 @@ impl JournalReader {
         let path = self.frames.path().to_owned();
         let Some(frame) = self.frames.next_frame()? else { return Ok(false) };
         let sequence = frame.sequence;
-        let events = decode_events(frame.payload, frame.count);
+        let events: Result<Vec<_>, _> = decode_records(frame.payload, frame.count);
         self.ready = events.map_err(|why| JournalError::Event(path, sequence, why))?.into_iter();
         Ok(true)
     }
@@ -160,18 +160,6 @@ impl Iterator for JournalReader {
                 }
             }
         }
-    }
-}
-
-fn decode_events(payload: &[u8], count: u32) -> Result<Vec<(Timestamp, Event)>, EncodingError> {
-    let mut decoder = Decoder::new(payload);
-    let mut events = Vec::new();
-    while !decoder.is_at_end() {
-        events.push(decoder.decode()?);
-    }
-    match events.len() == count as usize {
-        true => Ok(events),
-        false => Err(EncodingError::Other(format!("{} events stand where {count} should", events.len()))),
     }
 }
 
@@ -330,6 +318,33 @@ mod tests {
         assert_eq!(reader.by_ref().count(), 6);
         fs::write(&path, &whole).unwrap();
         assert_eq!(reader.by_ref().count(), 2);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_behind_the_header_are_read_without_a_panic(
+            pieces in proptest::collection::vec((0_usize..200, proptest::collection::vec(proptest::num::u8::ANY, 0..40)), 0..8),
+        ) {
+            let (_directory, path) = reference();
+            let whole = fs::read(&path).unwrap();
+            let mut bytes = whole[..40].to_vec();
+            for (start, noise) in pieces {
+                bytes.extend(&whole[40 + start.min(whole.len() - 40)..]);
+                bytes.extend(noise);
+            }
+            fs::write(&path, &bytes).unwrap();
+            read_all(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_tail_of_lying_marks_is_passed_quickly() {
+        let (_directory, path) = reference();
+        let mut bytes = fs::read(&path).unwrap();
+        let mark = bytes[40..44].to_vec();
+        bytes.extend(mark.repeat(500_000));
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(read_all(&path).unwrap(), (events(), 0));
     }
 
     #[test]

@@ -100,16 +100,16 @@ impl Mailbox {
         }
         names.sort_unstable();
         let mut mail = Mail::default();
-        for path in names {
-            mail.take(&path)?;
-        }
+        names.iter().for_each(|path| mail.take(path));
         Ok(mail)
     }
 }
 
 impl Mail {
-    fn take(&mut self, path: &Path) -> io::Result<()> {
-        match read_message(path) {
+    /// Takes one message, whatever goes wrong: an order that was removed must not be lost because
+    /// the next one cannot be. One that stays is followed again, which does no harm.
+    fn take(&mut self, path: &Path) {
+        let disposed = match read_message(path) {
             Ok(order) => {
                 self.orders.push(order);
                 fs::remove_file(path)
@@ -118,6 +118,10 @@ impl Mail {
                 self.refused.push(Refused { path: path.to_owned(), why });
                 fs::rename(path, path.with_extension("toml.refused"))
             }
+        };
+        if let Err(error) = disposed {
+            let why = format!("it cannot be removed: {error}");
+            self.refused.push(Refused { path: path.to_owned(), why });
         }
     }
 }

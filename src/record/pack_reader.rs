@@ -12,7 +12,7 @@ use crc32fast::Hasher;
 
 use crate::core::id::{Attempt, TaskId};
 
-use super::encoding::{Decoder, EncodingError};
+use super::encoding::decode_records;
 use super::frame_reader::{Damage, FrameError, FrameReader};
 use super::pack::{Entry, KIND, Piece};
 
@@ -191,19 +191,22 @@ impl PackReader {
     fn read_index(&mut self, number: usize) -> Result<(), PackError> {
         loop {
             let index = &mut self.packs[number].index;
+            let start = index.offset();
             match index.next_frame() {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
-                    // A frame that is whole but not of entries was written by no dagmar.
-                    let entries = decode_entries(frame.payload).unwrap_or_default();
-                    entries.into_iter().for_each(|entry| self.add(entry, number as u32));
+                    let (first, count) = (frame.sequence, frame.count);
+                    match decode_records::<Entry>(frame.payload, count) {
+                        Ok(entries) => entries.into_iter().for_each(|entry| self.add(entry, number as u32)),
+                        Err(_) => self.damages.push(index.passed(start, first)),
+                    }
                 }
                 Err(FrameError::Damaged(_)) => self.damages.extend(index.skip_damage()),
                 Err(error) => return Err(PackError::Index(error)),
             }
         }
         // A thousand ranks have more files than a process may open.
-        self.packs[number].index.rest();
+        self.packs[number].index.close();
         Ok(())
     }
 
@@ -218,15 +221,6 @@ impl PackReader {
         };
         self.chunks.push(Chunk { entry, pack, previous });
     }
-}
-
-fn decode_entries(payload: &[u8]) -> Result<Vec<Entry>, EncodingError> {
-    let mut decoder = Decoder::new(payload);
-    let mut entries = Vec::new();
-    while !decoder.is_at_end() {
-        entries.push(decoder.decode()?);
-    }
-    Ok(entries)
 }
 
 /// Reads one piece from its first byte on.
