@@ -209,7 +209,8 @@ pub(crate) fn decode_element(encoded: &str) -> Option<String> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keys {
     groups: Vec<Group>,
-    by_name: Vec<u32>,
+    /// The groups in order of name: runs of falling length, so that adding moves few entries.
+    by_name: Vec<Vec<u32>>,
     count: u32,
 }
 
@@ -250,19 +251,30 @@ pub enum KeyError {
 impl Keys {
     /// Adds a group behind the others and returns its first task.
     pub fn add(&mut self, mut group: Group) -> Result<TaskId, KeyError> {
-        let found = self.position(&group.name);
-        let place = match found {
-            Ok(_) => return Err(KeyError::Duplicate(group.name)),
-            Err(place) => place,
-        };
+        if self.group(&group.name).is_some() {
+            return Err(KeyError::Duplicate(group.name));
+        }
         let end = group.count().and_then(|count| self.count.checked_add(count)).filter(|&end| end < u32::MAX);
         let end = end.ok_or(KeyError::TooMany)?;
         let first = TaskId(self.count);
         group.first = first;
-        self.by_name.insert(place, self.groups.len() as u32);
+        self.by_name.push(vec![self.groups.len() as u32]);
         self.groups.push(group);
+        self.merge_runs();
         self.count = end;
         Ok(first)
+    }
+
+    /// Merges the last runs as long as the one before is not longer.
+    fn merge_runs(&mut self) {
+        while let [.., before, last] = &self.by_name[..]
+            && before.len() <= last.len()
+        {
+            let last = self.by_name.pop().expect("there are two runs");
+            let before = self.by_name.pop().expect("there are two runs");
+            let merged = merge(&before, &last, |group| self.groups[group as usize].name.as_str());
+            self.by_name.push(merged);
+        }
     }
 
     /// All groups in the order of their tasks.
@@ -277,8 +289,10 @@ impl Keys {
 
     /// The group of this name.
     pub fn group(&self, name: &str) -> Option<&Group> {
-        let place = self.position(name).ok()?;
-        Some(&self.groups[self.by_name[place] as usize])
+        self.by_name.iter().find_map(|run| {
+            let place = run.binary_search_by(|&group| self.groups[group as usize].name.as_str().cmp(name));
+            place.ok().map(|place| &self.groups[run[place] as usize])
+        })
     }
 
     /// The group a task belongs to.
@@ -324,10 +338,24 @@ impl Keys {
         let element = group.element_at(&places?)?;
         Some(Named::Task(TaskId(group.first.0 + element as u32)))
     }
+}
 
-    fn position(&self, name: &str) -> Result<usize, usize> {
-        self.by_name.binary_search_by(|&group| self.groups[group as usize].name.as_str().cmp(name))
+/// One sorted list of two.
+fn merge<'a>(left: &[u32], right: &[u32], name: impl Fn(u32) -> &'a str) -> Vec<u32> {
+    let mut merged = Vec::with_capacity(left.len() + right.len());
+    let (mut left, mut right) = (left, right);
+    while let ([first, left_rest @ ..], [second, right_rest @ ..]) = (left, right) {
+        if name(*first) < name(*second) {
+            merged.push(*first);
+            left = left_rest;
+        } else {
+            merged.push(*second);
+            right = right_rest;
+        }
     }
+    merged.extend_from_slice(left);
+    merged.extend_from_slice(right);
+    merged
 }
 
 #[cfg(test)]
@@ -386,6 +414,16 @@ mod tests {
     fn a_second_group_of_one_name_is_refused() {
         let mut keys = keys(vec![Group::single("x")]);
         assert_eq!(keys.add(Group::single("x")), Err(KeyError::Duplicate("x".into())));
+    }
+
+    #[test]
+    fn names_are_found_whatever_order_they_came_in() {
+        let names: Vec<String> = (0..1000_u32).map(|number| format!("n{}", number * 617 % 1000)).collect();
+        let keys = keys(names.iter().map(|name| Group::single(name.as_str())).collect());
+        for (number, name) in names.iter().enumerate() {
+            assert_eq!(keys.find(name), Some(Named::Task(TaskId::from(number))), "{name}");
+        }
+        assert!(keys.find("n1000").is_none() && keys.by_name.len() < 10);
     }
 
     #[test]
