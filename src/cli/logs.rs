@@ -96,11 +96,7 @@ impl<'a> Printer<'a> {
                 continue;
             }
             self.heading(key)?;
-            let mut bytes = 0;
-            while let Some(chunk) = reader.next_chunk().map_err(|error| Failure::broken(error.to_string()))? {
-                bytes += chunk.len() as u64;
-                self.page.bytes(&chunk)?;
-            }
+            let bytes = self.page.copy(&mut reader)?;
             self.printed.insert(key, printed + bytes);
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! What commands print on standard output.
 
-use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
+use std::io::{self, BufWriter, ErrorKind, Read, StdoutLock, Write};
 
 use serde::Serialize;
 
@@ -30,6 +30,21 @@ impl Page {
     /// Writes bytes as they are.
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.out.write_all(bytes).or_else(survive)
+    }
+
+    /// Writes everything that `source` gives, bit by bit, and returns how many bytes that were.
+    pub fn copy(&mut self, source: &mut impl Read) -> Result<u64, Failure> {
+        let mut buffer = vec![0; 65_536];
+        let mut total = 0;
+        loop {
+            let read = source.read(&mut buffer);
+            let count = read.map_err(|error| Failure::broken(format!("cannot read the output: {error}")))?;
+            if count == 0 {
+                return Ok(total);
+            }
+            total += count as u64;
+            self.bytes(&buffer[..count])?;
+        }
     }
 
     /// Writes a line.

@@ -303,17 +303,16 @@ pub enum KeyError {
 impl Keys {
     /// Adds a group behind the others and returns its first task.
     pub fn add(&mut self, mut group: Group) -> Result<TaskId, KeyError> {
-        let found = self.position(&group.name);
-        let place = match found {
-            Ok(_) => return Err(KeyError::Duplicate(group.name)),
-            Err(place) => place,
-        };
+        if self.group(&group.name).is_some() {
+            return Err(KeyError::Duplicate(group.name));
+        }
         let end = group.count().and_then(|count| self.count.checked_add(count)).filter(|&end| end < u32::MAX);
         let end = end.ok_or(KeyError::TooMany)?;
         let first = TaskId(self.count);
         group.first = first;
         self.insert_name(place, self.groups.len() as u32);
         self.groups.push(group);
+        self.merge_runs();
         self.count = end;
         Ok(first)
     }

@@ -141,7 +141,7 @@ impl Elements<'_> {
 
     fn lines(&self, file: &str, directory: &Path) -> Outcome<Variable> {
         let text = std::fs::read_to_string(directory.join(file)).map_err(|error| {
-            bad(self.span, &format!("each.{}", self.name), self.of, file, &error.to_string())
+            bad(self.span, &format!("each.{}", self.name), self.of, file, &super::reader::reason(&error))
         })?;
         let lines = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
         self.words(lines, &format!("`{file}` has no lines"))

@@ -51,7 +51,7 @@ fn read_line(reader: &TaskReader<'_>, node: &Node) -> Outcome<LineSpec> {
             });
             let words = words.collect::<Outcome<Vec<_>>>()?;
             match words.first().map(Template::constant) {
-                None | Some(Some("")) => Err(reader.bad("run", "", "it names no program", node)),
+                None | Some(Some("")) => Err(reader.bad("run", "[]", "it names no program", node)),
                 _ => Ok(LineSpec::Arguments(words)),
             }
         }

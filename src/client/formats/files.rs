@@ -10,7 +10,6 @@ use glob::{MatchOptions, Pattern};
 use crate::core::id::TaskId;
 use crate::core::task::Text;
 
-use super::axes::bad;
 use super::fault::{Fault, Outcome};
 use super::problem::Problem;
 use super::template::{Scope, Style, Template};
@@ -211,7 +210,8 @@ fn not_text(path: &Path, span: Span) -> Box<Fault> {
 }
 
 fn wrong_pattern(pattern: &str, error: &glob::PatternError, span: Span) -> Box<Fault> {
-    bad(span, "inputs", "this task", pattern, &format!("it is no pattern: {}", error.msg))
+    let (pattern, reason) = (pattern.to_owned(), error.msg.to_owned());
+    Fault::at(span, Problem::BadPattern { pattern, reason })
 }
 
 /// True if the file's author wrote a wildcard; those in expanded text are literal.

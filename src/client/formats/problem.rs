@@ -58,7 +58,7 @@ pub enum Problem {
     Packed,
     /// Neither TOML nor JSON could be made of it.
     Syntax(String),
-    /// A JSON object has a name twice.
+    /// A table has a name twice.
     DuplicateKey(String),
     /// A number does not fit.
     NumberTooLarge(String),
@@ -110,6 +110,8 @@ pub enum Problem {
     UnequalLengths { of: String, first: (String, usize), second: (String, usize) },
     /// Nothing matches, neither an output nor a file.
     NoFile { task: String, pattern: String },
+    /// A text with wildcards that is no pattern.
+    BadPattern { pattern: String, reason: String },
     /// A file's path is no text.
     PathNotUtf8(String),
     /// Two tasks make one file.
@@ -133,7 +135,7 @@ impl fmt::Display for Problem {
             NotUtf8 => out.write_str("this byte is not UTF-8 text"),
             Packed => out.write_str("it is a packed graph, not TOML or JSON"),
             Syntax(message) => out.write_str(message),
-            DuplicateKey(key) => write!(out, "`{key}` stands twice in one object"),
+            DuplicateKey(key) => write!(out, "`{key}` stands twice in one table"),
             NumberTooLarge(number) => write!(out, "the number `{number}` does not fit into 64 bits"),
             DateOrTime => out.write_str("values have no dates and times"),
             NoTasks => out.write_str("the graph has no tasks"),
@@ -210,9 +212,13 @@ impl Problem {
                 "`zip` of {of} pairs lists of different lengths: `{}` has {} and `{}` has {}",
                 first.0, first.1, second.0, second.1
             ),
+            NoFile { task, pattern } if pattern.contains(['*', '?', '[']) => {
+                write!(out, "task `{task}` needs `{pattern}`, which matches neither an output nor a file")
+            }
             NoFile { task, pattern } => {
                 write!(out, "task `{task}` needs `{pattern}`, which no task makes and which does not exist")
             }
+            BadPattern { pattern, reason } => write!(out, "`{pattern}` is no pattern: {reason}"),
             PathNotUtf8(path) => write!(out, "the path `{path}` is not UTF-8 text"),
             TwoProducers { file, first, second } => {
                 write!(out, "tasks `{first}` and `{second}` both make `{file}`")

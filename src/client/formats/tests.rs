@@ -272,3 +272,41 @@ fn elements_with_odd_characters_are_found_from_other_arrays() {
     assert_eq!(inputs(&graph, "z"), ["x[a%2Cb]", "x[c%20d]"]);
     assert_eq!(inputs(&graph, "open[z]"), ["z"]);
 }
+
+#[test]
+fn keys_arrays_elements_and_files_can_be_asked_for() {
+    let graph = graph(
+        "[tasks.a]\neach = {i = '1..3'}\nrun = 'x'\noutputs = ['out/{i}.txt']\n[tasks.b]\nrun = 'x'\nafter = ['a']",
+    );
+    let check = |asked: &[&str], expected: &[&str]| {
+        let asked: Vec<String> = asked.iter().map(|key| key.to_string()).collect();
+        assert_eq!(keys(&graph, super::resolve(&graph, &asked).unwrap()), expected, "{asked:?}");
+    };
+    check(&[], &["b"]);
+    check(&["a"], &["a[1]", "a[2]", "a[3]"]);
+    check(&["a[*]", "b", "a[2]"], &["a[1]", "a[2]", "a[3]", "b"]);
+    check(&["a[2]"], &["a[2]"]);
+    check(&["out/3.txt", "/nowhere/out/1.txt"], &["a[3]", "a[1]"]);
+    let hint = |asked: &str| super::resolve(&graph, &[asked.to_owned()]).unwrap_err().hint();
+    assert_eq!(hint("a[9]"), "the nearest name is `a[1]` ... `a[3]`");
+    assert_eq!(hint("out/4.txt"), "the nearest name is `out/1.txt`");
+    assert_eq!(hint("a[*]:finished"), "the nearest name is `a[1]` ... `a[3]`");
+}
+
+#[test]
+fn an_outline_counts_what_users_know_of() {
+    let graph = graph(
+        "[tasks.a]\neach = {i = '1..3'}\nrun = 'x {i}'\n[tasks.b]\ncall = 'noop'\nafter = ['a']\n[tasks.c]\ncall = 'list'\nargs = ['@b']",
+    );
+    let outline = super::outline::outline(&graph);
+    assert_eq!((outline.tasks, outline.depth, outline.width), (5, 3, 3));
+    assert_eq!((outline.sources, outline.sinks, outline.dependencies), (3, 1, 5));
+    let shown: Vec<String> = outline
+        .groups
+        .iter()
+        .map(|group| format!("{} {:?} {} < {:?}", group.name, group.elements, group.work, group.needs))
+        .collect();
+    let expected =
+        [r#"a Some(3) run x 1 < []"#, r#"b None call noop < ["a"]"#, r#"c None call list < ["b"]"#];
+    assert_eq!(shown, expected);
+}

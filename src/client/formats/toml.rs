@@ -17,10 +17,14 @@ pub(super) fn parse(text: &str) -> Outcome<Node> {
 fn syntax_fault(error: &::toml::de::Error, text: &str) -> Box<Fault> {
     let message = error.message().trim().replace('\n', ", ");
     let place = error.span().map_or(Span { start: text.len(), end: text.len() }, span);
-    match message.contains("recursion limit") {
-        true => Fault::at(place, Problem::TooDeep { limit: DEPTH_MAX }),
-        false => Fault::at(place, Problem::Syntax(message)),
-    }
+    let problem = match message.as_str() {
+        "duplicate key" => {
+            Problem::DuplicateKey(text.get(place.start..place.end).unwrap_or_default().to_owned())
+        }
+        deep if deep.contains("recursion") => Problem::TooDeep { limit: DEPTH_MAX },
+        _ => Problem::Syntax(message),
+    };
+    Fault::at(place, problem)
 }
 
 fn span(range: std::ops::Range<usize>) -> Span {

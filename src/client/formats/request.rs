@@ -1,0 +1,101 @@
+//! What a user asks for: tasks, arrays, elements, output files.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::core::graph::Graph;
+use crate::core::id::TaskId;
+use crate::core::task::Text;
+
+use super::files::absolute;
+use super::nearest::nearest;
+
+/// A key that names nothing in a graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestError {
+    /// The key as it was typed.
+    pub key: String,
+    /// The name that was probably meant.
+    pub nearest: Option<String>,
+}
+
+impl RequestError {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match &self.nearest {
+            Some(name) => format!("the nearest name is `{name}`"),
+            None => "`dagmar graph show` lists the tasks of a graph".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "the graph has neither a task nor an output file `{}`", self.key)
+    }
+}
+
+impl std::error::Error for RequestError {}
+
+/// The tasks that keys name, in the order asked, each once; the sinks when nothing is asked.
+///
+/// A key is a task, an array, an element, or a declared output file, whose relative path starts at
+/// the graph's directory.
+pub fn resolve(graph: &Graph, keys: &[String]) -> Result<Vec<TaskId>, RequestError> {
+    if keys.is_empty() {
+        return Ok(graph.sinks().collect());
+    }
+    let mut makers = None;
+    let mut tasks = Vec::new();
+    for key in keys {
+        match named(graph, key) {
+            Some(found) => tasks.extend(found),
+            None => {
+                let makers = makers.get_or_insert_with(|| makers_of_files(graph));
+                let path = absolute(graph.directory(), key);
+                let maker = makers.get(path.as_str()).copied();
+                tasks.push(maker.ok_or_else(|| unknown(graph, key, makers))?);
+            }
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    tasks.retain(|task| seen.insert(*task));
+    Ok(tasks)
+}
+
+/// The tasks that a key names, unless it names what is hidden.
+fn named(graph: &Graph, key: &str) -> Option<impl Iterator<Item = TaskId> + use<>> {
+    let found = graph.keys().find(key)?;
+    let hidden = found.tasks().next().is_some_and(|task| graph.keys().group_of(task).hidden);
+    (!hidden).then(|| found.tasks())
+}
+
+fn makers_of_files(graph: &Graph) -> HashMap<&str, TaskId> {
+    let outputs = graph.tasks().flat_map(|task| {
+        graph.operation(task).outputs.iter().filter_map(move |output| match output {
+            Text::Plain(path) => Some((path.as_str(), task)),
+            Text::AroundAttempt(_) => None,
+        })
+    });
+    outputs.collect()
+}
+
+fn unknown(graph: &Graph, key: &str, makers: &HashMap<&str, TaskId>) -> RequestError {
+    let (name, elements) = key.split_once('[').map_or((key, None), |(name, rest)| (name, Some(rest)));
+    let groups = || graph.keys().groups().iter().filter(|group| !group.hidden);
+    let meant = match nearest(name, groups().map(|group| group.name.as_str())) {
+        Some(name) if elements.is_some() => graph.keys().group(name).map(|group| {
+            let last = group.count().unwrap_or(1).saturating_sub(1);
+            format!("{}` ... `{}", group.key(0), group.key(last as usize))
+        }),
+        Some(name) => Some(name.to_owned()),
+        None => {
+            let start = format!("{}/", graph.directory());
+            let mut files: Vec<&str> =
+                makers.keys().map(|path| path.strip_prefix(&start).unwrap_or(path)).collect();
+            files.sort_unstable();
+            nearest(key, files).map(str::to_owned)
+        }
+    };
+    RequestError { key: key.to_owned(), nearest: meant }
+}
