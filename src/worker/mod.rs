@@ -1,4 +1,11 @@
 //! PILLAR. The worker's hands: running functions and commands, keeping outputs.
 
+pub mod command;
 pub mod executor;
+pub mod files;
+#[allow(dead_code)]
+mod json;
+mod memory_events;
 pub mod output;
+pub mod sink;
+pub mod spawner;
