@@ -3,7 +3,8 @@
 pub mod command;
 pub mod executor;
 pub mod files;
-#[allow(dead_code)]
+pub mod function;
+
 mod json;
 mod memory_events;
 pub mod output;
