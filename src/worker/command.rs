@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::executor::{Ended, Executor, Job};
 use super::sink::OutputSink;
@@ -49,6 +50,7 @@ impl CommandExecutor {
         ended: Sender<Ended>,
         wake: Box<dyn Fn() + Send>,
     ) -> std::io::Result<Self> {
+        raise_descriptor_limit();
         let (bell, hearing) = Bell::new()?;
         let (orders, received) = crossbeam_channel::unbounded();
         let able = Arc::new(AtomicBool::new(true));
@@ -86,6 +88,14 @@ impl Drop for CommandExecutor {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// Every running command needs up to four descriptors here, and the usual limit of 1024 is meant
+/// for programs that use `select`. Commands keep the old limit: the spawner has it.
+fn raise_descriptor_limit() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 }
 

@@ -6,6 +6,7 @@
 mod arguments;
 mod builtins;
 mod context;
+mod number;
 
 use std::cell::Cell;
 use std::collections::HashMap;

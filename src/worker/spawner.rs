@@ -16,6 +16,7 @@
 mod descendants;
 mod environment;
 mod keeper;
+mod server;
 mod wire;
 
 use std::ffi::OsStr;
@@ -51,7 +52,7 @@ const CLOSING_MS: u16 = 8_000;
 /// `main` calls it first, before any thread, descriptor or library exists.
 pub fn main_if_asked() {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == OsStr::new(ROLE)) {
-        std::process::exit(keeper::run_spawner());
+        std::process::exit(server::run_spawner());
     }
 }
 
@@ -60,6 +61,7 @@ pub struct Spawner;
 
 impl Spawner {
     /// Starts a spawner from this binary. Call it while the process has one thread and no MPI.
+    /// Programs inherit the environment, limits and core binding of this moment.
     pub fn start() -> io::Result<SpawnerLink> {
         Spawner::start_with(Path::new("/proc/self/exe"))
     }

@@ -11,7 +11,7 @@ use super::preparation::Preparation;
 use crate::clock::now;
 use crate::core::event::{Cause, Failure, Success};
 use crate::core::task::{Body, CommandLine};
-use crate::core::time::Timestamp;
+use crate::core::time::{Micros, Timestamp};
 use crate::worker::executor::Job;
 use crate::worker::files;
 use crate::worker::memory_events::MemoryEvents;
@@ -25,12 +25,17 @@ pub type Ending = Result<(Success, Option<Arc<Output>>), Failure>;
 /// What shells exit with when a program under them was killed.
 const KILLED_UNDER_SHELL: i32 = 128 + libc::SIGKILL;
 
+/// How long after KILL a keeper may be silent. A keeper gives up hanging processes itself after 30
+/// seconds, so only one that hangs as well, on a dead file system, is silent for longer.
+const SILENCE_MAX: Micros = Micros::from_secs(45);
+
 /// An attempt whose program was handed to a keeper.
 pub struct Running {
     pub job: Job,
     pub keeper: KeeperLink,
     pub started: Timestamp,
-    /// When its time is over; none if it has no limit, or is being ended already.
+    /// When its time is over; none if it has no limit. Once it is being ended, when its keeper is
+    /// given up.
     pub deadline: Option<Timestamp>,
     stdin: Option<Feed>,
     stdout: Option<Capture>,
@@ -76,11 +81,15 @@ impl Running {
         read.unwrap_or_else(|cause| self.end_at_once(cause));
     }
 
-    pub fn check_deadline(&mut self, time: Timestamp) {
-        if self.deadline.is_some_and(|deadline| deadline <= time) {
-            let limit = self.job.graph.options(self.job.task).timeout.unwrap_or_default();
-            self.end_with_grace(Cause::Timeout(limit));
+    /// True if the attempt must be given up, as its keeper does not even end it.
+    pub fn check_deadline(&mut self, time: Timestamp) -> bool {
+        let is_over = self.deadline.is_some_and(|deadline| deadline <= time);
+        if !is_over || self.cause.is_some() {
+            return is_over;
         }
+        let limit = self.job.graph.options(self.job.task).timeout.unwrap_or_default();
+        self.end_with_grace(Cause::Timeout(limit));
+        false
     }
 
     /// TERM now, KILL after the task's grace.
@@ -95,7 +104,11 @@ impl Running {
     }
 
     fn end(&mut self, cause: Cause, grace_ms: u64) {
-        self.deadline = None;
+        let silent_until = now() + Micros::from_millis(grace_ms) + SILENCE_MAX;
+        self.deadline = match self.cause {
+            None => Some(silent_until),
+            Some(_) => self.deadline.min(Some(silent_until)),
+        };
         self.cause.get_or_insert(cause);
         // A keeper that is gone shows by its socket.
         let _ = self.keeper.stop(grace_ms);

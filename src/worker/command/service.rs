@@ -178,7 +178,14 @@ impl Service {
 
     fn check_deadlines(&mut self) {
         let time = now();
-        self.running.iter_mut().for_each(|running| running.check_deadline(time));
+        for place in (0..self.running.len()).rev() {
+            if self.running[place].check_deadline(time) {
+                let mut running = self.running.swap_remove(place);
+                running.finish_streams(&mut *self.sink, &mut self.buffer);
+                let ending = running.failure(Cause::Stopped);
+                self.send(running.job.task, running.job.attempt, ending);
+            }
+        }
     }
 
     fn announce(&mut self) {

@@ -6,19 +6,20 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use super::number::{Number, Place, add, argument, arithmetic, div, integer, mul, number, sub};
 use super::{Arguments, Context, Functions};
 use crate::clock::now;
 use crate::core::value::Value;
-use crate::worker::json::from_json;
 
 type Outcome = Result<Value, String>;
+type Builtin = fn(&Context, Arguments<'_>) -> Outcome;
 
 /// Numbers that `range` makes at most, so that a slip of the pen does not eat the memory.
 const RANGE_MAX: u64 = 100_000_000;
 
 /// Enters all built-in functions.
 pub(super) fn register(functions: &mut Functions) {
-    let table: [(&str, fn(&Context, Arguments<'_>) -> Outcome); 17] = [
+    let table: [(&str, Builtin); 17] = [
         ("add", |_, arguments| fold("add", &arguments, add)),
         ("sub", |_, arguments| pair("sub", &arguments, sub)),
         ("mul", |_, arguments| fold("mul", &arguments, mul)),
@@ -42,73 +43,6 @@ pub(super) fn register(functions: &mut Functions) {
     }
 }
 
-/// A number, as arithmetic sees it.
-#[derive(Clone, Copy, Debug)]
-enum Number {
-    Int(i64),
-    Float(f64),
-}
-
-impl Number {
-    fn as_f64(self) -> f64 {
-        match self {
-            Number::Int(number) => number as f64,
-            Number::Float(number) => number,
-        }
-    }
-}
-
-impl From<Number> for Value {
-    fn from(number: Number) -> Self {
-        match number {
-            Number::Int(number) => Value::Int(number),
-            Number::Float(number) => Value::Float(number),
-        }
-    }
-}
-
-/// What stands at a place, for messages: `argument 2`, `element 3 of argument 1`.
-#[derive(Clone, Copy)]
-struct Place {
-    argument: usize,
-    element: Option<usize>,
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let Some(element) = self.element {
-            write!(out, "element {} of ", element + 1)?;
-        }
-        write!(out, "argument {}", self.argument + 1)
-    }
-}
-
-fn argument(argument: usize) -> Place {
-    Place { argument, element: None }
-}
-
-fn number(function: &str, value: &Value, place: Place) -> Result<Number, String> {
-    let parsed = match value {
-        Value::Int(number) => return Ok(Number::Int(*number)),
-        Value::Float(number) => return Ok(Number::Float(*number)),
-        Value::Text(text) => from_json(text.strip_suffix('\n').unwrap_or(text)).ok(),
-        _ => None,
-    };
-    match parsed {
-        Some(Value::Int(number)) => Ok(Number::Int(number)),
-        Some(Value::Float(number)) => Ok(Number::Float(number)),
-        _ => Err(format!("`{function}` takes numbers: {place} is {}", value.type_name())),
-    }
-}
-
-/// A whole number, such as a place in a list.
-fn integer(function: &str, value: &Value, place: Place) -> Result<i64, String> {
-    match number(function, value, place) {
-        Ok(Number::Int(number)) => Ok(number),
-        _ => Err(format!("`{function}` takes whole numbers: {place} is {}", value.type_name())),
-    }
-}
-
 /// Exactly `N` arguments.
 fn take<'a, const N: usize>(function: &str, given: Arguments<'a>) -> Result<[Cow<'a, Value>; N], String> {
     let count = given.len();
@@ -118,58 +52,6 @@ fn take<'a, const N: usize>(function: &str, given: Arguments<'a>) -> Result<[Cow
 fn wrong_count(function: &str, wanted: &str, given: usize) -> String {
     let noun = if wanted == "1" { "argument" } else { "arguments" };
     format!("`{function}` takes {wanted} {noun}, not {given}")
-}
-
-/// Arithmetic that is exact for two integers where it can be, and in floats otherwise.
-fn arithmetic(
-    function: &str,
-    (left, right): (Number, Number),
-    exact: fn(i64, i64) -> Option<i64>,
-    rounded: fn(f64, f64) -> f64,
-) -> Result<Number, String> {
-    let overflow = || {
-        let (left, right) = (left.as_f64(), right.as_f64());
-        format!("`{function}` overflows: the result for {left:e} and {right:e} does not fit into 64 bits")
-    };
-    if let (Number::Int(left), Number::Int(right)) = (left, right) {
-        return exact(left, right).map(Number::Int).ok_or_else(overflow);
-    }
-    let (left, right) = (left.as_f64(), right.as_f64());
-    let result = rounded(left, right);
-    let overflows = result.is_infinite() && left.is_finite() && right.is_finite();
-    if overflows { Err(overflow()) } else { Ok(Number::Float(result)) }
-}
-
-fn add(left: Number, right: Number) -> Result<Number, String> {
-    arithmetic("add", (left, right), i64::checked_add, |left, right| left + right)
-}
-
-fn sub(left: Number, right: Number) -> Result<Number, String> {
-    arithmetic("sub", (left, right), i64::checked_sub, |left, right| left - right)
-}
-
-fn mul(left: Number, right: Number) -> Result<Number, String> {
-    arithmetic("mul", (left, right), i64::checked_mul, |left, right| left * right)
-}
-
-/// True division: whole if it comes out even, else a float.
-fn div(left: Number, right: Number) -> Result<Number, String> {
-    if right.as_f64() == 0.0 {
-        return Err("`div` cannot divide by zero".to_owned());
-    }
-    match (left, right) {
-        (Number::Int(left), Number::Int(right)) if left.checked_rem(right) == Some(0) => {
-            Ok(Number::Int(left / right))
-        }
-        // The smallest integer divided by -1 is the one quotient that does not fit.
-        (Number::Int(_), Number::Int(-1)) => {
-            arithmetic("div", (left, right), i64::checked_div, |left, right| left / right)
-        }
-        _ => {
-            let (left, right) = (Number::Float(left.as_f64()), Number::Float(right.as_f64()));
-            arithmetic("div", (left, right), i64::checked_div, |left, right| left / right)
-        }
-    }
 }
 
 type Operator = fn(Number, Number) -> Result<Number, String>;
@@ -375,6 +257,7 @@ mod tests {
     use super::*;
     use crate::core::id::{Attempt, TaskId};
     use crate::worker::function::context::Stops;
+    use crate::worker::json::from_json;
 
     /// Calls a function with arguments given as a JSON list.
     fn call(name: &str, arguments: &str) -> Outcome {

@@ -15,7 +15,8 @@ pub struct Descendant {
     pub group: Pid,
 }
 
-/// All processes below this one, zombies left out, each behind its parent.
+/// All processes below this one, each behind its parent. Zombies too: a process whose first thread
+/// has ended looks like one while its other threads run on.
 pub fn descendants() -> Vec<Descendant> {
     let all: Vec<Descendant> = all_processes();
     let mut found: Vec<Descendant> = all.iter().filter(|one| one.parent == Pid::this()).copied().collect();
@@ -53,16 +54,14 @@ fn read(pid: &str) -> Option<Descendant> {
 }
 
 /// Reads a line of `/proc/PID/stat`. The name in parentheses may hold anything, so fields are
-/// counted from the last one that closes. `None` for zombies.
+/// counted from the last one that closes.
 fn parse(line: &[u8]) -> Option<Descendant> {
     let line = String::from_utf8_lossy(line);
     let (head, tail) = line.rsplit_once(')')?;
     let number = |text: &str| text.trim().parse().ok().map(Pid::from_raw);
     let pid = number(head.split(' ').next()?)?;
     let mut fields = tail.split_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
-        return None;
-    }
+    let _state = fields.next()?;
     Some(Descendant { pid, parent: number(fields.next()?)?, group: number(fields.next()?)? })
 }
 
@@ -79,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn zombies_do_not_count() {
-        assert_eq!(parse(b"12 (a) Z 7 12 5 0 -1"), None);
+    fn a_line_that_is_cut_off_is_no_process() {
+        assert_eq!(parse(b"12 (a) S 7"), None);
     }
 }

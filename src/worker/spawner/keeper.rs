@@ -1,168 +1,35 @@
-//! The lives of a spawner and of a keeper. Single-threaded; each waits in one `poll`.
+//! The life of a keeper: it runs one attempt at a time and outlives all that the attempt starts.
+//!
+//! Single-threaded; waits in one `poll` for its rank, for children and for its own deadlines.
 
-use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::PollTimeout;
-use nix::sys::prctl::{set_child_subreaper, set_name, set_pdeathsig};
+use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{Pid, close, dup2_stdin, getppid, setsid};
+use nix::unistd::{Pid, getppid};
 
 use super::descendants::{descendants, signal_all};
-use super::wire::{Exit, Launch, Reply, Request, receive, receive_json, send_json};
-use super::{PARENT_DIED, Reaping, exec, fork_keeper, ready, reap, restore_signals};
+use super::wire::{Exit, Launch, Reply, Request, receive_json, send_json};
+use super::{PARENT_DIED, Reaping, exec, ready, reap};
 use crate::clock::now;
 use crate::core::time::{Micros, Timestamp};
 
 /// What a program left behind may end by itself in this time: a `tee` at the end of a process
 /// substitution still writes when its shell is gone.
-const SETTLING: Micros = Micros::from_millis(200);
+const SETTLING: Micros = Micros::from_millis(300);
 /// What a program left behind then has this long between TERM and KILL. An attempt that is being
 /// stopped has its grace instead.
 const LEFTOVER_GRACE: Micros = Micros::from_secs(1);
 /// After KILL, how long a process may hang in the kernel before it is given up.
 const KILL_PATIENCE: Micros = Micros::from_secs(30);
 /// How often KILL is repeated, as processes may have been forked since.
-const KILL_AGAIN: Micros = Micros::from_millis(10);
-/// How long a spawner waits for its keepers once its rank is gone.
-const KEEPERS_PATIENCE: Micros = Micros::from_secs(5);
-
-/// The life of a spawner: forks keepers until its rank is gone, then sees everything ended.
-/// Returns its exit code.
-pub(super) fn run_spawner() -> i32 {
-    let rank = getppid();
-    match take_place() {
-        Ok((socket, signals)) => {
-            SpawnerLife { rank, socket, signals, keepers: BTreeSet::new() }.run();
-            0
-        }
-        Err(_) => 1,
-    }
-}
-
-/// Leaves the rank's session, so that a signal to the rank's group misses the spawner, and closes
-/// everything inherited but standard error. The socket came as standard input.
-fn take_place() -> io::Result<(OwnedFd, SignalFd)> {
-    let _ = setsid();
-    let _ = set_name(c"dagmar-spawner");
-    let socket = io::stdin().as_fd().try_clone_to_owned()?;
-    dup2_stdin(std::fs::File::open("/dev/null")?)?;
-    close_inherited(&socket)?;
-    restore_signals();
-    let signals = watch_signals()?;
-    Ok((socket, signals))
-}
-
-fn close_inherited(socket: &OwnedFd) -> io::Result<()> {
-    let names = std::fs::read_dir("/proc/self/fd")?.flatten().map(|entry| entry.file_name());
-    let open: Vec<i32> = names.filter_map(|name| name.to_str()?.parse().ok()).collect();
-    for descriptor in open.into_iter().filter(|&one| one > 2 && one != socket.as_raw_fd()) {
-        let _ = close(descriptor);
-    }
-    fcntl(socket, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
-    Ok(())
-}
-
-/// What a process that starts others needs: to hear of its parent's death, to be handed orphans,
-/// and to take signals in turn.
-fn watch_signals() -> io::Result<SignalFd> {
-    set_pdeathsig(PARENT_DIED)?;
-    set_child_subreaper(true)?;
-    SigSet::all().thread_set_mask()?;
-    let mut mask = SigSet::empty();
-    mask.add(Signal::SIGCHLD);
-    mask.add(PARENT_DIED);
-    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
-}
-
-fn drain(signals: &SignalFd) {
-    while let Ok(Some(_)) = signals.read_signal() {}
-}
-
-struct SpawnerLife {
-    rank: Pid,
-    socket: OwnedFd,
-    signals: SignalFd,
-    keepers: BTreeSet<Pid>,
-}
-
-impl SpawnerLife {
-    fn run(mut self) {
-        let mut packet = Vec::new();
-        while getppid() == self.rank {
-            let [asked, signalled] = ready([self.socket.as_fd(), self.signals.as_fd()], PollTimeout::NONE);
-            if signalled {
-                self.reap();
-            }
-            if asked {
-                match receive(self.socket.as_fd(), &mut packet) {
-                    Ok(Some(mut descriptors)) => descriptors.pop().into_iter().for_each(|one| self.fork(one)),
-                    _ => break,
-                }
-            }
-        }
-        self.see_all_ended();
-    }
-
-    /// On failure the keeper's socket closes, which the rank sees.
-    fn fork(&mut self, keeper_socket: OwnedFd) {
-        let spawner = Pid::this();
-        let (socket, signals) = (self.socket.as_raw_fd(), self.signals.as_raw_fd());
-        let forked = fork_keeper(|| {
-            let _ = (close(socket), close(signals), set_name(c"dagmar-keeper"));
-            run_keeper(keeper_socket, spawner)
-        });
-        self.keepers.extend(forked.ok());
-    }
-
-    /// A keeper that died left its attempt to the spawner; that is killed without grace.
-    fn reap(&mut self) {
-        drain(&self.signals);
-        while let Reaping::Reaped(child) = reap() {
-            if !self.keepers.remove(&child.pid) || child.status != 0 {
-                self.kill_orphans();
-            }
-        }
-    }
-
-    fn kill_orphans(&self) {
-        let mut kept = self.keepers.clone();
-        for one in descendants() {
-            if kept.contains(&one.parent) {
-                kept.insert(one.pid);
-            } else if !kept.contains(&one.pid) {
-                let _ = nix::sys::signal::kill(one.pid, Signal::SIGKILL);
-            }
-        }
-    }
-
-    /// Keepers end by themselves, as the rank's ends of their sockets are closed or, if the rank
-    /// only let go of the spawner, because their parent dies with this process.
-    fn see_all_ended(mut self) {
-        let until = now() + KEEPERS_PATIENCE;
-        while !self.keepers.is_empty() && now() < until {
-            ready([self.signals.as_fd()], limit(until));
-            self.reap();
-        }
-        while signal_all(Signal::SIGKILL, None) > 0 && now() < until + KEEPERS_PATIENCE {
-            ready([self.signals.as_fd()], limit(now() + KILL_AGAIN));
-            self.reap();
-        }
-    }
-}
-
-/// The time until `deadline` for `poll`, rounded up so that nothing is looked at too early.
-fn limit(deadline: Timestamp) -> PollTimeout {
-    let millis = deadline.since(now()).0.div_ceil(1000);
-    PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
-}
-
+pub(super) const KILL_AGAIN: Micros = Micros::from_millis(10);
 /// The life of a keeper. Returns its exit code, which is not 0 if something is left.
-fn run_keeper(socket: OwnedFd, spawner: Pid) -> i32 {
+pub(super) fn run_keeper(socket: OwnedFd, spawner: Pid) -> i32 {
     match watch_signals() {
         Ok(signals) => Keeper { socket, signals, spawner, attempt: None, leaving: false }.run(),
         Err(_) => 1,
@@ -372,4 +239,26 @@ fn explain(launch: &Launch, error: &io::Error) -> String {
         }
         _ => format!("program `{program}`: {error}"),
     }
+}
+
+/// What a process that starts others needs: to hear of its parent's death, to be handed orphans,
+/// and to take signals in turn.
+pub(super) fn watch_signals() -> io::Result<SignalFd> {
+    set_pdeathsig(PARENT_DIED)?;
+    set_child_subreaper(true)?;
+    SigSet::all().thread_set_mask()?;
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    mask.add(PARENT_DIED);
+    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
+
+pub(super) fn drain(signals: &SignalFd) {
+    while let Ok(Some(_)) = signals.read_signal() {}
+}
+
+/// The time until `deadline` for `poll`, rounded up so that nothing is looked at too early.
+pub(super) fn limit(deadline: Timestamp) -> PollTimeout {
+    let millis = deadline.since(now()).0.div_ceil(1000);
+    PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
 }
