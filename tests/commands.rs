@@ -1,4 +1,5 @@
 //! Commands, run for real: how they end, what they print, and that nothing of them is left.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
 use std::fs;
@@ -28,10 +29,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 type Ending = Result<(Success, Option<Arc<Output>>), Cause>;
 
+type Streams = HashMap<(u32, CapturedStream), Vec<u8>>;
+
 /// Everything captured and forwarded, by task and stream.
 #[derive(Clone, Default)]
 struct Captured {
-    bytes: Arc<Mutex<HashMap<(u32, CapturedStream), Vec<u8>>>>,
+    bytes: Arc<Mutex<Streams>>,
     forwarded: Arc<Mutex<Vec<u8>>>,
     fails: bool,
 }
@@ -538,6 +541,7 @@ fn thousands_of_commands_leave_nothing_open_and_no_zombie() {
     let words = |world: &World| (0..8).map(|_| world.words(&["true"])).collect::<Vec<_>>();
     assert!(world.run(words(&world)).iter().all(Result::is_ok));
     let keepers = children(world.spawner);
+    assert!((1..=8).contains(&keepers.len()), "one keeper for each of eight at once: {keepers:?}");
     let open =
         || keepers.iter().map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()).sum::<usize>();
     let before = open();
