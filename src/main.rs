@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    dagmar::worker::spawner::main_if_asked();
     dagmar::cli::main()
 }

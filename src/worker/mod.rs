@@ -1,6 +1,13 @@
 //! PILLAR. The worker's hands: running functions and commands, keeping outputs.
 
+pub mod command;
 pub mod executor;
+pub mod files;
+pub mod function;
 pub mod hardware;
+pub mod json;
+mod memory_events;
 pub mod output;
+pub mod sink;
+pub mod spawner;
 pub mod store;

@@ -1,0 +1,137 @@
+//! Runs commands: one thread serves all of a rank's programs, their streams and their ends.
+//!
+//! The thread waits in one `poll` over the keepers' sockets, all pipes and a bell that is rung for
+//! new orders. Who forks is `spawner`; this side never does.
+
+mod capture;
+mod feed;
+mod preparation;
+mod running;
+mod service;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::Sender;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::executor::{Ended, Executor, Job};
+use super::sink::OutputSink;
+use super::spawner::SpawnerLink;
+use crate::core::event::Cause;
+use crate::core::id::{Attempt, TaskId};
+use service::Service;
+
+/// Runs the tasks that are commands.
+///
+/// Dropping it ends every attempt, with `Cause::Stopped`, and the spawner.
+pub struct CommandExecutor {
+    orders: Sender<Order>,
+    bell: Arc<Bell>,
+    able: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the worker's loop asks for.
+enum Order {
+    Start(Job),
+    Stop(TaskId, Attempt, Cause),
+    Close,
+}
+
+impl CommandExecutor {
+    /// Starts the thread. After each group of ends sent through `ended`, `wake` is called.
+    pub fn new(
+        link: SpawnerLink,
+        sink: Box<dyn OutputSink>,
+        ended: Sender<Ended>,
+        wake: Box<dyn Fn() + Send>,
+    ) -> std::io::Result<Self> {
+        raise_descriptor_limit();
+        let (bell, hearing) = Bell::new()?;
+        let (orders, received) = crossbeam_channel::unbounded();
+        let able = Arc::new(AtomicBool::new(true));
+        let service = Service::new(link, sink, (ended, wake), (received, hearing), able.clone());
+        let thread = std::thread::Builder::new().name("commands".to_owned()).spawn(move || service.run())?;
+        Ok(CommandExecutor { orders, bell, able, thread: Some(thread) })
+    }
+
+    /// False once the spawner is gone: every further attempt will fail with `Cause::NotStarted`.
+    /// A worker that goes on then only wastes the tasks it is given.
+    pub fn is_able(&self) -> bool {
+        self.able.load(Ordering::Acquire)
+    }
+
+    fn order(&self, order: Order) {
+        // The thread ends only when this executor is dropped.
+        let _ = self.orders.send(order);
+        self.bell.ring();
+    }
+}
+
+impl Executor for CommandExecutor {
+    fn start(&mut self, job: Job) {
+        self.order(Order::Start(job));
+    }
+
+    fn stop(&mut self, task: TaskId, attempt: Attempt, cause: Cause) {
+        self.order(Order::Stop(task, attempt, cause));
+    }
+}
+
+impl Drop for CommandExecutor {
+    fn drop(&mut self) {
+        self.order(Order::Close);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Every running command needs up to four descriptors here, and the usual limit of 1024 is meant
+/// for programs that use `select`. Commands keep the old limit: the spawner has it.
+fn raise_descriptor_limit() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+/// Ends the thread's `poll`. Rung many times before it is heard, it writes one byte.
+struct Bell {
+    rung: Arc<AtomicBool>,
+    rope: UnixStream,
+}
+
+/// The side of the bell that `poll` watches.
+struct Hearing {
+    rung: Arc<AtomicBool>,
+    stream: UnixStream,
+}
+
+impl Bell {
+    fn new() -> std::io::Result<(Arc<Bell>, Hearing)> {
+        let (rope, stream) = UnixStream::pair()?;
+        rope.set_nonblocking(true)?;
+        stream.set_nonblocking(true)?;
+        let rung = Arc::new(AtomicBool::new(false));
+        Ok((Arc::new(Bell { rung: rung.clone(), rope }), Hearing { rung, stream }))
+    }
+
+    fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            let _ = (&self.rope).write(&[0]);
+        }
+    }
+}
+
+impl Hearing {
+    /// Makes the bell silent. Orders are looked for after this, so none is missed.
+    fn hush(&self) {
+        let mut rings = [0; 16];
+        while matches!((&self.stream).read(&mut rings), Ok(1..)) {}
+        self.rung.store(false, Ordering::Release);
+    }
+}

@@ -1,0 +1,168 @@
+//! What a program prints: read from a pipe and passed on chunk by chunk, kept only on request.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::{FcntlArg, fcntl};
+
+use crate::core::event::Cause;
+use crate::core::id::{Attempt, TaskId};
+use crate::worker::sink::{CapturedStream, OutputSink};
+
+/// Bytes read at once. Larger ones gain nothing, as a pipe holds as much.
+pub const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Chunks read from one stream before others get their turn.
+const CHUNKS_PER_TURN: usize = 16;
+
+/// One captured stream of a running program.
+pub struct Capture {
+    pub task: TaskId,
+    pub attempt: Attempt,
+    pub stream: CapturedStream,
+    /// Bytes past which the attempt fails.
+    pub limit: u64,
+    /// The bytes so far, if other tasks take them.
+    pub kept: Option<Vec<u8>>,
+    /// The unfinished line, if lines are handed on.
+    pub line: Option<Vec<u8>>,
+    /// Bytes seen so far.
+    pub size: u64,
+    /// The end that does not block; none once the program has closed its own.
+    pub pipe: Option<File>,
+}
+
+impl Capture {
+    /// The pipe, while there may be more.
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pipe.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Reads what is there. An error is a fault that ends the attempt; reading stops with it.
+    pub fn advance(&mut self, sink: &mut dyn OutputSink, buffer: &mut [u8]) -> Result<(), Cause> {
+        self.read_up_to(CHUNKS_PER_TURN * CHUNK_BYTES, sink, buffer)
+    }
+
+    /// Reads what is left once the program is gone, and closes the pipe even if somebody else
+    /// still holds the other end.
+    pub fn finish(&mut self, sink: &mut dyn OutputSink, buffer: &mut [u8]) -> Result<(), Cause> {
+        let pipe = self.pipe.as_ref();
+        let held = pipe.and_then(|pipe| fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok()).unwrap_or(0);
+        let result = self.read_up_to(usize::try_from(held).unwrap_or(0), sink, buffer);
+        self.pipe = None;
+        if let Some(line) = self.line.take().filter(|line| !line.is_empty()) {
+            sink.forward(self.task, self.stream, &line);
+        }
+        result
+    }
+
+    fn read_up_to(&mut self, most: usize, sink: &mut dyn OutputSink, buffer: &mut [u8]) -> Result<(), Cause> {
+        let mut read = 0;
+        while let (Some(pipe), true) = (&mut self.pipe, read < most) {
+            match pipe.read(buffer) {
+                Ok(0) => self.pipe = None,
+                Ok(count) => {
+                    read += count;
+                    self.take(&buffer[..count], sink).inspect_err(|_| self.pipe = None)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(_) => self.pipe = None,
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: &[u8], sink: &mut dyn OutputSink) -> Result<(), Cause> {
+        let room = usize::try_from(self.limit - self.size).unwrap_or(usize::MAX);
+        let within = &bytes[..bytes.len().min(room)];
+        self.size += within.len() as u64;
+        if !within.is_empty() {
+            sink.append(self.task, self.attempt, self.stream, within).map_err(Cause::NotRecorded)?;
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(within);
+        }
+        self.forward_lines(within, sink);
+        if within.len() < bytes.len() { Err(Cause::CaptureLimit(self.limit)) } else { Ok(()) }
+    }
+
+    /// Hands on whole lines and holds back the last, unless it is longer than a chunk.
+    fn forward_lines(&mut self, bytes: &[u8], sink: &mut dyn OutputSink) {
+        let Some(line) = &mut self.line else { return };
+        line.extend_from_slice(bytes);
+        let whole = match bytes.iter().rposition(|&byte| byte == b'\n') {
+            Some(place) => line.len() - bytes.len() + place + 1,
+            None if line.len() >= CHUNK_BYTES => line.len(),
+            None => return,
+        };
+        sink.forward(self.task, self.stream, &line[..whole]);
+        line.drain(..whole);
+    }
+}
+
+/// Makes a pipe whose first end, of which one is kept here, does not block.
+pub fn pipe_to_read() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    set_nonblocking(&ours, true)?;
+    Ok((ours, theirs))
+}
+
+/// Makes a descriptor block or not.
+pub fn set_nonblocking(descriptor: impl AsFd, nonblocking: bool) -> io::Result<()> {
+    use nix::fcntl::OFlag;
+    let flags = OFlag::from_bits_retain(fcntl(&descriptor, FcntlArg::F_GETFL)?);
+    let flags = if nonblocking { flags | OFlag::O_NONBLOCK } else { flags - OFlag::O_NONBLOCK };
+    fcntl(&descriptor, FcntlArg::F_SETFL(flags))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Lines(Vec<Vec<u8>>);
+
+    impl OutputSink for Lines {
+        fn append(&mut self, _: TaskId, _: Attempt, _: CapturedStream, _: &[u8]) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn forward(&mut self, _: TaskId, _: CapturedStream, bytes: &[u8]) {
+            self.0.push(bytes.to_vec());
+        }
+    }
+
+    fn capture(limit: u64) -> Capture {
+        Capture {
+            task: TaskId(0),
+            attempt: Attempt::FIRST,
+            stream: CapturedStream::Stdout,
+            limit,
+            kept: Some(Vec::new()),
+            line: Some(Vec::new()),
+            size: 0,
+            pipe: None,
+        }
+    }
+
+    #[test]
+    fn lines_are_handed_on_whole() {
+        let (mut capture, mut lines) = (capture(100), Lines::default());
+        for piece in ["a", "b\nc", "\n\nd", "e"] {
+            capture.take(piece.as_bytes(), &mut lines).unwrap();
+        }
+        capture.finish(&mut lines, &mut []).unwrap();
+        assert_eq!(lines.0, [&b"ab\n"[..], b"c\n\n", b"de"]);
+    }
+
+    #[test]
+    fn exactly_the_limit_is_allowed() {
+        let (mut capture, mut lines) = (capture(3), Lines::default());
+        assert_eq!(capture.take(b"abc", &mut lines), Ok(()));
+        assert_eq!(capture.take(b"d", &mut lines), Err(Cause::CaptureLimit(3)));
+        assert_eq!(capture.kept.unwrap(), b"abc");
+    }
+}

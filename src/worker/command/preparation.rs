@@ -1,0 +1,171 @@
+//! From a task to what a keeper needs: the command line, the environment and three descriptors.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use nix::fcntl::OFlag;
+
+use super::capture::{Capture, pipe_to_read, set_nonblocking};
+use super::feed::Feed;
+use crate::core::event::Cause;
+use crate::core::task::{Body, Command, CommandLine, Stdin, Stream};
+use crate::worker::executor::Job;
+use crate::worker::files;
+use crate::worker::sink::CapturedStream;
+use crate::worker::spawner::Launch;
+
+/// A program that is ready to be launched.
+pub struct Preparation {
+    pub launch: Launch,
+    pub stdin: Option<Feed>,
+    pub stdout: Option<Capture>,
+    pub stderr: Option<Capture>,
+    streams: [OwnedFd; 3],
+}
+
+impl Preparation {
+    /// Makes directories, pipes and texts for an attempt.
+    pub fn new(job: &Job) -> Result<Self, Cause> {
+        let operation = job.graph.operation(job.task);
+        let Body::Command(command) = &operation.body else {
+            return Err(Cause::NotStarted("it is not a command".to_owned()));
+        };
+        files::create_directories(&operation.outputs, job.attempt)?;
+        let (stdin, stdin_end) = open_stdin(job, command.stdin)?;
+        let mut out = Opened::new(job, command, CapturedStream::Stdout)?;
+        let mut err = Opened::new(job, command, CapturedStream::Stderr)?;
+        share_file(job, command, &mut out, &mut err)?;
+        out.keep(job.keep_value);
+        let streams = [stdin_end, out.end, err.end];
+        Ok(Preparation {
+            launch: launch(job, command),
+            stdin,
+            stdout: out.capture,
+            stderr: err.capture,
+            streams,
+        })
+    }
+
+    /// What becomes the program's standard streams.
+    pub fn streams(&self) -> [BorrowedFd<'_>; 3] {
+        self.streams.each_ref().map(AsFd::as_fd)
+    }
+}
+
+fn launch(job: &Job, command: &Command) -> Launch {
+    let attempt = job.attempt;
+    let (program, arguments) = match &command.line {
+        CommandLine::Shell(text) => {
+            ("/bin/sh".to_owned(), vec!["-c".to_owned(), text.resolve(attempt).into_owned()])
+        }
+        CommandLine::Arguments(words) => {
+            let mut words = words.iter().map(|word| word.resolve(attempt).into_owned());
+            (words.next().unwrap_or_default(), words.collect())
+        }
+    };
+    let directory = command.directory.resolve(attempt).into_owned();
+    Launch { program, arguments, environment: environment(job, command), directory }
+}
+
+/// What is added to the inherited environment. The user's own variables come last and win.
+fn environment(job: &Job, command: &Command) -> Vec<(String, String)> {
+    let cpus = job.graph.options(job.task).resources.cpus;
+    let mut environment = vec![
+        ("DAGMAR_KEY".to_owned(), job.graph.key(job.task)),
+        ("DAGMAR_ATTEMPT".to_owned(), job.attempt.to_string()),
+        ("DAGMAR_CPUS".to_owned(), cpus.to_string()),
+        ("OMP_NUM_THREADS".to_owned(), cpus.max(1).to_string()),
+    ];
+    let added = command.environment.iter();
+    environment.extend(added.map(|(name, value)| (name.clone(), value.resolve(job.attempt).into_owned())));
+    environment
+}
+
+fn open_stdin(job: &Job, stdin: Stdin) -> Result<(Option<Feed>, OwnedFd), Cause> {
+    let Stdin::Input(place) = stdin else {
+        return Ok((None, File::open("/dev/null").map_err(not_opened("/dev/null"))?.into()));
+    };
+    let missing = || Cause::NotStarted(format!("its input {place} for standard input is missing"));
+    let output = job.inputs.get(place as usize).ok_or_else(missing)?;
+    let (theirs, ours) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from).map_err(no_pipe)?;
+    set_nonblocking(&ours, true).map_err(no_pipe)?;
+    let mut feed = Feed::new(output.clone(), ours)
+        .map_err(|why| Cause::NotStarted(format!("its standard input cannot be written: {why}")))?;
+    let done = feed.advance();
+    Ok(((!done).then_some(feed), theirs))
+}
+
+/// One of the two streams that a program writes: its end, and ours if it is captured.
+struct Opened {
+    end: OwnedFd,
+    capture: Option<Capture>,
+}
+
+impl Opened {
+    fn new(job: &Job, command: &Command, stream: CapturedStream) -> Result<Self, Cause> {
+        let target = match stream {
+            CapturedStream::Stdout => &command.stdout,
+            CapturedStream::Stderr => &command.stderr,
+        };
+        match target {
+            Stream::Capture => Opened::captured(job, command, stream, false),
+            Stream::Forward => Opened::captured(job, command, stream, true),
+            Stream::Discard => Opened::file("/dev/null"),
+            Stream::File(path) => {
+                let path = path.resolve(job.attempt);
+                files::create_parent(&path)?;
+                Opened::file(&path)
+            }
+        }
+    }
+
+    fn captured(job: &Job, command: &Command, stream: CapturedStream, forward: bool) -> Result<Self, Cause> {
+        let (ours, end) = pipe_to_read().map_err(no_pipe)?;
+        let capture = Capture {
+            task: job.task,
+            attempt: job.attempt,
+            stream,
+            limit: command.capture_limit_bytes,
+            kept: None,
+            line: forward.then(Vec::new),
+            size: 0,
+            pipe: Some(ours.into()),
+        };
+        Ok(Opened { end, capture: Some(capture) })
+    }
+
+    /// Opened without blocking, as a FIFO that nobody reads would stop all commands of the rank.
+    fn file(path: &str) -> Result<Self, Cause> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).custom_flags(OFlag::O_NONBLOCK.bits());
+        let file = options.open(path).map_err(not_opened(path))?;
+        set_nonblocking(&file, false).map_err(not_opened(path))?;
+        Ok(Opened { end: file.into(), capture: None })
+    }
+
+    fn keep(&mut self, keep: bool) {
+        if let (Some(capture), true) = (&mut self.capture, keep) {
+            capture.kept = Some(Vec::new());
+        }
+    }
+}
+
+/// Two streams into one file share one position in it; otherwise they would overwrite each other.
+fn share_file(job: &Job, command: &Command, out: &mut Opened, err: &mut Opened) -> Result<(), Cause> {
+    if let (Stream::File(first), Stream::File(second)) = (&command.stdout, &command.stderr)
+        && first.resolve(job.attempt) == second.resolve(job.attempt)
+    {
+        err.end = out.end.try_clone().map_err(no_pipe)?;
+    }
+    Ok(())
+}
+
+fn not_opened(path: &str) -> impl Fn(io::Error) -> Cause + '_ {
+    move |error| Cause::NotStarted(format!("cannot open `{path}`: {error}"))
+}
+
+fn no_pipe(error: io::Error) -> Cause {
+    Cause::NotStarted(format!("no descriptors for its streams: {error}"))
+}

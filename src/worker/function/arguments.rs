@@ -1,0 +1,52 @@
+//! A call's arguments, with its inputs put in their places.
+
+use std::borrow::Cow;
+
+use crate::core::task::{Argument, Call};
+use crate::core::value::Value;
+use crate::worker::executor::Job;
+use crate::worker::output::Output;
+
+/// A function's arguments in order. Those that stand in the graph or are a function's output are
+/// borrowed; `into_owned` copies them.
+pub type Arguments<'a> = Vec<Cow<'a, Value>>;
+
+/// The arguments of `call` for an attempt.
+pub(super) fn resolve<'a>(call: &'a Call, job: &'a Job) -> Result<Arguments<'a>, String> {
+    call.arguments.iter().map(|argument| resolve_one(argument, job)).collect()
+}
+
+fn resolve_one<'a>(argument: &'a Argument, job: &'a Job) -> Result<Cow<'a, Value>, String> {
+    Ok(match argument {
+        Argument::Value(value) => Cow::Borrowed(value),
+        Argument::Input(place) => input(*place, job)?,
+        Argument::Inputs { first, count } => {
+            let places = *first..first.saturating_add(*count);
+            let values = places.map(|place| input(place, job).map(Cow::into_owned));
+            Cow::Owned(Value::List(values.collect::<Result<_, String>>()?))
+        }
+        Argument::List(items) => {
+            let values = items.iter().map(|item| resolve_one(item, job).map(Cow::into_owned));
+            Cow::Owned(Value::List(values.collect::<Result<_, String>>()?))
+        }
+        Argument::Map(entries) => {
+            let entries = entries
+                .iter()
+                .map(|(name, item)| resolve_one(item, job).map(|value| (name.clone(), value.into_owned())));
+            Cow::Owned(Value::Map(entries.collect::<Result<_, String>>()?))
+        }
+        Argument::Text(text) => Cow::Owned(Value::Text(text.resolve(job.attempt).into_owned())),
+    })
+}
+
+/// An input as a value: what a command printed is text if it is UTF-8, else bytes.
+fn input(place: u32, job: &Job) -> Result<Cow<'_, Value>, String> {
+    let output = job.inputs.get(place as usize).ok_or_else(|| format!("its input {place} is missing"))?;
+    Ok(match &**output {
+        Output::Value(value) => Cow::Borrowed(value),
+        Output::Captured(bytes) => Cow::Owned(match std::str::from_utf8(bytes) {
+            Ok(text) => Value::Text(text.to_owned()),
+            Err(_) => Value::Bytes(bytes.clone()),
+        }),
+    })
+}

@@ -1,0 +1,101 @@
+//! Which variables of a rank its programs must not see.
+//!
+//! A program that sees its rank's MPI variables believes to be that rank: it joins the wrong world
+//! or waits for ever. What describes the job as a whole (`SLURM_JOB_ID`, `SLURM_JOB_NODELIST`,
+//! `PBS_NODEFILE`, ...) stays, as programs may start steps of their own.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+/// Every variable that starts with one of these goes.
+const PREFIXES: &[&str] = &[
+    // The process management interfaces, and who implements them.
+    "PMI_",
+    "PMI2_",
+    "PMIX_",
+    "PMIXLOCAL",
+    "PALS_",
+    "HYDRA_",
+    "HYDI_",
+    // Open MPI and its run-time systems.
+    "OMPI_",
+    "OPAL_",
+    "ORTE_",
+    "PRTE_",
+    // MPICH, MVAPICH and Intel MPI: which process this is.
+    "MPI_LOCAL",
+    "MPICH_INTERNAL_",
+    "MV2_COMM_WORLD_",
+    "MVP_COMM_WORLD_",
+    "I_MPI_HYDRA_",
+    // Slurm: the step that the rank is in, as against the job.
+    "SLURM_STEP",
+    "SLURM_CPU_BIND",
+    "SLURM_MEM_BIND",
+    "SLURM_GPUS_ON_STEP",
+    "SLURM_LAUNCH_NODE_",
+    "SLURM_SRUN_COMM_",
+    "SLURM_PMI",
+    "SLURM_MPI_TYPE",
+    "SLURM_UMASK",
+];
+
+/// Single variables that go: what `srun` says about one process, or what a step narrowed.
+const NAMES: &[&str] = &[
+    "PMI",
+    "MPIR_CVAR_CH3_INTERFACE_HOSTNAME",
+    "SLURM_PROCID",
+    "SLURM_LOCALID",
+    "SLURM_NODEID",
+    "SLURM_GTIDS",
+    "SLURM_TASK_PID",
+    "SLURM_NTASKS",
+    "SLURM_NPROCS",
+    "SLURM_NTASKS_PER_NODE",
+    "SLURM_TASKS_PER_NODE",
+    "SLURM_CPUS_PER_TASK",
+    "SLURM_TRES_PER_TASK",
+    "SLURM_DISTRIBUTION",
+    "SLURM_TOPOLOGY_ADDR",
+    "SLURM_TOPOLOGY_ADDR_PATTERN",
+    "SLURM_EXACT",
+    "SLURM_OVERLAP",
+    "SLURM_KILL_BAD_EXIT",
+    "SLURM_WHOLE",
+    "SLURM_HOSTFILE",
+    "SLURM_ARBITRARY",
+];
+
+/// True if programs must not inherit the variable `name`.
+pub fn is_stripped(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
+        || NAMES.iter().any(|other| name == other.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_describes_the_rank_goes_and_what_describes_the_job_stays() {
+        let cases = [
+            ("PMI_RANK", true),
+            ("PMIX_NAMESPACE", true),
+            ("OMPI_COMM_WORLD_RANK", true),
+            ("MPI_LOCALRANKID", true),
+            ("SLURM_PROCID", true),
+            ("SLURM_STEP_ID", true),
+            ("SLURM_STEPID", true),
+            ("SLURM_NTASKS", true),
+            ("SLURM_JOB_ID", false),
+            ("SLURM_JOB_NODELIST", false),
+            ("PBS_NODEFILE", false),
+            ("PATH", false),
+            ("PMIRACLE", false),
+        ];
+        for (name, stripped) in cases {
+            assert_eq!(is_stripped(OsStr::new(name)), stripped, "{name}");
+        }
+    }
+}

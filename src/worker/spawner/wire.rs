@@ -1,0 +1,135 @@
+//! What a rank, its spawner and its keepers say to each other, packet by packet.
+//!
+//! A packet is one byte that says where the text is, then the text as JSON. Texts that a socket
+//! buffer might not take (long command lines, large environments) travel in a memory file, the
+//! last of the packet's descriptors.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{adopt, retry};
+
+/// Texts up to here travel in the packet.
+const INLINE_BYTES: usize = 32 * 1024;
+
+/// Descriptors that a packet brings at most: three streams and a memory file.
+const DESCRIPTORS_MAX: usize = 4;
+
+const IN_PACKET: u8 = b'p';
+const IN_MEMORY_FILE: u8 = b'm';
+
+/// A program to start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Launch {
+    /// A path, or a name that is looked up on the program's own PATH.
+    pub program: String,
+    /// What follows the name.
+    pub arguments: Vec<String>,
+    /// Variables added to what the spawner inherited, later ones winning.
+    pub environment: Vec<(String, String)>,
+    /// The working directory, an absolute path.
+    pub directory: String,
+}
+
+/// What a rank asks of a keeper.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// Start a program. Its three streams come as descriptors.
+    Launch(Launch),
+    /// End it and all that it started: TERM, then KILL.
+    Stop { grace_ms: u64 },
+}
+
+/// How a launch ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Reply {
+    /// The program could not be started. Says why.
+    NotStarted(String),
+    /// It ended, and all that it left behind has ended too.
+    Exited(Exit),
+}
+
+/// The end of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// As `wait` gives it.
+    pub status: i32,
+    /// The most memory that it, or one of its children that it waited for, held at once.
+    pub max_rss_bytes: u64,
+    /// Processes that even KILL did not end in time; they hang inside the kernel. The keeper
+    /// leaves after such a reply and cannot be used again.
+    pub remaining: u32,
+}
+
+/// Sends `message` as a packet.
+pub(super) fn send_json(
+    socket: BorrowedFd<'_>,
+    message: &impl Serialize,
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let mut packet = vec![IN_PACKET];
+    serde_json::to_writer(&mut packet, message)?;
+    if packet.len() <= INLINE_BYTES {
+        return send(socket, &packet, descriptors);
+    }
+    let mut memory = File::from(memfd_create("dagmar-launch", MFdFlags::MFD_CLOEXEC)?);
+    memory.write_all(&packet[1..])?;
+    memory.rewind()?;
+    let mut descriptors = descriptors.to_vec();
+    descriptors.push(memory.as_fd());
+    send(socket, &[IN_MEMORY_FILE], &descriptors)
+}
+
+/// Receives a packet, waiting for it. `None` when the other side is gone.
+pub(super) fn receive_json<T: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut packet = Vec::new();
+    let Some(mut descriptors) = receive(socket, &mut packet)? else { return Ok(None) };
+    if packet[0] == IN_MEMORY_FILE {
+        packet.truncate(1);
+        let memory = descriptors.pop().ok_or(io::ErrorKind::InvalidData)?;
+        File::from(memory).read_to_end(&mut packet)?;
+    }
+    Ok(Some((serde_json::from_slice(&packet[1..])?, descriptors)))
+}
+
+/// Sends a packet, which must not be empty.
+pub(super) fn send(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &[][..] } else { &rights[..] };
+    let bytes = [IoSlice::new(packet)];
+    retry(|| sendmsg::<()>(socket.as_raw_fd(), &bytes, control, MsgFlags::MSG_NOSIGNAL, None))?;
+    Ok(())
+}
+
+/// Receives a packet into `packet` and gives its descriptors. `None` when the other side is gone.
+pub(super) fn receive(socket: BorrowedFd<'_>, packet: &mut Vec<u8>) -> io::Result<Option<Vec<OwnedFd>>> {
+    packet.resize(INLINE_BYTES, 0);
+    let mut control = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
+    let mut bytes = [IoSliceMut::new(packet)];
+    let received = loop {
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        match recvmsg::<()>(socket.as_raw_fd(), &mut bytes, Some(&mut control), flags) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(nix::errno::Errno::ECONNRESET) => return Ok(None),
+            other => break other?,
+        }
+    };
+    let mut descriptors = Vec::new();
+    for message in received.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(raw) = message {
+            descriptors.extend(raw.into_iter().map(adopt));
+        }
+    }
+    let length = received.bytes;
+    packet.truncate(length);
+    Ok((length > 0).then_some(descriptors))
+}
