@@ -100,7 +100,7 @@ fn overrides(flags: &RunFlags) -> Result<Overrides, Failure> {
         let bad = |why: &str| Failure::usage(format!("cannot understand `--resource {text}`: {why}"));
         let (name, amount) = text.split_once('=').ok_or_else(|| bad("it has no `=`"))?;
         let amount = match name {
-            "memory" => units::bytes(amount).map_err(|why| bad(&why))?,
+            "memory" => units::spoken_size(amount).map_err(|why| bad(&why))?,
             "cpus" => return Err(bad("cores have a flag of their own").hint("`--cpus N`".to_owned())),
             _ => amount.parse().map_err(|_| bad("the amount is no whole number"))?,
         };

@@ -21,7 +21,8 @@ pub fn read(path: &Path) -> Result<Graph, Failure> {
         let graph = packed::read(&bytes);
         return graph.map_err(|error| Failure::usage(format!("cannot read `{shown}`: {error}")));
     }
-    read_bytes(path, &bytes, &Functions::built_in()).map_err(refused)
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    read_bytes(path, &bytes, directory, &Functions::built_in()).map_err(refused)
 }
 
 /// The graph that `dagmar run` was asked for.
@@ -41,13 +42,13 @@ pub fn of_run(flags: &RunFlags) -> Result<Graph, Failure> {
     };
     let functions = Functions::built_in();
     let work = match &flags.call {
-        Some(name) => Work::Call { function: name, arguments: &flags.command, functions: &functions },
+        Some(name) => Work::Call { function: name, arguments: &flags.command },
         None if flags.command.is_empty() => {
             return Err(Failure::usage("`--each` needs a command").hint("write it after `--`".to_owned()));
         }
         None => Work::Command(&flags.command),
     };
-    quick::each(elements, work, &directory, &options).map_err(refused)
+    quick::each(elements, work, &directory, &options, &functions).map_err(refused)
 }
 
 fn refused(error: GraphFileError) -> Failure {

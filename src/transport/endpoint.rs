@@ -1,6 +1,8 @@
 //! One rank's connection to the others. Threads of one process and MPI look the same behind it.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -24,6 +26,17 @@ pub enum TransportError {
     /// The library underneath failed: the call and what it said.
     Failed(&'static str, String),
 }
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TransportError::Gone(rank) => write!(out, "rank {rank} is gone"),
+            TransportError::Failed(call, why) => write!(out, "`{call}` failed: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for TransportError {}
 
 /// A rank's connection to all others.
 ///

@@ -31,7 +31,7 @@ mod template;
 mod tests;
 mod toml;
 mod tree;
-mod units;
+pub mod units;
 
 pub use problem::{GraphFileError, Problem};
 pub use reader::{FILE_BYTES_MAX, Functions, Kind, read, read_bytes};

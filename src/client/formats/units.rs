@@ -56,7 +56,8 @@ pub(super) fn size(node: &Node) -> Option<Result<u64, String>> {
     }
 }
 
-fn spoken_size(text: &str) -> Result<u64, String> {
+/// A size as people write it: `2GiB`, `500MB`, `4096`.
+pub fn spoken_size(text: &str) -> Result<u64, String> {
     let wrong = || "a size is written `2GiB`, `500MB`, or as a number of bytes".to_owned();
     let lower = text.trim().to_ascii_lowercase();
     let split = SIZES.iter().find_map(|(suffix, unit)| Some((lower.strip_suffix(suffix)?, *unit)));

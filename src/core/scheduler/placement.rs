@@ -44,7 +44,7 @@ pub fn place(candidate: &Candidate<'_>, tasks: &Tasks, workers: &Workers) -> Opt
     };
     let (owner, held_bytes, all_bytes) = largest_owner(candidate.value_inputs, tasks);
     let owner = owner.filter(room);
-    let mut by_load = workers.least_loaded(candidate.class).take(WORKERS_LOOKED_AT);
+    let by_load = workers.least_loaded(candidate.class).take(WORKERS_LOOKED_AT);
     let idlest = by_load.map(|(rank, _)| rank).find(room);
     let (Some(owner), Some(idlest)) = (owner, idlest) else { return owner.or(idlest) };
     let starts_in = |rank: Rank, missing_bytes: u64, fetches: bool| {
