@@ -1,6 +1,7 @@
 //! Names of tasks. A task array stores its axes, never one string per element.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -82,23 +83,6 @@ impl Axis {
         let last =
             step.checked_mul(i64::from(count.saturating_sub(1))).and_then(|span| first.checked_add(span));
         *step != 0 && last.is_some()
-    }
-}
-
-/// Refuses a table that is not all groups in rising order of their names. Rising means that no
-/// name and no group comes twice.
-fn check_names(groups: &[Group], by_name: &[u32]) -> Result<(), KeyError> {
-    let name_of = |place: &u32| groups.get(*place as usize).map(|group| group.name.as_str());
-    let mut names = by_name.iter().map(name_of);
-    let mut last = None;
-    let is_rising = names.all(|name| {
-        let rises = name.is_some() && last < name;
-        last = name;
-        rises
-    });
-    match is_rising && by_name.len() == groups.len() {
-        true => Ok(()),
-        false => Err(KeyError::Inconsistent("the table of names does not fit the groups")),
     }
 }
 
@@ -222,18 +206,60 @@ fn decode_element(encoded: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// All names of a graph.
+/// All names of a graph. Its serialised form is its groups.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(into = "Vec<Group>", try_from = "Vec<Group>")]
 pub struct Keys {
     groups: Vec<Group>,
-    /// The groups' places in the order of their names, in blocks: inserting into one long list
-    /// would take quadratic time, and a million single tasks are a million groups.
-    by_name: Vec<Vec<u32>>,
+    names: Names,
     count: u32,
 }
 
-/// A block of names that grows beyond this is cut in half.
-const BLOCK: usize = 1024;
+/// Where the group of a name stands among the groups: an open hash table, at most half full. A
+/// million single tasks are a million names, and searching sorted ones takes ten times as long.
+/// Not the library's table, because that one differs from run to run.
+#[derive(Clone, Debug, Default)]
+struct Names {
+    slots: Vec<u32>,
+}
+
+impl Names {
+    const EMPTY: u32 = u32::MAX;
+
+    /// The place of the group of this name, or the slot where it belongs.
+    fn find(&self, groups: &[Group], name: &str) -> Result<usize, usize> {
+        let last = self.slots.len().wrapping_sub(1);
+        let mut slot = hash(name) as usize & last;
+        loop {
+            match self.slots.get(slot) {
+                None | Some(&Self::EMPTY) => return Err(slot),
+                Some(&place) if groups[place as usize].name == name => return Ok(place as usize),
+                Some(_) => slot = (slot + 1) & last,
+            }
+        }
+    }
+
+    /// Makes room for one more name than there are groups.
+    fn reserve(&mut self, groups: &[Group]) {
+        if (groups.len() + 1) * 2 <= self.slots.len() {
+            return;
+        }
+        self.slots = vec![Self::EMPTY; (self.slots.len() * 2).max(16)];
+        for (place, group) in groups.iter().enumerate() {
+            if let Err(slot) = self.find(groups, &group.name) {
+                self.slots[slot] = place as u32;
+            }
+        }
+    }
+}
+
+/// The 64-bit FNV-1a hash, its halves folded together because the table takes the low bits.
+fn hash(name: &str) -> u64 {
+    const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let hash = name.bytes().fold(BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+    hash ^ hash >> 32
+}
 
 impl PartialEq for Keys {
     fn eq(&self, other: &Self) -> bool {
@@ -242,6 +268,23 @@ impl PartialEq for Keys {
 }
 
 impl Eq for Keys {}
+
+impl From<Keys> for Vec<Group> {
+    fn from(keys: Keys) -> Self {
+        keys.groups
+    }
+}
+
+impl TryFrom<Vec<Group>> for Keys {
+    type Error = KeyError;
+
+    /// Adds the groups again, so that whatever they claim is checked.
+    fn try_from(groups: Vec<Group>) -> Result<Self, KeyError> {
+        let mut keys = Keys::default();
+        groups.into_iter().try_for_each(|group| keys.add(group).map(drop))?;
+        Ok(keys)
+    }
+}
 
 /// What a key names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,47 +318,37 @@ pub enum KeyError {
     Duplicate(String),
     /// More than 2^32 - 1 tasks in all.
     TooMany,
-    /// The group contradicts itself, or the groups their table of names; only damaged data does
-    /// that. Says how.
+    /// The group's elements cannot be computed. Says why.
     Inconsistent(&'static str),
+}
+
+impl fmt::Display for KeyError {
+    /// Completes "cannot read `graph.dagmar`: ...".
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeyError::Duplicate(name) => write!(out, "the name `{name}` is used twice"),
+            KeyError::TooMany => write!(out, "there are more than 2^32 - 1 tasks"),
+            KeyError::Inconsistent(why) => write!(out, "{why}"),
+        }
+    }
 }
 
 impl Keys {
     /// Adds a group behind the others and returns its first task.
     pub fn add(&mut self, mut group: Group) -> Result<TaskId, KeyError> {
-        let found = self.position(&group.name);
-        let place = match found {
-            Ok(_) => return Err(KeyError::Duplicate(group.name)),
-            Err(place) => place,
+        group.check()?;
+        self.names.reserve(&self.groups);
+        let Err(slot) = self.names.find(&self.groups, &group.name) else {
+            return Err(KeyError::Duplicate(group.name));
         };
         let end = group.count().and_then(|count| self.count.checked_add(count)).filter(|&end| end < u32::MAX);
         let end = end.ok_or(KeyError::TooMany)?;
         let first = TaskId(self.count);
         group.first = first;
-        self.insert_name(place, self.groups.len() as u32);
+        self.names.slots[slot] = self.groups.len() as u32;
         self.groups.push(group);
         self.count = end;
         Ok(first)
-    }
-
-    /// The names made of what `groups` and `by_name` gave, all of it checked. What `first` says is
-    /// not believed but computed.
-    pub fn from_parts(mut groups: Vec<Group>, by_name: Vec<u32>) -> Result<Self, KeyError> {
-        let mut count = 0_u32;
-        for group in &mut groups {
-            group.check()?;
-            group.first = TaskId(count);
-            let end = group.count().and_then(|more| count.checked_add(more)).filter(|&end| end < u32::MAX);
-            count = end.ok_or(KeyError::TooMany)?;
-        }
-        check_names(&groups, &by_name)?;
-        let by_name = by_name.chunks(BLOCK).map(<[u32]>::to_vec).collect();
-        Ok(Keys { groups, by_name, count })
-    }
-
-    /// The places of the groups in the order of their names.
-    pub fn by_name(&self) -> Vec<u32> {
-        self.by_name.concat()
     }
 
     /// All groups in the order of their tasks.
@@ -330,8 +363,7 @@ impl Keys {
 
     /// The group of this name.
     pub fn group(&self, name: &str) -> Option<&Group> {
-        let place = self.position(name).ok()?;
-        Some(&self.groups[self.by_name[place.0][place.1] as usize])
+        self.names.find(&self.groups, name).ok().map(|place| &self.groups[place])
     }
 
     /// The group a task belongs to.
@@ -376,25 +408,6 @@ impl Keys {
             parts.iter().zip(&group.axes).map(|(part, axis)| axis.find(part)).collect();
         let element = group.element_at(&places?)?;
         Some(Named::Task(TaskId(group.first.0 + element as u32)))
-    }
-
-    /// The block and the place in it where a name is, or where it belongs.
-    fn position(&self, name: &str) -> Result<(usize, usize), (usize, usize)> {
-        let name_of = |group: &u32| self.groups[*group as usize].name.as_str();
-        let behind = self.by_name.partition_point(|block| name_of(&block[0]) <= name);
-        let block = behind.saturating_sub(1);
-        let Some(names) = self.by_name.get(block) else { return Err((0, 0)) };
-        let found = names.binary_search_by(|group| name_of(group).cmp(name));
-        found.map(|place| (block, place)).map_err(|place| (block, place))
-    }
-
-    fn insert_name(&mut self, (block, place): (usize, usize), group: u32) {
-        let Some(names) = self.by_name.get_mut(block) else { return self.by_name.push(vec![group]) };
-        names.insert(place, group);
-        if names.len() > BLOCK {
-            let half = names.split_off(BLOCK / 2);
-            self.by_name.insert(block + 1, half);
-        }
     }
 }
 
@@ -464,23 +477,9 @@ mod tests {
             assert_eq!(keys.find(&name(number)), Some(Named::Task(TaskId(number))));
         }
         assert_eq!(keys.find("task"), None);
-        let again = Keys::from_parts(keys.groups().to_vec(), keys.by_name()).unwrap();
+        let again = Keys::try_from(keys.groups().to_vec()).unwrap();
         assert_eq!(again.find(&name(77)), Some(Named::Task(TaskId(77))));
         assert_eq!(again, keys);
-    }
-
-    #[test]
-    fn names_come_back_from_their_parts() {
-        let whole = keys(vec![
-            Group::single("b"),
-            Group::array("a", vec![range(1, 4, 1)]),
-            Group::array("c", vec![words(&[])]),
-        ]);
-        let again = |groups: &[Group], by_name: &[u32]| Keys::from_parts(groups.to_vec(), by_name.to_vec());
-        assert_eq!(again(whole.groups(), &whole.by_name()), Ok(whole.clone()));
-        for table in [&[0, 1, 2][..], &[1, 0], &[1, 1, 2], &[1, 0, 9], &[1, 0, 2, 2]] {
-            assert!(matches!(again(whole.groups(), table), Err(KeyError::Inconsistent(_))), "{table:?}");
-        }
     }
 
     #[test]
@@ -493,7 +492,7 @@ mod tests {
             Group { zipped: true, ..Group::array("a", vec![axis(0, 1, 2), axis(0, 1, 3)]) },
         ];
         for group in bad {
-            assert!(matches!(Keys::from_parts(vec![group], vec![0]), Err(KeyError::Inconsistent(_))));
+            assert!(matches!(Keys::try_from(vec![group]), Err(KeyError::Inconsistent(_))));
         }
     }
 
