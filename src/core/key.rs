@@ -220,45 +220,55 @@ pub struct Keys {
 /// Not the library's table, because that one differs from run to run.
 #[derive(Clone, Debug, Default)]
 struct Names {
-    slots: Vec<u32>,
+    /// The hash of a name and the place of its group. The hash tells most others apart without a
+    /// look at their names, which lie all over the memory.
+    slots: Vec<(u32, u32)>,
 }
 
 impl Names {
-    const EMPTY: u32 = u32::MAX;
+    const EMPTY: (u32, u32) = (0, u32::MAX);
 
     /// The place of the group of this name, or the slot where it belongs.
     fn find(&self, groups: &[Group], name: &str) -> Result<usize, usize> {
-        let last = self.slots.len().wrapping_sub(1);
-        let mut slot = hash(name) as usize & last;
-        loop {
-            match self.slots.get(slot) {
-                None | Some(&Self::EMPTY) => return Err(slot),
-                Some(&place) if groups[place as usize].name == name => return Ok(place as usize),
-                Some(_) => slot = (slot + 1) & last,
+        let hash = hash(name);
+        for slot in self.slots_from(hash) {
+            match self.slots[slot] {
+                Self::EMPTY => return Err(slot),
+                (other, place) if other == hash && groups[place as usize].name == name => {
+                    return Ok(place as usize);
+                }
+                _ => (),
             }
+        }
+        Err(0) // only without any slot; otherwise half of them are empty
+    }
+
+    /// Makes room for `count` names.
+    fn reserve(&mut self, count: usize) {
+        if count * 2 <= self.slots.len() {
+            return;
+        }
+        let length = (count * 2).next_power_of_two().max(16);
+        let old = std::mem::replace(&mut self.slots, vec![Self::EMPTY; length]);
+        for (hash, place) in old.into_iter().filter(|slot| *slot != Self::EMPTY) {
+            let empty = self.slots_from(hash).find(|&slot| self.slots[slot] == Self::EMPTY);
+            self.slots[empty.expect("more than half of the slots are empty")] = (hash, place);
         }
     }
 
-    /// Makes room for one more name than there are groups.
-    fn reserve(&mut self, groups: &[Group]) {
-        if (groups.len() + 1) * 2 <= self.slots.len() {
-            return;
-        }
-        self.slots = vec![Self::EMPTY; (self.slots.len() * 2).max(16)];
-        for (place, group) in groups.iter().enumerate() {
-            if let Err(slot) = self.find(groups, &group.name) {
-                self.slots[slot] = place as u32;
-            }
-        }
+    /// All slots, the one where a name of this hash belongs first.
+    fn slots_from(&self, hash: u32) -> impl Iterator<Item = usize> + use<> {
+        let count = self.slots.len();
+        (0..count).map(move |step| (hash as usize + step) & (count - 1))
     }
 }
 
-/// The 64-bit FNV-1a hash, its halves folded together because the table takes the low bits.
-fn hash(name: &str) -> u64 {
+/// The 64-bit FNV-1a hash, its halves folded together.
+fn hash(name: &str) -> u32 {
     const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let hash = name.bytes().fold(BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
-    hash ^ hash >> 32
+    (hash ^ hash >> 32) as u32
 }
 
 impl PartialEq for Keys {
@@ -281,6 +291,7 @@ impl TryFrom<Vec<Group>> for Keys {
     /// Adds the groups again, so that whatever they claim is checked.
     fn try_from(groups: Vec<Group>) -> Result<Self, KeyError> {
         let mut keys = Keys::default();
+        keys.names.reserve(groups.len());
         groups.into_iter().try_for_each(|group| keys.add(group).map(drop))?;
         Ok(keys)
     }
@@ -337,7 +348,7 @@ impl Keys {
     /// Adds a group behind the others and returns its first task.
     pub fn add(&mut self, mut group: Group) -> Result<TaskId, KeyError> {
         group.check()?;
-        self.names.reserve(&self.groups);
+        self.names.reserve(self.groups.len() + 1);
         let Err(slot) = self.names.find(&self.groups, &group.name) else {
             return Err(KeyError::Duplicate(group.name));
         };
@@ -345,7 +356,7 @@ impl Keys {
         let end = end.ok_or(KeyError::TooMany)?;
         let first = TaskId(self.count);
         group.first = first;
-        self.names.slots[slot] = self.groups.len() as u32;
+        self.names.slots[slot] = (hash(&group.name), self.groups.len() as u32);
         self.groups.push(group);
         self.count = end;
         Ok(first)
