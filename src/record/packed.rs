@@ -66,9 +66,7 @@ impl fmt::Display for PackedError {
             }
             PackedError::Damaged => write!(out, "it is damaged: its checksum does not fit"),
             PackedError::Header(why) => write!(out, "its header is damaged: {why}"),
-            PackedError::Keys(KeyError::Duplicate(name)) => write!(out, "it names `{name}` twice"),
-            PackedError::Keys(KeyError::TooMany) => write!(out, "it has more than 2^32 - 1 tasks"),
-            PackedError::Keys(KeyError::Inconsistent(why)) => write!(out, "it contradicts itself: {why}"),
+            PackedError::Keys(why) => write!(out, "its names are wrong: {why}"),
             PackedError::Graph(GraphError::Inconsistent(why)) => write!(out, "it contradicts itself: {why}"),
             PackedError::Graph(GraphError::Cycle(_)) => write!(out, "its tasks wait for each other"),
             PackedError::Graph(_) => write!(out, "its columns are no graph"),
@@ -94,7 +92,6 @@ pub fn write(graph: &Graph, writer: impl Write) -> io::Result<()> {
     writer.put(&VERSION.to_le_bytes())?;
     writer.put(&length.to_le_bytes())?;
     writer.put(&header)?;
-    writer.column(&columns.keys.by_name(), |place| *place)?;
     writer.column(&columns.operation_of, |id| id.0)?;
     writer.column(&columns.options_of, |id| id.0)?;
     for rows in [&columns.values, &columns.orders] {
@@ -111,16 +108,7 @@ pub fn read(bytes: &[u8]) -> Result<Graph, PackedError> {
     let (header, columns) = split(bytes)?;
     let header: Header = decode(header).map_err(PackedError::Header)?;
     let (name, directory, groups, operations, options, [tasks, values, orders]) = header;
-    let lengths = [
-        groups.len() as u64,
-        tasks.into(),
-        tasks.into(),
-        tasks.into(),
-        values.into(),
-        tasks.into(),
-        orders.into(),
-    ];
-    let expected = lengths.iter().sum::<u64>() * 4;
+    let expected = (4 * u64::from(tasks) + u64::from(values) + u64::from(orders)) * 4;
     if expected != columns.len() as u64 {
         return Err(PackedError::Truncated(columns.len(), expected));
     }
@@ -130,8 +118,7 @@ pub fn read(bytes: &[u8]) -> Result<Graph, PackedError> {
         rest = behind;
         column
     };
-    let keys = Keys::from_parts(groups, numbers(column(lengths[0] as usize), |place| place));
-    let keys = keys.map_err(PackedError::Keys)?;
+    let keys = Keys::try_from(groups).map_err(PackedError::Keys)?;
     let columns = Columns {
         name,
         directory,
