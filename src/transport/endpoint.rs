@@ -1,6 +1,5 @@
 //! One rank's connection to the others. Threads of one process and MPI look the same behind it.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex};

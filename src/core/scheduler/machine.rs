@@ -413,7 +413,6 @@ impl Scheduler {
                 continue;
             }
             let candidate = Candidate {
-                task,
                 value_inputs: self.graph.value_inputs(task),
                 class,
                 request: &self.ready.requests()[class.0],

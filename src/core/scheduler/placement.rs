@@ -21,8 +21,6 @@ const BYTES_PER_US: u64 = 1_000;
 
 /// A ready task in search of a worker.
 pub struct Candidate<'a> {
-    /// The task.
-    pub task: TaskId,
     /// The tasks whose values it takes.
     pub value_inputs: &'a [TaskId],
     /// What it asks for, as a class and in full.
