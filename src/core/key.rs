@@ -65,6 +65,26 @@ impl Axis {
         }
     }
 
+    /// The number that an element of a range is.
+    ///
+    /// # Panics
+    /// When `place` is not below `count`.
+    pub fn number(&self, place: usize) -> Option<i64> {
+        assert!(place < self.count(), "element {place} of {}", self.count());
+        match self {
+            Axis::Range { first, step, .. } => Some(first + step * place as i64),
+            Axis::Words(_) => None,
+        }
+    }
+
+    /// A number as a range writes its elements, whether it is one of them or not.
+    pub fn written(&self, number: i64) -> String {
+        match self {
+            Axis::Range { width, .. } => pad(number, usize::from(*width)),
+            Axis::Words(_) => number.to_string(),
+        }
+    }
+
     /// The place of the element that is written `text`. Numbers match by value: `3` finds `003`.
     pub fn find(&self, text: &str) -> Option<usize> {
         match self {
@@ -179,7 +199,7 @@ impl Group {
 }
 
 /// Percent-encodes all but `[A-Za-z0-9._/+-]`, so that keys can be typed and split again.
-fn encode_element(element: &str, key: &mut String) {
+pub(crate) fn encode_element(element: &str, key: &mut String) {
     for byte in element.bytes() {
         if byte.is_ascii_alphanumeric() || b"._/+-".contains(&byte) {
             key.push(char::from(byte));
@@ -190,7 +210,7 @@ fn encode_element(element: &str, key: &mut String) {
 }
 
 /// Undoes `encode_element`. Text that is not encoded comes back as it is.
-fn decode_element(encoded: &str) -> Option<String> {
+pub(crate) fn decode_element(encoded: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(encoded.len());
     let mut rest = encoded.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
