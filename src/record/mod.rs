@@ -14,4 +14,5 @@ pub mod outcome;
 pub mod pack;
 pub mod pack_reader;
 pub mod packed;
+pub mod piece;
 pub mod publish;

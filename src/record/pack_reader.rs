@@ -2,58 +2,20 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
-use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::fs;
 use std::path::{Path, PathBuf};
-
-use crc32fast::Hasher;
 
 use crate::core::id::{Attempt, TaskId};
 
 use super::encoding::decode_records;
 use super::frame_reader::{Damage, FrameError, FrameReader};
 use super::pack::{Entry, KIND, Piece};
+use super::piece::Segment;
+
+pub use super::piece::{PackError, PieceReader};
 
 /// Ends a task's chain of entries.
 const NONE: u32 = u32::MAX;
-
-/// Why a piece cannot be read.
-#[derive(Debug)]
-pub enum PackError {
-    /// The system refused.
-    Io(PathBuf, io::Error),
-    /// An index is bad.
-    Index(FrameError),
-    /// The index names bytes that are not in the pack, or are other bytes: the pack, from, length.
-    Damaged(PathBuf, u64, u64),
-}
-
-impl fmt::Display for PackError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PackError::Io(path, error) => write!(out, "cannot read `{}`: {error}", path.display()),
-            PackError::Index(error) => error.fmt(out),
-            PackError::Damaged(path, offset, length) => write!(
-                out,
-                "`{}` is damaged: the {length} bytes from byte {offset} on are missing or changed",
-                path.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for PackError {}
-
-impl From<PackError> for io::Error {
-    fn from(error: PackError) -> Self {
-        match error {
-            PackError::Io(_, error) => error,
-            other => io::Error::new(io::ErrorKind::InvalidData, other),
-        }
-    }
-}
 
 /// The packs of a run. Holds 40 bytes a chunk, and no file open.
 #[derive(Debug)]
@@ -147,13 +109,13 @@ impl PackReader {
         let mut segments: Vec<Segment> =
             self.chunks_of(task).filter(wanted).map(|chunk| self.segment(chunk)).collect();
         segments.reverse();
-        (!segments.is_empty()).then_some(PieceReader { segments, current: 0, open: None })
+        PieceReader::new(segments)
     }
 
     fn segment(&self, chunk: &Chunk) -> Segment {
         let Entry { offset, length, crc, .. } = chunk.entry;
         let path = self.packs[chunk.pack as usize].path.clone();
-        Segment { path, offset, length, crc, done: 0, hasher: Some(Hasher::new()) }
+        Segment::new(path, offset, length, crc)
     }
 
     /// A task's chunks, the last one first.
@@ -223,143 +185,13 @@ impl PackReader {
     }
 }
 
-/// Reads one piece from its first byte on.
-#[derive(Debug)]
-pub struct PieceReader {
-    segments: Vec<Segment>,
-    current: usize,
-    open: Option<(PathBuf, File)>,
-}
-
-/// Consecutive bytes of a pack.
-#[derive(Debug)]
-struct Segment {
-    path: PathBuf,
-    offset: u64,
-    length: u64,
-    crc: u32,
-    done: u64,
-    /// None once bytes were skipped: then the checksum cannot be computed.
-    hasher: Option<Hasher>,
-}
-
-impl PieceReader {
-    /// How many bytes are left to read.
-    pub fn left_bytes(&self) -> u64 {
-        self.segments[self.current..].iter().fold(0, |sum, part| sum.saturating_add(part.length - part.done))
-    }
-
-    /// Passes over bytes without reading them.
-    pub fn skip(&mut self, mut count: u64) {
-        while let Some(segment) = self.segments.get_mut(self.current).filter(|_| count > 0) {
-            let step = count.min(segment.length - segment.done);
-            segment.done += step;
-            segment.hasher = None;
-            count -= step;
-            if count > 0 {
-                self.current += 1;
-            }
-        }
-    }
-
-    /// All that is left.
-    pub fn read_rest(&mut self) -> Result<Vec<u8>, PackError> {
-        let mut bytes = Vec::new();
-        while self.current < self.segments.len() {
-            self.read_segment(&mut bytes)?;
-        }
-        Ok(bytes)
-    }
-
-    /// Appends the rest of the current segment, which is allocated only if the pack is that long.
-    fn read_segment(&mut self, bytes: &mut Vec<u8>) -> Result<(), PackError> {
-        self.open_pack()?;
-        let segment = &self.segments[self.current];
-        let left = segment.length - segment.done;
-        let (path, file) = self.open.as_ref().expect("opened in the first line");
-        let pack_bytes = file.metadata().map_err(|error| PackError::Io(path.clone(), error))?.len();
-        let start = segment.offset.checked_add(segment.done);
-        if start.and_then(|start| start.checked_add(left)).is_none_or(|end| end > pack_bytes) {
-            return Err(segment.damaged());
-        }
-        let from = bytes.len();
-        bytes.resize(from + left as usize, 0);
-        let mut to = from;
-        while to < bytes.len() {
-            to += self.read_some(&mut bytes[to..])?;
-        }
-        self.close_segment()
-    }
-
-    /// Reads into `bytes` from the current segment, at least one byte unless it is at its end.
-    fn read_some(&mut self, bytes: &mut [u8]) -> Result<usize, PackError> {
-        self.open_pack()?;
-        let segment = &mut self.segments[self.current];
-        let (path, file) = self.open.as_ref().expect("opened in the first line");
-        let wanted = bytes.len().min(usize::try_from(segment.length - segment.done).unwrap_or(usize::MAX));
-        let place = segment.offset.saturating_add(segment.done);
-        let count = match file.read_at(&mut bytes[..wanted], place) {
-            Ok(0) if wanted > 0 => return Err(segment.damaged()),
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-            Err(error) => return Err(PackError::Io(path.clone(), error)),
-        };
-        if let Some(hasher) = &mut segment.hasher {
-            hasher.update(&bytes[..count]);
-        }
-        segment.done += count as u64;
-        Ok(count)
-    }
-
-    /// Compares the checksum of a segment that was read to its end, and goes on to the next.
-    fn close_segment(&mut self) -> Result<(), PackError> {
-        let segment = &mut self.segments[self.current];
-        self.current += 1;
-        let found = segment.hasher.take().map(Hasher::finalize);
-        match found.is_none_or(|crc| crc == segment.crc) {
-            true => Ok(()),
-            false => Err(segment.damaged()),
-        }
-    }
-
-    fn open_pack(&mut self) -> Result<(), PackError> {
-        let path = &self.segments[self.current].path;
-        if self.open.as_ref().is_none_or(|(open, _)| open != path) {
-            let file = File::open(path).map_err(|error| PackError::Io(path.clone(), error))?;
-            self.open = Some((path.clone(), file));
-        }
-        Ok(())
-    }
-}
-
-impl Read for PieceReader {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        while let Some(segment) = self.segments.get(self.current).filter(|_| !bytes.is_empty()) {
-            if segment.done == segment.length {
-                self.close_segment()?;
-                continue;
-            }
-            match self.read_some(bytes)? {
-                0 => (),
-                count => return Ok(count),
-            }
-        }
-        Ok(0)
-    }
-}
-
-impl Segment {
-    fn damaged(&self) -> PackError {
-        PackError::Damaged(self.path.clone(), self.offset, self.length)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::pack::PackWriter;
     use super::*;
     use crate::core::id::Rank;
     use std::collections::BTreeMap;
+    use std::io::Read;
 
     const FIRST: Attempt = Attempt::FIRST;
 
