@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::core::graph::Graph;
 
 use super::assembly::assemble;
-use super::fault::{Fault, Outcome};
+use super::fault::{Fault, Outcome, uncapitalised};
 use super::problem::{GraphFileError, Problem};
 use super::schema::read_graph;
 use super::tree::{Node, Span};
@@ -152,8 +152,7 @@ pub(super) fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
 /// An operating system's reason without its number.
 pub(super) fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    text[..1].to_lowercase() + &text[1..]
+    uncapitalised(text.split(" (os error").next().unwrap_or(&text))
 }
 
 /// A directory as an absolute path. Links stay as they are, for they may differ between nodes.
