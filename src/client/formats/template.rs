@@ -122,8 +122,9 @@ impl Template {
                 Some(inside) if let Some(hole) = vocabulary.hole(inside, span)? => {
                     let quoted = quoting.as_mut().is_some_and(|quoting| {
                         quoting.follow(&literal);
+                        let inside = quoting.is_inside();
                         quoting.follow_expansion();
-                        quoting.is_inside()
+                        inside
                     });
                     push_literal(&mut pieces, &mut literal);
                     pieces.push(Piece::Hole(hole, quoted));
@@ -311,7 +312,7 @@ impl Writer<'_> {
             Style::Shell => {
                 let word = quote(text);
                 if quoted && word != text {
-                    return Err(self.in_quotes(text));
+                    return Err(self.unquotable(text));
                 }
                 self.current.push_str(&word);
             }
@@ -319,10 +320,11 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn in_quotes(&self, text: &str) -> Box<Fault> {
+    fn unquotable(&self, text: &str) -> Box<Fault> {
         let (task, value) = (self.scope.key.text().to_owned(), text.to_owned());
-        Fault::at(self.span, Problem::InQuotes { task, value })
-            .hint("leave the quotes around it out: what is put in for `{...}` is quoted for the shell")
+        Fault::at(self.span, Problem::Unquotable { task, value }).hint(
+            "leave out the quotes around it, as dagmar adds its own; or give it to the command through `env`",
+        )
     }
 
     fn open(&mut self) {
