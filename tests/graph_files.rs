@@ -69,6 +69,48 @@ proptest! {
 }
 
 #[test]
+fn nothing_in_an_element_is_executed() {
+    let around = [
+        "printf %s {w}",
+        "printf %s '{w}'",
+        "printf %s \"{w}\"",
+        "printf %s \\{w}",
+        "printf %s a{w}b",
+        "# {w}\nprintf %s x",
+        "cat <<END\n{w}\nEND",
+        "cat <<'END'\n{w}\nEND",
+        "printf %s \"$(printf %s {w})\"",
+        "printf %s \"$(printf %s \"{w}\")\"",
+        "printf %s `printf %s {w}`",
+        "printf %s \"`printf %s \"{w}\"`\"",
+        "printf %s \"$(case x in x) printf %s \"{w}\";; esac)\"",
+        "printf %s it\\'s {w} it\\'s",
+        "A={w}; printf %s \"$A\"",
+    ];
+    // Whatever runs one of these prints 42, which the words themselves do not contain.
+    let words = [
+        "$(expr 40 + 2)",
+        "`expr 40 + 2`",
+        "';expr 40 + 2;'",
+        "\";expr 40 + 2;\"",
+        "\nexpr 40 + 2",
+        "'$(expr 40 + 2)'",
+    ];
+    let mut accepted = 0;
+    for (around, word) in around.iter().flat_map(|around| words.map(|word| (*around, word))) {
+        let json = serde_json::json!({"tasks": {"x": {"each": {"w": [word]}, "run": around}}});
+        let graph =
+            read_bytes(Path::new("x"), json.to_string().as_bytes(), Path::new("/"), &Functions::built_in());
+        let Ok(graph) = graph else { continue };
+        accepted += 1;
+        let output = Command::new("sh").arg("-c").arg(&shell_lines(&graph)[0]).output().expect("sh starts");
+        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(!output.contains("42"), "{around} with {word} printed {output}");
+    }
+    assert!(accepted >= 5 * words.len(), "only {accepted} were accepted");
+}
+
+#[test]
 fn files_on_disk_are_found_beside_the_graph_file() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     std::fs::create_dir(directory.path().join("parts")).unwrap();

@@ -7,8 +7,9 @@ use crate::core::value::Value;
 use super::fault::Outcome;
 use super::reference::Reference;
 use super::spec::ArgumentSpec;
-use super::template::{Hole, Scope, Style, Template, Vocabulary};
+use super::template::{Hole, Scope, Style, Template};
 use super::tree::{Node, Tree};
+use super::vocabulary::Vocabulary;
 
 /// Reads one argument; tasks that it names go to `references`.
 pub(super) fn read_argument(

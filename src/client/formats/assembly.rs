@@ -5,22 +5,23 @@ use std::collections::HashMap;
 use crate::core::graph::{Definition, Graph, GraphBuilder, GraphError};
 use crate::core::id::{OperationId, OptionsId, TaskId};
 use crate::core::key::KeyError;
-use crate::core::task::{Body, Call, Command, CommandLine, Operation, Stdin, Stream, Text};
+use crate::core::task::Text;
 
-use super::arguments::{Positions, Slot, build_arguments};
+use super::arguments::{Positions, Slot};
 use super::fault::{Fault, Outcome};
 use super::files::{Files, Match, absolute_text};
 use super::hidden::{self, Hidden};
 use super::links;
-use super::names::{Found, Names};
+use super::names::{Found, NamedGroup, Names};
+use super::operations::build_operation;
 use super::problem::Problem;
 use super::reference::Reference;
-use super::spec::{GraphSpec, LineSpec, RunSpec, StreamSpec, TaskSpec, Work};
-use super::template::{ElementKey, Hole, Scope, Style, Template};
+use super::spec::{GraphSpec, TaskSpec};
+use super::template::{ElementKey, Scope, Style};
 use super::tree::Span;
 
 /// Most tasks of one graph file: more than a scheduler holds, and few enough for its memory.
-pub(super) const TASKS_MAX: u64 = 200_000_000;
+pub(super) const TASKS_MAX: u64 = 100_000_000;
 
 /// Builds the graph of a file whose relative paths start at `directory`, which is absolute.
 pub(super) fn assemble(spec: &GraphSpec, directory: &str) -> Outcome<Graph> {
@@ -152,6 +153,15 @@ fn scope<'a>(task: &'a TaskSpec, places: &'a [usize], key: &'a ElementKey<'a>) -
     Scope { variables: &task.variables, places, key, inputs: &[], outputs: &[] }
 }
 
+/// A task that makes no file.
+const NOBODY: TaskId = TaskId(u32::MAX);
+
+/// True if a task of this group makes one of the files.
+fn makes_any(named: &NamedGroup, found: &[Match]) -> bool {
+    let own = named.group.first.0..named.group.first.0 + named.count;
+    found.iter().any(|one| one.producer.is_some_and(|task| own.contains(&task.0)))
+}
+
 struct Assembly<'a> {
     builder: GraphBuilder,
     names: &'a Names,
@@ -204,13 +214,16 @@ impl Assembly<'_> {
             shared.orders.extend(self.order(reference, &scope)?);
         }
         for (number, input) in task.inputs.iter().enumerate() {
-            shared.found.push(None);
-            // With an own output in reach, what a pattern finds differs from element to element.
-            if input.uses() == 0 && (count == 1 || task.outputs.is_empty()) {
-                let found = self.files.find(input, &scope, named.group.first)?;
-                self.order_files(&mut shared, number, &found)?;
-                shared.found[number] = Some(found);
+            let found = match input.uses() {
+                0 => Some(self.files.find(input, &scope, NOBODY)?),
+                _ => None,
+            };
+            // A pattern that also finds what the array itself makes differs for every element.
+            let found = found.filter(|found| !makes_any(named, found));
+            if let Some(found) = &found {
+                self.order_files(&mut shared, number, found)?;
             }
+            shared.found.push(found);
         }
         Ok(shared)
     }
@@ -338,84 +351,4 @@ impl Shared<'_> {
         let axes = places.iter().zip(variables).enumerate().filter(|(number, _)| used(*number));
         Some(axes.fold(0, |sum, (_, (place, variable))| sum * variable.axis.count() + place))
     }
-}
-
-fn build_operation(
-    task: &TaskSpec,
-    slots: &[Slot],
-    found: Vec<Match>,
-    directory: &str,
-    scope: &Scope<'_>,
-) -> Outcome<Operation> {
-    let is_elsewhere = matches!(&task.work, Work::Run(run) if run.directory.is_some());
-    let mut inputs: Vec<String> = Vec::with_capacity(found.len());
-    let mut paths: Vec<String> = Vec::with_capacity(found.len());
-    let mut seen = std::collections::HashSet::new();
-    for one in found.into_iter().filter(|one| seen.insert(one.path.clone())) {
-        inputs.push(if is_elsewhere { one.path.clone() } else { one.shown });
-        paths.push(one.path);
-    }
-    let written = task.outputs.iter().map(|output| output.expand(scope, Style::Plain));
-    let written = written.collect::<Outcome<Vec<Text>>>()?;
-    let outputs: Vec<Text> = written.iter().map(|path| absolute_text(directory, path.clone())).collect();
-    let shown = if is_elsewhere { &outputs } else { &written };
-    let scope = Scope { inputs: &inputs, outputs: shown, ..*scope };
-    let body = match &task.work {
-        Work::Call { function, arguments } => {
-            let arguments = build_arguments(arguments, slots, &scope)?;
-            Body::Call(Call { function: function.clone(), arguments })
-        }
-        Work::Run(run) => Body::Command(Box::new(build_command(run, slots, directory, &scope)?)),
-    };
-    paths.sort_unstable();
-    Ok(Operation { body, outputs, inputs: paths.into_iter().map(Text::Plain).collect() })
-}
-
-fn build_command(run: &RunSpec, slots: &[Slot], directory: &str, scope: &Scope<'_>) -> Outcome<Command> {
-    let environment = run.environment.iter();
-    let environment = environment.map(|(name, text)| Ok((name.clone(), text.expand(scope, Style::Plain)?)));
-    let stdin = match run.stdin.map(|number| &slots[number]) {
-        Some(Slot::Input(position)) => Stdin::Input(*position),
-        _ => Stdin::Null,
-    };
-    let cwd = run.directory.as_ref().map(|text| text.expand(scope, Style::Plain)).transpose()?;
-    Ok(Command {
-        line: build_line(&run.line, scope)?,
-        environment: environment.collect::<Outcome<_>>()?,
-        directory: cwd.map_or_else(|| Text::from(directory), |cwd| absolute_text(directory, cwd)),
-        stdin,
-        stdout: build_stream(&run.stdout, directory, scope)?,
-        stderr: build_stream(&run.stderr, directory, scope)?,
-        capture_limit_bytes: run.capture_limit_bytes,
-    })
-}
-
-fn build_line(line: &LineSpec, scope: &Scope<'_>) -> Outcome<CommandLine> {
-    let words = match line {
-        LineSpec::Shell(text) => return Ok(CommandLine::Shell(text.expand(scope, Style::Shell)?)),
-        LineSpec::Arguments(words) => words,
-    };
-    let mut arguments = Vec::with_capacity(words.len());
-    for word in words {
-        arguments.extend(build_words(word, scope)?);
-    }
-    Ok(CommandLine::Arguments(arguments))
-}
-
-/// A list of files by itself becomes an argument each.
-fn build_words(word: &Template, scope: &Scope<'_>) -> Outcome<Vec<Text>> {
-    Ok(match word.lone() {
-        Some(Hole::Inputs) => scope.inputs.iter().map(|path| Text::from(path.as_str())).collect(),
-        Some(Hole::Outputs) => scope.outputs.to_vec(),
-        _ => vec![word.expand(scope, Style::Plain)?],
-    })
-}
-
-fn build_stream(stream: &StreamSpec, directory: &str, scope: &Scope<'_>) -> Outcome<Stream> {
-    Ok(match stream {
-        StreamSpec::Capture => Stream::Capture,
-        StreamSpec::Forward => Stream::Forward,
-        StreamSpec::Discard => Stream::Discard,
-        StreamSpec::File(text) => Stream::File(absolute_text(directory, text.expand(scope, Style::Plain)?)),
-    })
 }

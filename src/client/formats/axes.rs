@@ -8,8 +8,9 @@ use crate::core::value::Value;
 
 use super::fault::{Fault, Outcome};
 use super::problem::Problem;
-use super::template::is_identifier;
+use super::reader::{FILE_BYTES_MAX, read_limited, reason};
 use super::tree::{Entry, Node, Span, Tree};
+use super::vocabulary::{ALL, is_identifier};
 
 /// Most variables that one array can have; a bit each in `Template::uses`.
 const VARIABLES_MAX: usize = 16;
@@ -65,7 +66,7 @@ fn read_variable(entry: &Entry, of: &str, directory: &Path) -> Outcome<Variable>
         return Err(Fault::at(entry.key_span, Problem::BadName { what: "variable", name: name.clone() })
             .hint("names of variables are letters, digits and `_`, and do not start with a digit"));
     }
-    if super::template::ALL.contains(&name.as_str()) {
+    if ALL.contains(&name.as_str()) {
         let reason = format!("`{{{name}}}` means something else already");
         return Err(bad(entry.key_span, "each", of, name, &reason));
     }
@@ -140,9 +141,12 @@ impl Elements<'_> {
     }
 
     fn lines(&self, file: &str, directory: &Path) -> Outcome<Variable> {
-        let text = std::fs::read_to_string(directory.join(file)).map_err(|error| {
-            bad(self.span, &format!("each.{}", self.name), self.of, file, &super::reader::reason(&error))
-        })?;
+        let wrong = |reason: &str| bad(self.span, &format!("each.{}", self.name), self.of, file, reason);
+        let bytes = read_limited(&directory.join(file)).map_err(|error| wrong(&reason(&error)))?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            return Err(wrong("it is too large"));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text"))?;
         let lines = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
         self.words(lines, &format!("`{file}` has no lines"))
     }

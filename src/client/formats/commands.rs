@@ -5,9 +5,10 @@ use super::nearest::is_near;
 use super::reference::Reference;
 use super::schema::TaskReader;
 use super::spec::{LineSpec, RunSpec, StreamSpec};
-use super::template::{ALL, Template};
+use super::template::Template;
 use super::tree::{Entry, Node, Tree};
 use super::units::size;
+use super::vocabulary::ALL;
 
 /// Bytes captured of a stream unless the file says otherwise.
 pub(super) const CAPTURE_LIMIT_BYTES: u64 = 1 << 30;

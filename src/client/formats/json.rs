@@ -7,7 +7,7 @@ use jsonc_parser::common::{Range, Ranged};
 use jsonc_parser::errors::{ParseError, ParseErrorKind};
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
-use super::fault::{Fault, Outcome};
+use super::fault::{Fault, Outcome, uncapitalised};
 use super::problem::Problem;
 use super::tree::{DEPTH_MAX, Entry, Node, Span, Tree};
 
@@ -40,11 +40,6 @@ fn syntax_fault(error: &ParseError) -> Box<Fault> {
         kind => Problem::Syntax(uncapitalised(&kind.to_string())),
     };
     Fault::at(span(error.range()), problem)
-}
-
-fn uncapitalised(message: &str) -> String {
-    let mut letters = message.chars();
-    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 fn span(range: Range) -> Span {

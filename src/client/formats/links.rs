@@ -103,7 +103,11 @@ fn unknown(reference: &Reference, names: &Names, scope: &Scope<'_>) -> Outcome<B
             return Ok(fault(&needs).hint(format!("elements of `{name}` are written like `{example}`")));
         }
     }
-    Ok(fault(&needs).meant(names.nearest(&needs)))
+    let fault = match reference.field {
+        "args" => fault(&needs).hint("a text that starts with `@` is written with two of them"),
+        _ => fault(&needs),
+    };
+    Ok(fault.meant(names.nearest(&needs)))
 }
 
 /// The reference as a key.

@@ -16,6 +16,7 @@ mod links;
 pub mod make;
 mod names;
 mod nearest;
+mod operations;
 mod options;
 pub mod outline;
 mod problem;
@@ -32,6 +33,7 @@ mod tests;
 mod toml;
 mod tree;
 pub mod units;
+mod vocabulary;
 
 pub use problem::{GraphFileError, Problem};
 pub use reader::{FILE_BYTES_MAX, Functions, Kind, read, read_bytes};

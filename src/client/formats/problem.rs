@@ -100,8 +100,8 @@ pub enum Problem {
     MisplacedIdentifier { identifier: String, field: String, of: String },
     /// `{x+1}` on something else than a range.
     Arithmetic { variable: String, of: String },
-    /// The shell would see quotes within quotes.
-    InQuotes { task: String, value: String },
+    /// The shell would not see the quotes of a word as such: in quotes, a comment, a here-document.
+    Unquotable { task: String, value: String },
     /// A variable of `each` without elements.
     NoElements { variable: String, of: String, reason: String },
     /// An element twice in one variable.
@@ -198,8 +198,11 @@ impl Problem {
             Arithmetic { variable, of } => {
                 write!(out, "`{variable}` of {of} is no range, so nothing can be added to it")
             }
-            InQuotes { task, value } => {
-                write!(out, "in `run` of task `{task}`, `{value}` would stand in quotes twice")
+            Unquotable { task, value } => {
+                write!(
+                    out,
+                    "in `run` of task `{task}`, `{value}` needs quotes and stands where they have no meaning"
+                )
             }
             NoElements { variable, of, reason } => {
                 write!(out, "`{variable}` in `each` of {of} has no elements: {reason}")

@@ -16,7 +16,7 @@ use super::commands::CAPTURE_LIMIT_BYTES;
 use super::fault::{Fault, Outcome};
 use super::json;
 use super::problem::{GraphFileError, Problem};
-use super::reader::{FILE_BYTES_MAX, Functions, absolute_directory, reason};
+use super::reader::{FILE_BYTES_MAX, Functions, absolute_directory, read_limited, reason};
 use super::tree::{Node, Span, Tree};
 
 /// Where the elements of `--each` come from.
@@ -66,11 +66,12 @@ pub fn each(
 }
 
 fn read_text(path: &Path) -> Outcome<String> {
-    let unreadable = |error| Fault::whole(Problem::Unreadable(reason(&error)));
-    if std::fs::metadata(path).map_err(unreadable)?.len() > FILE_BYTES_MAX {
+    let unreadable = |error: std::io::Error| Fault::whole(Problem::Unreadable(reason(&error)));
+    let bytes = read_limited(path).map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(Fault::whole(Problem::TooLarge { limit_bytes: FILE_BYTES_MAX }));
     }
-    String::from_utf8(std::fs::read(path).map_err(unreadable)?).map_err(|_| Fault::whole(Problem::NotUtf8))
+    String::from_utf8(bytes).map_err(|_| Fault::whole(Problem::NotUtf8))
 }
 
 fn build_commands(text: &str, directory: &Path, options: &TaskOptions) -> Outcome<Graph> {

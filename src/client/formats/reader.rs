@@ -8,10 +8,10 @@ use std::path::Path;
 use crate::core::graph::Graph;
 
 use super::assembly::assemble;
-use super::fault::{Fault, Outcome};
+use super::fault::{Fault, Outcome, uncapitalised};
 use super::problem::{GraphFileError, Problem};
 use super::schema::read_graph;
-use super::tree::Span;
+use super::tree::{Node, Span};
 use super::{json, toml};
 
 /// The largest file that is read as text. Larger graphs have `each`, or are packed.
@@ -126,26 +126,33 @@ fn build(path: &Path, bytes: &[u8], directory: &Path, functions: &Functions) -> 
     let directory = absolute_directory(directory)?;
     let root = match kind {
         Kind::Json => json::parse(text)?,
-        _ => toml::parse(text)?,
+        _ => toml::parse(text).or_else(|fault| parse_list(text).ok_or(fault))?,
     };
     let spec = read_graph(&root, &name_of(path), Path::new(&directory), functions)?;
     drop(root);
     assemble(&spec, &directory)
 }
 
+/// A JSON list starts as a TOML table does. It is no graph either, but the error should say why.
+fn parse_list(text: &str) -> Option<Node> {
+    text.trim_start().starts_with('[').then(|| json::parse(text).ok()).flatten()
+}
+
 fn read_file(path: &Path) -> Outcome<Vec<u8>> {
-    let unreadable = |error: std::io::Error| Fault::whole(Problem::Unreadable(reason(&error)));
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    read_limited(path).map_err(|error| Fault::whole(Problem::Unreadable(reason(&error))))
+}
+
+/// A file's bytes, or the first of them if it has more than are read.
+pub(super) fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// An operating system's reason without its number.
 pub(super) fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    text[..1].to_lowercase() + &text[1..]
+    uncapitalised(text.split(" (os error").next().unwrap_or(&text))
 }
 
 /// A directory as an absolute path. Links stay as they are, for they may differ between nodes.

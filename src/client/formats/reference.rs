@@ -1,8 +1,9 @@
 //! `align`, `align[*]`, `align[03]`, `align[{i-1}]?`: how tasks name other tasks.
 
 use super::fault::Outcome;
-use super::template::{Template, Vocabulary};
+use super::template::Template;
 use super::tree::Span;
+use super::vocabulary::Vocabulary;
 
 /// A task or array that another one needs, as written.
 #[derive(Clone, Debug)]

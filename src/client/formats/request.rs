@@ -40,7 +40,7 @@ impl std::error::Error for RequestError {}
 /// The tasks that keys name, in the order asked, each once; the sinks when nothing is asked.
 ///
 /// A key is a task, an array, an element, or a declared output file, whose relative path starts at
-/// the graph's directory.
+/// the graph's directory, or else at the shell's.
 pub fn resolve(graph: &Graph, keys: &[String]) -> Result<Vec<TaskId>, RequestError> {
     if keys.is_empty() {
         return Ok(graph.sinks().collect());
@@ -52,8 +52,7 @@ pub fn resolve(graph: &Graph, keys: &[String]) -> Result<Vec<TaskId>, RequestErr
             Some(found) => tasks.extend(found),
             None => {
                 let makers = makers.get_or_insert_with(|| makers_of_files(graph));
-                let path = absolute(graph.directory(), key);
-                let maker = makers.get(path.as_str()).copied();
+                let maker = maker_of(graph, key, makers);
                 tasks.push(maker.ok_or_else(|| unknown(graph, key, makers))?);
             }
         }
@@ -78,6 +77,13 @@ fn makers_of_files(graph: &Graph) -> HashMap<&str, TaskId> {
         })
     });
     outputs.collect()
+}
+
+/// The task that makes a file. Its path starts at the graph's directory, or else at the shell's.
+fn maker_of(graph: &Graph, key: &str, makers: &HashMap<&str, TaskId>) -> Option<TaskId> {
+    let beside_graph = absolute(graph.directory(), key);
+    let here = || Some(absolute("", std::path::absolute(key).ok()?.to_str()?));
+    makers.get(beside_graph.as_str()).or_else(|| makers.get(here()?.as_str())).copied()
 }
 
 fn unknown(graph: &Graph, key: &str, makers: &HashMap<&str, TaskId>) -> RequestError {

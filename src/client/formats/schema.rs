@@ -11,8 +11,9 @@ use super::problem::Problem;
 use super::reader::Functions;
 use super::reference::Reference;
 use super::spec::{GraphSpec, TaskSpec, Work};
-use super::template::{ALL, Template, Vocabulary};
+use super::template::Template;
 use super::tree::{Entry, Node, Span, Tree, find};
+use super::vocabulary::{ALL, Vocabulary};
 
 /// What a field of a task goes with.
 #[derive(Clone, Copy, Debug, PartialEq)]

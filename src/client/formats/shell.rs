@@ -18,11 +18,18 @@ fn is_bare(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./:@%+,-".contains(&byte))
 }
 
-/// Follows a command's text and knows whether it is inside quotes. Here-documents are not known.
+/// Follows a command's text and knows where a quoted word would not be read as one.
+///
+/// It need not understand every command: where it loses track it says "inside", and the reader
+/// then refuses words that need quotes instead of handing the shell something to execute.
 #[derive(Debug, Default)]
 pub(super) struct Quoting {
     open: Vec<Open>,
     word_started: bool,
+    /// A backslash was last, so the next character loses its meaning.
+    is_escaped: bool,
+    /// A here-document begins with the next line.
+    document_is_due: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,29 +38,25 @@ enum Open {
     Double,
     Substitution,
     Comment,
+    /// A here-document, or something else whose end is not looked for.
+    Unknown,
 }
 
 impl Quoting {
-    /// True if what comes next stands between quotes.
+    /// True if a quoted word that comes next would not be read as one.
     pub fn is_inside(&self) -> bool {
-        matches!(self.open.last(), Some(Open::Single | Open::Double))
+        self.is_escaped || matches!(self.open.last(), Some(open) if *open != Open::Substitution)
     }
 
     /// Goes on over some more text of the command.
     pub fn follow(&mut self, text: &str) {
-        let mut letters = text.chars().peekable();
-        while let Some(letter) = letters.next() {
-            let next = letters.peek().copied();
-            if letter == '\\' && !matches!(self.open.last(), Some(Open::Single | Open::Comment)) {
-                letters.next();
-            } else if letter == '$' && next == Some('(') && self.may_substitute() {
-                letters.next();
-                self.open.push(Open::Substitution);
-                self.word_started = false;
+        for (at, letter) in text.char_indices() {
+            if std::mem::take(&mut self.is_escaped) {
+                self.word_started = true;
                 continue;
-            } else {
-                self.step(letter);
             }
+            let behind = &text[at + letter.len_utf8()..];
+            self.step(letter, behind, text[..at].ends_with('$'));
             self.word_started = !(letter.is_whitespace() || ";&|(".contains(letter));
         }
     }
@@ -61,26 +64,43 @@ impl Quoting {
     /// Goes over an expansion, which is part of a word.
     pub fn follow_expansion(&mut self) {
         self.word_started = true;
+        self.is_escaped = false;
     }
 
-    fn may_substitute(&self) -> bool {
-        !matches!(self.open.last(), Some(Open::Single | Open::Comment))
-    }
-
-    fn step(&mut self, letter: char) {
+    fn step(&mut self, letter: char, behind: &str, after_dollar: bool) {
         match (self.open.last().copied(), letter) {
+            (Some(Open::Unknown), _) => {}
             (Some(Open::Single), '\'')
             | (Some(Open::Double), '"')
             | (Some(Open::Substitution), ')')
             | (Some(Open::Comment), '\n') => drop(self.open.pop()),
-            (Some(Open::Single | Open::Double | Open::Comment), _) => {}
+            (Some(Open::Single | Open::Comment), _) => {}
+            (_, '\\') => self.is_escaped = true,
+            (_, '(') if after_dollar => self.substitute(behind),
+            (Some(Open::Double), '`') => self.open.push(Open::Unknown),
+            (Some(Open::Double), _) => {}
             (_, '\'') => self.open.push(Open::Single),
             (_, '"') => self.open.push(Open::Double),
             (Some(Open::Substitution), '(') => self.open.push(Open::Substitution),
             (_, '#') if !self.word_started => self.open.push(Open::Comment),
+            (_, '<') if starts_document(behind) => self.document_is_due = true,
+            (_, '\n') if self.document_is_due => self.open.push(Open::Unknown),
             _ => {}
         }
     }
+
+    /// The brackets of `case` have no partners, so they would be taken for the end.
+    fn substitute(&mut self, behind: &str) {
+        self.open.push(if behind.contains("case ") { Open::Unknown } else { Open::Substitution });
+    }
+}
+
+/// True if the operator whose first character came before begins a here-document: `<<END`,
+/// `<<-END`, `<< 'END'`, but neither `<<<` nor a shift by a number.
+fn starts_document(behind: &str) -> bool {
+    let Some(word) = behind.strip_prefix('<') else { return false };
+    let word = word.strip_prefix('-').unwrap_or(word).trim_start_matches([' ', '\t']);
+    word.starts_with(|first: char| first.is_ascii_alphabetic() || "_'\"\\".contains(first))
 }
 
 #[cfg(test)]
@@ -117,6 +137,18 @@ mod tests {
         check(r"echo \'", false);
         check("echo \"it's", true);
         check("# it's a comment\necho ", false);
+        check("# a comment ", true);
+        check("echo \\", true);
+        check(r"echo \\\\", false);
+        check("cat <<END >", false);
+        check("cat <<END\n", true);
+        check("cat <<-'END'\nx\nEND\necho ", true);
+        check("cat <<< ", false);
+        check("echo $((1<<2)) ", false);
+        check("echo \"`cat ", true);
+        check("echo `cat ", false);
+        check("echo \"$(case x in a) echo \"", true);
+        check("case x in a) echo ", false);
         check("echo a#'", true);
     }
 }

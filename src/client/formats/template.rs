@@ -13,6 +13,7 @@ use super::fault::{Fault, Outcome};
 use super::problem::Problem;
 use super::shell::{Quoting, quote};
 use super::tree::Span;
+use super::vocabulary::Vocabulary;
 
 /// Parsed text.
 #[derive(Clone, Debug)]
@@ -58,19 +59,6 @@ pub(super) enum Style {
     /// As an element of a key.
     Element,
 }
-
-/// What may stand in braces in one field of one task.
-#[derive(Clone, Copy)]
-pub(super) struct Vocabulary<'a> {
-    pub variables: &'a [Variable],
-    /// Which of `inputs`, `outputs`, `key` and `attempt` may be used here.
-    pub allowed: &'static [&'static str],
-    pub field: &'a str,
-    pub of: &'a str,
-}
-
-/// Everything that can stand in any field.
-pub(super) const ALL: &[&str] = &["inputs", "outputs", "key", "attempt"];
 
 /// What identifiers stand for in one element of one task.
 pub(super) struct Scope<'a> {
@@ -134,8 +122,9 @@ impl Template {
                 Some(inside) if let Some(hole) = vocabulary.hole(inside, span)? => {
                     let quoted = quoting.as_mut().is_some_and(|quoting| {
                         quoting.follow(&literal);
+                        let inside = quoting.is_inside();
                         quoting.follow_expansion();
-                        quoting.is_inside()
+                        inside
                     });
                     push_literal(&mut pieces, &mut literal);
                     pieces.push(Piece::Hole(hole, quoted));
@@ -190,14 +179,14 @@ impl Template {
 
     /// The text for one element. An attempt's number stays open.
     pub fn expand(&self, scope: &Scope<'_>, style: Style) -> Outcome<Text> {
-        let mut filling = Filling::default();
+        let mut writer = Writer { scope, style, span: self.span, done: Vec::new(), current: String::new() };
         for piece in &self.pieces {
             match piece {
-                Piece::Literal(text) => filling.current.push_str(text),
-                Piece::Hole(hole, quoted) => self.fill(*hole, *quoted, scope, style, &mut filling)?,
+                Piece::Literal(text) => writer.current.push_str(text),
+                Piece::Hole(hole, quoted) => writer.fill(*hole, *quoted)?,
             }
         }
-        Ok(filling.finish())
+        Ok(writer.finish())
     }
 
     /// The text for one element, where no attempt can stand.
@@ -212,75 +201,6 @@ impl Template {
             }
         }
     }
-
-    fn fill(
-        &self,
-        hole: Hole,
-        quoted: bool,
-        scope: &Scope<'_>,
-        style: Style,
-        filling: &mut Filling,
-    ) -> Outcome<()> {
-        match hole {
-            Hole::Attempt => filling.open(),
-            Hole::Key => self.write(scope.key.text(), quoted, scope, style, filling)?,
-            Hole::Variable(number, form) => {
-                let text = scope.text(number, form, self.span)?;
-                self.write(&text, quoted, scope, style, filling)?;
-            }
-            Hole::Inputs => {
-                for (number, path) in scope.inputs.iter().enumerate() {
-                    filling.separate(number);
-                    self.write(path, quoted, scope, style, filling)?;
-                }
-            }
-            Hole::Outputs => {
-                for (number, path) in scope.outputs.iter().enumerate() {
-                    filling.separate(number);
-                    match path {
-                        Text::Plain(path) => self.write(path, quoted, scope, style, filling)?,
-                        Text::AroundAttempt(pieces) => {
-                            for (number, piece) in pieces.iter().enumerate() {
-                                if number > 0 {
-                                    filling.open();
-                                }
-                                if !piece.is_empty() {
-                                    self.write(piece, quoted, scope, style, filling)?;
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn write(
-        &self,
-        text: &str,
-        quoted: bool,
-        scope: &Scope<'_>,
-        style: Style,
-        filling: &mut Filling,
-    ) -> Outcome<()> {
-        match style {
-            Style::Plain => filling.current.push_str(text),
-            Style::Pattern => filling.current.push_str(&glob::Pattern::escape(text)),
-            Style::Element => encode_element(text, &mut filling.current),
-            Style::Shell => {
-                let word = quote(text);
-                if quoted && word != text {
-                    let (task, value) = (scope.key.text().to_owned(), text.to_owned());
-                    return Err(Fault::at(self.span, Problem::InQuotes { task, value }).hint(
-                        "leave the quotes around it out: what is put in for `{...}` is quoted for the shell",
-                    ));
-                }
-                filling.current.push_str(&word);
-            }
-        }
-        Ok(())
-    }
 }
 
 fn push_literal(pieces: &mut Vec<Piece>, literal: &mut String) {
@@ -292,82 +212,6 @@ fn push_literal(pieces: &mut Vec<Piece>, literal: &mut String) {
 /// What stands between the brace that `text` starts with and the next closing one.
 fn inside(text: &str) -> Option<&str> {
     text[1..].split_once('}').map(|(inside, _)| inside)
-}
-
-/// True for `[A-Za-z_][A-Za-z0-9_]*`.
-pub(super) fn is_identifier(text: &str) -> bool {
-    let starts = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
-    starts && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-impl Vocabulary<'_> {
-    /// What `{inside}` stands for; none if it is no identifier and stays as it is.
-    fn hole(&self, inside: &str, span: Span) -> Outcome<Option<Hole>> {
-        let end = inside.find(['.', '+', '-']).unwrap_or(inside.len());
-        let (name, form) = inside.split_at(end);
-        if !is_identifier(name) {
-            return Ok(None);
-        }
-        let variable = self.variables.iter().position(|variable| variable.name == name);
-        let form = match form.chars().next() {
-            None if variable.is_none() => return self.builtin(name, span).map(Some),
-            None => Form::Whole,
-            Some('.') => match part(&form[1..]) {
-                Some(part) => part,
-                None if variable.is_none() => return Ok(None),
-                None => return Err(self.unknown_part(inside, &form[1..], span)),
-            },
-            Some(_) => match form.parse() {
-                Ok(offset) if form[1..].bytes().all(|byte| byte.is_ascii_digit()) => Form::Plus(offset),
-                _ => return Ok(None),
-            },
-        };
-        let number = variable.ok_or_else(|| self.unknown(name, span))?;
-        if matches!(form, Form::Plus(_)) && !self.variables[number].is_range() {
-            let (variable, of) = (name.to_owned(), self.of.to_owned());
-            return Err(Fault::at(span, Problem::Arithmetic { variable, of }));
-        }
-        Ok(Some(Hole::Variable(number, form)))
-    }
-
-    fn builtin(&self, name: &str, span: Span) -> Outcome<Hole> {
-        let hole = match name {
-            "inputs" => Hole::Inputs,
-            "outputs" => Hole::Outputs,
-            "key" => Hole::Key,
-            "attempt" => Hole::Attempt,
-            _ => return Err(self.unknown(name, span)),
-        };
-        if !self.allowed.contains(&name) {
-            let (identifier, field, of) = (name.to_owned(), self.field.to_owned(), self.of.to_owned());
-            return Err(Fault::at(span, Problem::MisplacedIdentifier { identifier, field, of }));
-        }
-        Ok(hole)
-    }
-
-    fn unknown(&self, name: &str, span: Span) -> Box<Fault> {
-        let (identifier, field, of) = (name.to_owned(), self.field.to_owned(), self.of.to_owned());
-        let names = self.variables.iter().map(|variable| variable.name.as_str());
-        Fault::at(span, Problem::UnknownIdentifier { identifier, field, of })
-            .hint(format!("write `{{{{{name}}}` if the braces are meant literally"))
-            .nearest(name, names.chain(self.allowed.iter().copied()))
-    }
-
-    fn unknown_part(&self, inside: &str, part: &str, span: Span) -> Box<Fault> {
-        let (identifier, field, of) = (inside.to_owned(), self.field.to_owned(), self.of.to_owned());
-        Fault::at(span, Problem::UnknownIdentifier { identifier, field, of })
-            .hint("the parts of a path are `stem`, `name` and `dir`")
-            .nearest(part, ["stem", "name", "dir"])
-    }
-}
-
-fn part(name: &str) -> Option<Form> {
-    match name {
-        "stem" => Some(Form::Stem),
-        "name" => Some(Form::Name),
-        "dir" => Some(Form::Dir),
-        _ => None,
-    }
 }
 
 impl Scope<'_> {
@@ -413,13 +257,76 @@ fn path_part(text: &str, part: Form) -> String {
 }
 
 /// Text in the making, with a new piece begun at every attempt's number.
-#[derive(Default)]
-struct Filling {
+struct Writer<'a> {
+    scope: &'a Scope<'a>,
+    style: Style,
+    span: Span,
     done: Vec<String>,
     current: String,
 }
 
-impl Filling {
+impl Writer<'_> {
+    fn fill(&mut self, hole: Hole, quoted: bool) -> Outcome<()> {
+        let scope = self.scope;
+        match hole {
+            Hole::Attempt => self.open(),
+            Hole::Key => self.write(scope.key.text(), quoted)?,
+            Hole::Variable(number, form) => self.write(&scope.text(number, form, self.span)?, quoted)?,
+            Hole::Inputs => {
+                for (number, path) in scope.inputs.iter().enumerate() {
+                    self.separate(number);
+                    self.write(path, quoted)?;
+                }
+            }
+            Hole::Outputs => {
+                for (number, path) in scope.outputs.iter().enumerate() {
+                    self.separate(number);
+                    self.write_open(path, quoted)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_open(&mut self, text: &Text, quoted: bool) -> Outcome<()> {
+        let pieces = match text {
+            Text::Plain(text) => return self.write(text, quoted),
+            Text::AroundAttempt(pieces) => pieces,
+        };
+        for (number, piece) in pieces.iter().enumerate() {
+            if number > 0 {
+                self.open();
+            }
+            if !piece.is_empty() {
+                self.write(piece, quoted)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, text: &str, quoted: bool) -> Outcome<()> {
+        match self.style {
+            Style::Plain => self.current.push_str(text),
+            Style::Pattern => self.current.push_str(&glob::Pattern::escape(text)),
+            Style::Element => encode_element(text, &mut self.current),
+            Style::Shell => {
+                let word = quote(text);
+                if quoted && word != text {
+                    return Err(self.unquotable(text));
+                }
+                self.current.push_str(&word);
+            }
+        }
+        Ok(())
+    }
+
+    fn unquotable(&self, text: &str) -> Box<Fault> {
+        let (task, value) = (self.scope.key.text().to_owned(), text.to_owned());
+        Fault::at(self.span, Problem::Unquotable { task, value }).hint(
+            "leave out the quotes around it, as dagmar adds its own; or give it to the command through `env`",
+        )
+    }
+
     fn open(&mut self) {
         self.done.push(std::mem::take(&mut self.current));
     }

@@ -209,6 +209,26 @@ fn an_array_that_takes_the_files_of_an_array_waits_for_one_join() {
 }
 
 #[test]
+fn a_pattern_in_an_array_with_outputs_is_matched_once() {
+    let graph = graph(
+        "[tasks.a]\neach = {i = '1..300'}\nrun = 'x'\noutputs = ['a/{i}']\n\
+         [tasks.b]\neach = {i = '1..300'}\nrun = 'x {outputs}'\ninputs = ['a/*']\noutputs = ['b/{i}']",
+    );
+    assert_eq!((graph.len(), graph.dependency_count()), (601, 600));
+    assert_eq!(graph.operation(task(&graph, "b[7]")).inputs.len(), 300);
+}
+
+#[test]
+fn a_pattern_leaves_out_what_the_task_itself_makes() {
+    let graph = graph(
+        "[tasks.a]\nrun = 'x'\noutputs = ['0.txt']\n\
+         [tasks.b]\neach = {i = '1..3'}\nrun = 'cat {inputs} > {outputs}'\ninputs = ['[0-1].txt']\noutputs = ['{i}.txt']",
+    );
+    assert_eq!(inputs(&graph, "b[1]"), ["a"]);
+    assert_eq!(line(&graph, "b[2]"), "cat 0.txt 1.txt > 2.txt");
+}
+
+#[test]
 fn a_hundred_thousand_files_are_matched_in_no_time() {
     let started = std::time::Instant::now();
     let text = "[tasks.a]\neach = {i = '1..100000'}\nrun = 'x'\noutputs = ['{i}.txt']\n\
