@@ -1,5 +1,6 @@
 //! One rank's connection to the others. Threads of one process and MPI look the same behind it.
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -54,32 +55,91 @@ pub trait Endpoint: Send {
 }
 
 /// Ends the wait of one endpoint; cheap when nobody waits.
+///
+/// One thread waits, any number wake. What was written before `wake` is seen after the wait that
+/// it ended.
 #[derive(Clone, Debug, Default)]
 pub struct Waker {
     shared: Arc<Wakeup>,
 }
 
+/// The word is enough for who is awake; lock and condition only put the waiting thread to sleep.
 #[derive(Debug, Default)]
 struct Wakeup {
-    called: Mutex<bool>,
+    state: AtomicU8,
+    lock: Mutex<()>,
     changed: Condvar,
 }
 
+/// Nobody waits, nobody called.
+const QUIET: u8 = 0;
+/// `wake` was called and no wait has ended by it yet.
+const CALLED: u8 = 1;
+/// The owner sleeps, or is about to, and holds the lock until it does.
+const ASLEEP: u8 = 2;
+
 impl Waker {
-    /// Ends the current wait, or the next one at once.
+    /// Ends the current wait, or the next one at once. Makes a system call only if the owner sleeps.
     pub fn wake(&self) {
-        let mut called = self.shared.called.lock().expect("no thread panics holding this lock");
-        if !*called {
-            *called = true;
+        if self.shared.state.swap(CALLED, Ordering::AcqRel) == ASLEEP {
+            // The owner lets go of the lock by falling asleep: the notice cannot come too early.
+            drop(self.shared.lock.lock().expect("no thread panics holding this lock"));
             self.shared.changed.notify_one();
         }
     }
 
     /// Waits for `wake`, at most `limit`. True if it was called.
     pub fn wait(&self, limit: Duration) -> bool {
-        let called = self.shared.called.lock().expect("no thread panics holding this lock");
-        let waited = self.shared.changed.wait_timeout_while(called, limit, |called| !*called);
-        let (mut called, _) = waited.expect("no thread panics holding this lock");
-        std::mem::take(&mut *called)
+        let shared = &*self.shared;
+        if limit.is_zero() {
+            return self.take();
+        }
+        let guard = shared.lock.lock().expect("no thread panics holding this lock");
+        if shared.state.compare_exchange(QUIET, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            let asleep = |_: &mut ()| shared.state.load(Ordering::Acquire) == ASLEEP;
+            let waited = shared.changed.wait_timeout_while(guard, limit, asleep);
+            drop(waited.expect("no thread panics holding this lock"));
+        }
+        shared.state.swap(QUIET, Ordering::AcqRel) == CALLED
+    }
+
+    /// Whether `wake` was called since the last wait, without waiting; forgets it.
+    pub fn take(&self) -> bool {
+        self.shared.state.load(Ordering::Acquire) == CALLED
+            && self.shared.state.swap(QUIET, Ordering::AcqRel) == CALLED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wake_before_the_wait_ends_it_once() {
+        let waker = Waker::default();
+        waker.wake();
+        waker.wake();
+        assert!(waker.wait(Duration::from_secs(60)));
+        assert!(!waker.wait(Duration::from_millis(1)));
+        assert!(!waker.take());
+    }
+
+    #[test]
+    fn no_wake_is_lost_between_two_threads() {
+        let (ping, pong) = (Waker::default(), Waker::default());
+        let other = {
+            let (ping, pong) = (ping.clone(), pong.clone());
+            std::thread::spawn(move || {
+                for _ in 0..2_000 {
+                    assert!(ping.wait(Duration::from_secs(60)));
+                    pong.wake();
+                }
+            })
+        };
+        for _ in 0..2_000 {
+            ping.wake();
+            assert!(pong.wait(Duration::from_secs(60)));
+        }
+        other.join().expect("the other thread counts along");
     }
 }

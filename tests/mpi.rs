@@ -1,0 +1,248 @@
+//! The MPI transport under a real `mpirun`.
+//!
+//! Without `DAGMAR_TEST_CASE` this program starts itself under `mpirun`, once for each case, and
+//! reports as Rust's own test program does. With it, it is a rank of that case.
+//!
+//! `DAGMAR_GIANT_BYTES=3000000000` adds a parcel of that size. `DAGMAR_MEASURE=1` adds a case
+//! that prints latencies and bandwidths.
+
+use std::env;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dagmar::core::id::Rank;
+use dagmar::transport::conformance::{Plan, check_all};
+use dagmar::transport::endpoint::{Endpoint, Parcel};
+use dagmar::transport::mpi::{EAGER_BYTES, Mpi, PIECE_BYTES, abort_job};
+
+/// What is proved, on how many ranks, what each does, and how the job must end.
+struct Case {
+    name: &'static str,
+    ranks: u32,
+    run: fn(Mpi),
+    end: End,
+}
+
+/// How a job must end.
+enum End {
+    Success,
+    /// With this exit code, this many seconds after the start at the latest.
+    Code(i32, u64),
+}
+
+const CASES: [Case; 6] = [
+    Case { name: "two_ranks_conform", ranks: 2, run: conform, end: End::Success },
+    Case { name: "four_ranks_conform", ranks: 4, run: conform, end: End::Success },
+    Case { name: "idle_ranks_leave_the_cores_alone", ranks: 7, run: stay_idle, end: End::Success },
+    Case {
+        name: "an_abort_from_another_thread_ends_the_job",
+        ranks: 3,
+        run: abort_from_another_thread,
+        end: End::Code(7, 8),
+    },
+    Case { name: "a_panic_ends_the_job", ranks: 3, run: panic_on_rank_1, end: End::Code(1, 8) },
+    Case { name: "measure", ranks: 2, run: measure, end: End::Success },
+];
+
+fn main() -> ExitCode {
+    if let Ok(name) = env::var("DAGMAR_TEST_CASE") {
+        let case = CASES.iter().find(|case| case.name == name).expect("the case exists");
+        be_a_rank(case);
+        return ExitCode::SUCCESS;
+    }
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let wanted = |case: &&Case| {
+        let mut filters = arguments.iter().filter(|argument| !argument.starts_with('-')).peekable();
+        let is_asked_for = case.name != "measure" || env::var("DAGMAR_MEASURE").is_ok();
+        is_asked_for
+            && (filters.peek().is_none() || filters.any(|filter| case.name.contains(filter.as_str())))
+    };
+    let cases: Vec<&Case> = CASES.iter().filter(wanted).collect();
+    if arguments.iter().any(|argument| argument == "--list") {
+        cases.iter().for_each(|case| println!("{}: test", case.name));
+        return ExitCode::SUCCESS;
+    }
+    report(&cases)
+}
+
+fn report(cases: &[&Case]) -> ExitCode {
+    println!("\nrunning {} tests", cases.len());
+    let mut failed = 0;
+    for case in cases {
+        match launch(case) {
+            Ok(()) => println!("test {} ... ok", case.name),
+            Err(story) => {
+                println!("test {} ... FAILED\n{story}", case.name);
+                failed += 1;
+            }
+        }
+    }
+    let (word, passed) = (if failed == 0 { "ok" } else { "FAILED" }, cases.len() - failed);
+    let filtered = CASES.len() - cases.len();
+    println!(
+        "\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; {filtered} filtered out\n"
+    );
+    ExitCode::from(u8::from(failed > 0))
+}
+
+/// Runs a case under `mpirun`; the story if it did not end as it must.
+fn launch(case: &Case) -> Result<(), String> {
+    let program = env::current_exe().map_err(|error| error.to_string())?;
+    let ranks = case.ranks.to_string();
+    let mut mpirun = Command::new("timeout");
+    mpirun.args(["-k", "5", "120", "mpirun", "-n", &ranks]).arg(program);
+    mpirun.env("DAGMAR_TEST_CASE", case.name);
+    // Test machines have few cores, and containers one user.
+    mpirun.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+    mpirun.env("OMPI_MCA_rmaps_base_oversubscribe", "1").env("OMPI_MCA_hwloc_base_binding_policy", "none");
+    let began = Instant::now();
+    let output =
+        mpirun.stdin(Stdio::null()).output().map_err(|error| format!("cannot start mpirun: {error}"))?;
+    let took = began.elapsed();
+    let said =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    let ended_well = match case.end {
+        End::Success => output.status.success(),
+        End::Code(code, seconds) => output.status.code() == Some(code) && took < Duration::from_secs(seconds),
+    };
+    if !ended_well {
+        return Err(format!("the job ended with {} after {took:?}\n{said}", output.status));
+    }
+    said.lines().filter(|line| line.starts_with("# ")).for_each(|line| println!("{line}"));
+    Ok(())
+}
+
+fn be_a_rank(case: &Case) {
+    let endpoint = Mpi::start().expect("MPI starts under mpirun");
+    assert_eq!(endpoint.size(), case.ranks);
+    assert_eq!(endpoint.ranks_on_node(), case.ranks);
+    let said = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        said(panic);
+        abort_job(1);
+    }));
+    (case.run)(endpoint);
+}
+
+fn conform(mut endpoint: Mpi) {
+    let giant_bytes = env::var("DAGMAR_GIANT_BYTES").ok().and_then(|bytes| bytes.parse().ok());
+    let plan = Plan { eager_bytes: EAGER_BYTES, piece_bytes: PIECE_BYTES, giant_bytes, ..Plan::default() };
+    check_all(&mut endpoint, &plan);
+    endpoint.finish(true).expect("MPI can be finalized");
+}
+
+/// All ranks together may use a tenth of one core, though each sends a sign of life every second.
+fn stay_idle(mut endpoint: Mpi) {
+    const IDLE: Duration = Duration::from_secs(10);
+    let (began, before) = (Instant::now(), cpu_seconds());
+    let (mut last_sign, mut sums) = (Instant::now(), Vec::new());
+    while began.elapsed() < IDLE {
+        take_sums(&mut endpoint, &mut sums, Duration::from_millis(250));
+        if last_sign.elapsed() > Duration::from_secs(1) && endpoint.rank() != Rank::SCHEDULER {
+            let sign = Parcel { head: vec![1; 8], ..Parcel::default() };
+            endpoint.send(Rank::SCHEDULER, sign).expect("rank 0 is there");
+            last_sign = Instant::now();
+        }
+    }
+    let mine = cpu_seconds() - before;
+    println!("# rank {} used {:.2} % of a core", endpoint.rank(), mine * 100.0 / IDLE.as_secs_f64());
+    if endpoint.rank() == Rank::SCHEDULER {
+        while sums.len() + 1 < endpoint.size() as usize {
+            take_sums(&mut endpoint, &mut sums, Duration::from_secs(1));
+        }
+        let total = mine + sums.iter().sum::<f64>();
+        println!("# together {:.2} % of a core", total * 100.0 / IDLE.as_secs_f64());
+        assert!(total <= 0.1 * IDLE.as_secs_f64(), "idle ranks used {total} s in {IDLE:?}");
+    } else {
+        let parcel = Parcel { head: mine.to_string().into_bytes(), ..Parcel::default() };
+        endpoint.send(Rank::SCHEDULER, parcel).expect("rank 0 is there");
+    }
+    endpoint.close().expect("everything was received");
+    endpoint.finish(true).expect("MPI can be finalized");
+}
+
+/// Waits once, takes all that came, and keeps what other ranks say they used.
+fn take_sums(endpoint: &mut Mpi, sums: &mut Vec<f64>, limit: Duration) {
+    endpoint.wait(limit);
+    while let Some((_, parcel)) = endpoint.receive().expect("receiving works") {
+        sums.extend(String::from_utf8_lossy(&parcel.head).parse::<f64>());
+    }
+}
+
+/// CPU time of this process, in user and kernel mode: fields 14 and 15, hundredths of a second.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux has /proc");
+    let (_, fields) = stat.rsplit_once(')').expect("the name ends with a parenthesis");
+    let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
+    ticks.sum::<f64>() / 100.0
+}
+
+fn abort_from_another_thread(mut endpoint: Mpi) {
+    if endpoint.rank() == Rank(1) {
+        std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            abort_job(7);
+        });
+    }
+    loop {
+        endpoint.wait(Duration::from_secs(1));
+    }
+}
+
+fn panic_on_rank_1(mut endpoint: Mpi) {
+    assert!(endpoint.rank() != Rank(1), "rank 1 panics as planned");
+    loop {
+        endpoint.wait(Duration::from_secs(1));
+    }
+}
+
+/// Sizes, and round trips in a round.
+const SIZES: [(usize, u32); 7] =
+    [(8, 100), (1024, 100), (4000, 100), (4096, 100), (65_536, 20), (1 << 20, 5), (64 << 20, 1)];
+
+/// One-way times. The best of many short rounds, for others may use the machine too.
+fn measure(mut endpoint: Mpi) {
+    for (bytes, trips) in SIZES {
+        let mut best = f64::MAX;
+        for _ in 0..if bytes > 1 << 20 { 20 } else { 200 } {
+            let began = Instant::now();
+            ping_pong(&mut endpoint, bytes, trips);
+            best = best.min(began.elapsed().as_secs_f64() / f64::from(trips) / 2.0);
+        }
+        if endpoint.rank() == Rank::SCHEDULER {
+            let rate = bytes as f64 / best / 1e9;
+            println!("# {bytes:>9} bytes one way: {:>9.2} us, {rate:.2} GB/s", best * 1e6);
+        }
+    }
+    endpoint.close().expect("everything was received");
+    endpoint.finish(true).expect("MPI can be finalized");
+}
+
+fn ping_pong(endpoint: &mut Mpi, bytes: usize, rounds: u32) {
+    let other = Rank(1 - endpoint.rank().0);
+    let body = Arc::new(vec![1_u8; bytes]);
+    for _ in 0..rounds {
+        if endpoint.rank() == Rank::SCHEDULER {
+            endpoint.send(other, parcel_of(&body)).expect("the other rank is there");
+        }
+        let parcel = loop {
+            match endpoint.receive().expect("receiving works") {
+                Some((_, parcel)) => break parcel,
+                None => endpoint.wait(Duration::from_secs(10)),
+            }
+        };
+        if endpoint.rank() != Rank::SCHEDULER {
+            endpoint.send(other, parcel).expect("the other rank is there");
+        }
+    }
+}
+
+/// Short bodies ride in the head, as messages do.
+fn parcel_of(body: &Arc<Vec<u8>>) -> Parcel {
+    if body.len() <= 1024 {
+        Parcel { head: body.to_vec(), ..Parcel::default() }
+    } else {
+        Parcel { head: vec![0; 16], body: body.clone() }
+    }
+}
