@@ -185,6 +185,7 @@ pub struct Cluster {
     signals: Signals,
 }
 
+#[cfg_attr(feature = "mpi", expect(clippy::large_enum_variant, reason = "there is one"))]
 enum Ranks {
     Threads(Vec<inproc::InProcess>, Vec<Hardware>, Vec<SpawnerLink>),
     #[cfg(feature = "mpi")]

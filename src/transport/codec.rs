@@ -121,9 +121,9 @@ mod tests {
             (task, attempt) in attempt(),
             inputs in vec(location(), 0..4),
             files in vec((any::<u32>().prop_map(TaskId), vec(any::<u64>(), 0..3)), 0..3),
-            persist: bool,
+            (urgency, keep, persist) in any::<(u32, bool, bool)>(),
         ) -> Assignment {
-            Assignment { task, attempt, inputs, files, persist }
+            Assignment { task, attempt, urgency, inputs, files, keep, persist }
         }
     }
 
@@ -131,7 +131,6 @@ mod tests {
         prop_oneof![
             assignment().prop_map(Order::Assign),
             attempt().prop_map(|(task, attempt)| Order::Retract(task, attempt)),
-            attempt().prop_map(|(task, attempt)| Order::Cancel(task, attempt)),
             attempt().prop_map(|(task, attempt)| Order::Release(task, attempt)),
             Just(Order::Stop),
             Just(Order::Leave),

@@ -25,7 +25,9 @@ impl Problem {
         let mut builder = GraphBuilder::new("random", "/");
         let is_join: Vec<bool> = (0..count).map(|_| rng.u8(..) < 25).collect();
         for (number, hidden) in is_join.iter().enumerate() {
-            builder.declare(Group { hidden: *hidden, ..Group::single(format!("t{number}")) }).unwrap();
+            builder
+                .declare(Group { hidden: *hidden, ..Group::single(format!("t{number}")) })
+                .expect("names differ");
         }
         let call = Body::Call(Call { function: "simulated".into(), arguments: vec![] });
         let [call, join] = [call, Body::Join]
@@ -36,9 +38,9 @@ impl Problem {
             let (values, orders) = random_inputs(rng, number, shape, &is_join);
             let operation = if is_join[number] { join } else { call };
             let options = options[rng.usize(..options.len())];
-            builder.define(Definition { operation, options, values, orders }).unwrap();
+            builder.define(Definition { operation, options, values, orders }).expect("few inputs");
         }
-        let graph = builder.build().unwrap();
+        let graph = builder.build().expect("inputs come before");
         let asked = random_asked(rng, &graph);
         Problem { graph: Arc::new(graph), asked }
     }

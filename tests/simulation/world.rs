@@ -523,9 +523,10 @@ impl World {
         for task in self.problem.graph.tasks() {
             let inputs = (self.problem.graph.value_inputs(task), self.problem.graph.order_inputs(task));
             let state = self.scheduler.state(task);
-            writeln!(text, "{task}: {inputs:?} {state:?} {:?}", self.scheduler.location(task)).unwrap();
+            writeln!(text, "{task}: {inputs:?} {state:?} {:?}", self.scheduler.location(task))
+                .expect("a string takes all");
         }
-        self.story.iter().for_each(|line| writeln!(text, "{line}").unwrap());
+        self.story.iter().for_each(|line| text += &format!("{line}\n"));
         text
     }
 }
