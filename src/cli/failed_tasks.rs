@@ -41,7 +41,8 @@ pub fn text(graph: &Graph, snapshot: &Snapshot, directory: &RunDirectory) -> Str
     }
     if let Some(first) = failed(snapshot).next() {
         let (run, key) = (directory.name(), graph.key(first.task));
-        write!(text, "  hint: everything it printed: `dagmar logs {run} '{key}'`").expect("writing to a string");
+        write!(text, "  hint: everything it printed: `dagmar logs {run} '{key}'`")
+            .expect("writing to a string");
     }
     text
 }

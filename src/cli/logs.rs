@@ -70,7 +70,8 @@ struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     fn new(run: &'a PastRun, flags: &LogsFlags, tasks: usize) -> Result<Self, Failure> {
-        let packs = PackReader::open(&run.directory.output()).map_err(|error| Failure::broken(error.to_string()))?;
+        let packs =
+            PackReader::open(&run.directory.output()).map_err(|error| Failure::broken(error.to_string()))?;
         let pieces = match (flags.stdout, flags.stderr) {
             (true, _) => vec![Piece::Stdout],
             (_, true) => vec![Piece::Stderr],

@@ -74,7 +74,8 @@ impl Ranks {
         }
         // A process that MPI has marked as its own must not start others: the spawner comes first.
         let spawner = Spawner::start();
-        let spawner = spawner.map_err(|error| Failure::broken(format!("cannot start the spawner: {error}")))?;
+        let spawner =
+            spawner.map_err(|error| Failure::broken(format!("cannot start the spawner: {error}")))?;
         Ok(match Role::find().map_err(refused)? {
             Role::Alone => Ranks::Alone,
             Role::Scheduler(mpi) => Ranks::Scheduler(mpi),

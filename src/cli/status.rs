@@ -23,7 +23,11 @@ pub fn run(flags: &StatusFlags) -> CommandResult {
     Ok(OK)
 }
 
-fn print(run: &PastRun, events: &ReportBuilder<'_>, finished: Option<&Finished>) -> Result<(), super::Failure> {
+fn print(
+    run: &PastRun,
+    events: &ReportBuilder<'_>,
+    finished: Option<&Finished>,
+) -> Result<(), super::Failure> {
     let mut page = Page::open();
     page.line(format!("{}  {}", run.directory.name(), standing(events, finished)))?;
     for line in events.report().to_lines() {

@@ -15,7 +15,12 @@ use super::failure::Failure;
 use super::output::Page;
 
 /// Prints the outputs of the asked tasks: one alone as it is, several as a JSON object a line.
-pub fn print(graph: &Graph, asked: &[TaskId], directory: &RunDirectory, page: &mut Page) -> Result<(), Failure> {
+pub fn print(
+    graph: &Graph,
+    asked: &[TaskId],
+    directory: &RunDirectory,
+    page: &mut Page,
+) -> Result<(), Failure> {
     let packs = PackReader::open(&directory.output()).map_err(|error| Failure::broken(error.to_string()))?;
     if let [task] = asked {
         if let Some(value) = read(graph, *task, &packs)? {

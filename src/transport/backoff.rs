@@ -14,10 +14,7 @@ pub(super) struct Backoff {
     pace: Pace,
     last_traffic: Timestamp,
     pause: Duration,
-<<<<<<< HEAD
-=======
     turns: u32,
->>>>>>> transport
 }
 
 /// The limits of a pace.
@@ -27,11 +24,8 @@ pub(super) struct Pace {
     pub(super) spin: Micros,
     /// The same while transfers are under way, which advance only while somebody asks.
     pub(super) spin_in_transfer: Micros,
-<<<<<<< HEAD
-=======
     /// How often to ask while spinning before others are let to the core.
     pub(super) turns_per_yield: u32,
->>>>>>> transport
     /// The longest pause at first.
     pub(super) pause_max: Duration,
     /// The longest pause after a long time without traffic.
@@ -41,11 +35,8 @@ pub(super) struct Pace {
 /// What to do before asking again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
-<<<<<<< HEAD
-=======
     /// Ask again at once.
     Again,
->>>>>>> transport
     /// Let others have the core, if they want it.
     Yield,
     /// Sleep so long, unless woken.
@@ -53,15 +44,9 @@ pub(super) enum Rest {
 }
 
 /// The part of the time without traffic that a pause may take beyond its first limit: what comes
-<<<<<<< HEAD
-/// after a second of silence may be noticed 1 / 256 s late. Waking up costs about 13 us, so seven
-/// ranks that woke every 0.2 to 1 ms for ever took 15 % of a core.
-const IDLE_SHARE: u32 = 256;
-=======
 /// after a second of silence may be noticed 1 / 64 s late, if the last limit allows so much.
 /// Waking up costs 13 to 20 us. Seven ranks that woke every 0.2 to 1 ms for ever took 15 % of a core.
 const IDLE_SHARE: u32 = 64;
->>>>>>> transport
 
 /// The first pause.
 const PAUSE_MIN: Duration = Duration::from_micros(50);
@@ -72,20 +57,12 @@ impl Pace {
     ///
     /// Without one, whoever spins takes time from whoever works.
     pub(super) fn new(answers_all: bool, core_for_each: bool) -> Pace {
-<<<<<<< HEAD
-        let (spin, in_transfer) = if core_for_each { (80, 5_000) } else { (10, 200) };
-        let (pause_max, pause_max_idle) = if answers_all { (200, 1_000) } else { (1_000, 2_000) };
-        Pace {
-            spin: Micros(spin),
-            spin_in_transfer: Micros(in_transfer),
-=======
         let (spin, in_transfer, turns) = if core_for_each { (80, 5_000, 16) } else { (10, 200, 1) };
         let (pause_max, pause_max_idle) = if answers_all { (200, 2_000) } else { (1_000, 4_000) };
         Pace {
             spin: Micros(spin),
             spin_in_transfer: Micros(in_transfer),
             turns_per_yield: turns,
->>>>>>> transport
             pause_max: Duration::from_micros(pause_max),
             pause_max_idle: Duration::from_micros(pause_max_idle),
         }
@@ -94,11 +71,7 @@ impl Pace {
 
 impl Backoff {
     pub(super) fn new(pace: Pace, now: Timestamp) -> Self {
-<<<<<<< HEAD
-        Backoff { pace, last_traffic: now, pause: PAUSE_MIN }
-=======
         Backoff { pace, last_traffic: now, pause: PAUSE_MIN, turns: 0 }
->>>>>>> transport
     }
 
     /// Something was sent, came, or advanced.
@@ -111,12 +84,8 @@ impl Backoff {
     pub(super) fn rest(&mut self, now: Timestamp, in_transfer: bool) -> Rest {
         let spin = if in_transfer { self.pace.spin_in_transfer } else { self.pace.spin };
         if now.since(self.last_traffic) < spin {
-<<<<<<< HEAD
-            return Rest::Yield;
-=======
             self.turns = (self.turns + 1) % self.pace.turns_per_yield;
             return if self.turns == 0 { Rest::Yield } else { Rest::Again };
->>>>>>> transport
         }
         let silence = Duration::from(now.since(self.last_traffic)) / IDLE_SHARE;
         let pause_max = silence.clamp(self.pace.pause_max, self.pace.pause_max_idle);
@@ -141,12 +110,8 @@ mod tests {
     #[test]
     fn it_spins_after_traffic_and_then_sleeps_ever_longer() {
         let mut backoff = worker();
-<<<<<<< HEAD
-        assert_eq!(backoff.rest(at(79), false), Rest::Yield);
-=======
         let turns: Vec<_> = (0..32).map(|_| backoff.rest(at(79), false)).collect();
         assert_eq!((turns[0], turns[15], turns[31]), (Rest::Again, Rest::Yield, Rest::Yield));
->>>>>>> transport
         let pauses: Vec<_> = (0..7).map(|_| backoff.rest(at(80), false)).collect();
         let expected = [50, 100, 200, 400, 800, 1_000, 1_000];
         assert_eq!(pauses, expected.map(|micros| Rest::Sleep(Duration::from_micros(micros))));
@@ -159,31 +124,18 @@ mod tests {
             backoff.rest(at(500), false);
         }
         backoff.on_traffic(at(600));
-<<<<<<< HEAD
-        assert_eq!(backoff.rest(at(650), false), Rest::Yield);
-=======
         assert_eq!(backoff.rest(at(650), false), Rest::Again);
->>>>>>> transport
         assert_eq!(backoff.rest(at(700), false), Rest::Sleep(PAUSE_MIN));
     }
 
     #[test]
     fn a_transfer_keeps_it_attentive_for_longer_but_not_for_ever() {
         let mut backoff = worker();
-<<<<<<< HEAD
-        assert_eq!(backoff.rest(at(1_000), true), Rest::Yield);
-=======
         assert_eq!(backoff.rest(at(1_000), true), Rest::Again);
->>>>>>> transport
         assert_eq!(backoff.rest(at(6_000), true), Rest::Sleep(PAUSE_MIN));
     }
 
     #[test]
-<<<<<<< HEAD
-    fn the_scheduler_sleeps_longer_only_after_a_long_silence() {
-        let mut backoff = Backoff::new(Pace::new(true, false), at(0));
-        for (silence, pause) in [(9_000, 200), (128_000, 500), (9_000_000, 1_000)] {
-=======
     fn without_a_core_for_each_rank_every_turn_yields_and_spinning_is_short() {
         let mut backoff = Backoff::new(Pace::new(false, false), at(0));
         assert_eq!(backoff.rest(at(9), false), Rest::Yield);
@@ -194,7 +146,6 @@ mod tests {
     fn the_scheduler_sleeps_longer_only_after_a_long_silence() {
         let mut backoff = Backoff::new(Pace::new(true, false), at(0));
         for (silence, pause) in [(9_000, 200), (64_000, 1_000), (9_000_000, 2_000)] {
->>>>>>> transport
             let last = (0..9).map(|_| backoff.rest(at(silence), false)).last();
             assert_eq!(last, Some(Rest::Sleep(Duration::from_micros(pause))));
         }

@@ -1,10 +1,7 @@
 //! One rank's connection to the others. Threads of one process and MPI look the same behind it.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-<<<<<<< HEAD
 use std::fmt;
-=======
->>>>>>> transport
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 

@@ -31,11 +31,7 @@ use super::endpoint::{Endpoint, Parcel, TransportError, Waker};
 use super::launcher::launcher_rank_count;
 use crate::clock;
 use crate::core::id::Rank;
-<<<<<<< HEAD
-use crate::core::time::Micros;
-=======
 use crate::core::time::{Micros, Timestamp};
->>>>>>> transport
 
 /// The largest single message. Open MPI's shared memory carries 4 KiB at once, its own header
 /// included; one byte more costs a round trip (0.3 us become 2.6).
@@ -143,11 +139,7 @@ impl Mpi {
         if LIFE.swap(RUNNING, Ordering::AcqRel) != UNBORN {
             return Err(StartError::StartedBefore);
         }
-<<<<<<< HEAD
-        initialize()?;
-=======
         initialize().inspect_err(|_| LIFE.store(FINISHED, Ordering::Release))?;
->>>>>>> transport
         let world = World::duplicate()?;
         if let Some((variable, launched)) =
             launcher_rank_count().filter(|(_, launched)| *launched > world.size)
@@ -260,14 +252,6 @@ impl Mpi {
 
     fn send_message(&mut self, to: Rank, tag: c_int, bytes: Vec<u8>) -> Result<(), TransportError> {
         let request = self.world.send(to, tag, &bytes, 0..bytes.len())?;
-<<<<<<< HEAD
-        match finished_at_once(request)? {
-            None => Ok(()),
-            Some(request) => {
-                self.sends.add(request, Outgoing::Message(bytes));
-                Ok(())
-            }
-=======
         match finished_at_once(request) {
             Ok(None) => Ok(()),
             Ok(Some(request)) => {
@@ -279,7 +263,6 @@ impl Mpi {
                 std::mem::forget(bytes);
                 Err(error)
             }
->>>>>>> transport
         }
     }
 
@@ -312,17 +295,6 @@ impl Mpi {
         !(self.sends.is_empty() && self.departures.is_empty())
     }
 
-<<<<<<< HEAD
-    fn rest(&mut self, left: Micros) -> bool {
-        let in_transfer = self.is_sending() || !self.receives.is_empty();
-        match self.backoff.rest(clock::now(), in_transfer) {
-            Rest::Yield => {
-                thread::yield_now();
-                self.waker.take()
-            }
-            Rest::Sleep(pause) => self.waker.wait(pause.min(left.into())),
-        }
-=======
     /// Rests before asking again, at most `left`. True if the waker ended it.
     fn rest(&mut self, now: Timestamp, left: Micros) -> bool {
         let in_transfer = self.is_sending() || !self.receives.is_empty();
@@ -332,7 +304,6 @@ impl Mpi {
             Rest::Sleep(pause) => return self.waker.wait(pause.min(left.into())),
         }
         false
->>>>>>> transport
     }
 }
 
@@ -378,17 +349,12 @@ impl Endpoint for Mpi {
             if let Err(error) = self.advance() {
                 self.failure = Some(error);
             }
-<<<<<<< HEAD
-            let left = limit - clock::now().since(began);
-            if self.arrivals.is_ready() || left == Micros::ZERO || self.rest(left) {
-=======
             if self.arrivals.is_ready() {
                 return;
             }
             let now = clock::now();
             let left = limit - now.since(began);
             if left == Micros::ZERO || self.rest(now, left) {
->>>>>>> transport
                 return;
             }
         }
@@ -409,11 +375,7 @@ impl Endpoint for Mpi {
                 let why = "a rank does not take what was sent to it";
                 return Err(TransportError::Failed("close", why.to_owned()));
             }
-<<<<<<< HEAD
-            self.rest(Micros::from_millis(1));
-=======
             self.rest(clock::now(), Micros::from_millis(1));
->>>>>>> transport
         }
         Ok(())
     }

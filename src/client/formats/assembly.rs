@@ -73,7 +73,9 @@ fn graph_fault(error: GraphError, builder: &GraphBuilder, names: &Names) -> Box<
             Fault::whole(Problem::TooManyTasks { name: String::new(), limit: TASKS_MAX })
         }
         GraphError::TooManyDependencies => Fault::whole(Problem::TooManyDependencies),
-        GraphError::Key(KeyError::Inconsistent(how)) | GraphError::Inconsistent(how) => Fault::whole(Problem::Inconsistent(how)),
+        GraphError::Key(KeyError::Inconsistent(how)) | GraphError::Inconsistent(how) => {
+            Fault::whole(Problem::Inconsistent(how))
+        }
     }
 }
 
