@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use harness::{Place, Ranks, require};
 use tempfile::TempDir;
+
+mod harness;
 
 /// What the graph of the tutorial promises at least; it finds 88.
 const VARIANTS_MIN: usize = 20;
@@ -25,8 +28,7 @@ fn the_serial_pipeline_finds_variants() {
 #[test]
 fn dagmar_alone_finds_the_variants_of_the_serial_pipeline() {
     let place = variants_place();
-    let run = dagmar(place.path(), Ranks::Alone, &["run", "variants.toml"]);
-    assert_success("dagmar run variants.toml", &run);
+    place.expect(0, Ranks::Alone, &["run", "variants.toml"]);
     assert_eq!(records(&place.path().join("work/variants.vcf")), serial_records());
 }
 
@@ -34,14 +36,13 @@ fn dagmar_alone_finds_the_variants_of_the_serial_pipeline() {
 #[test]
 fn dagmar_under_mpirun_finds_the_variants_of_the_serial_pipeline() {
     let place = variants_place();
-    let run = dagmar(place.path(), Ranks::Mpi(3), &["run", "variants.toml"]);
-    assert_success("mpirun -n 3 dagmar run variants.toml", &run);
+    place.expect(0, Ranks::Mpi(3), &["run", "variants.toml"]);
     assert_eq!(records(&place.path().join("work/variants.vcf")), serial_records());
 }
 
 /// A folder of its own with the graph and the data, so that runs do not meet.
-fn variants_place() -> TempDir {
-    let place = TempDir::new().expect("a temporary folder");
+fn variants_place() -> Place {
+    let place = Place::new();
     fs::copy(example("variants/variants.toml"), place.path().join("variants.toml"))
         .expect("the graph is copied");
     symlink(fetched_data(), place.path().join("data")).expect("the data is linked");
@@ -102,63 +103,21 @@ fn the_graphs_of_the_tutorial_have_their_values_under_mpirun() {
 }
 
 fn check_tutorial(ranks: Ranks) {
-    let place = TempDir::new().expect("a temporary folder");
+    let place = Place::new();
     for (graph, key, value) in TUTORIAL {
         let path = example(graph);
-        let run = dagmar(place.path(), ranks, &["run", path.to_str().expect("a path in UTF-8"), key]);
-        assert_success(&format!("dagmar run {graph} {key}"), &run);
-        assert_eq!(text(&run.stdout).trim_end(), *value, "{graph} {key}");
+        let run = place.expect(0, ranks, &["run", path.to_str().expect("a path in UTF-8"), key]);
+        assert_eq!(run.text().trim_end(), *value, "{graph} {key}");
     }
 }
 
 // ---------------------------------------------------------------- running programs
 
-#[derive(Clone, Copy)]
-enum Ranks {
-    Alone,
-    #[cfg_attr(not(feature = "mpi"), allow(dead_code))]
-    Mpi(u32),
-}
-
-fn dagmar(place: &Path, ranks: Ranks, arguments: &[&str]) -> Output {
-    let program = env!("CARGO_BIN_EXE_dagmar");
-    let mut command = match ranks {
-        Ranks::Alone => Command::new(program),
-        Ranks::Mpi(count) => {
-            require("mpirun");
-            let mut command = Command::new("mpirun");
-            command.args(["-n", &count.to_string(), program]);
-            // The tests run as root in containers, and on machines with fewer cores than ranks.
-            for name in ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] {
-                command.env(name, "1").env(name.replace("OMPI", "PRTE"), "1");
-            }
-            command.env("OMPI_MCA_rmaps_base_oversubscribe", "1");
-            command.env("OMPI_MCA_hwloc_base_binding_policy", "none");
-            command.env("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe");
-            command.env("PRTE_MCA_hwloc_default_binding_policy", "none");
-            command
-        }
-    };
-    bounded(command.args(arguments).current_dir(place))
-}
-
 /// Runs a command to its end, or for five minutes: a hang is a failure, not a wait.
 fn bounded(command: &mut Command) -> Output {
     let mut timed = Command::new("timeout");
     timed.args(["-k", "10", "300"]).arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        timed.env(name, value.expect("no variable is removed here"));
-    }
-    if let Some(place) = command.get_current_dir() {
-        timed.current_dir(place);
-    }
     timed.stdin(std::process::Stdio::null()).output().expect("`timeout` of the coreutils starts")
-}
-
-fn require(tool: &str) {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
-    assert!(is_there, "this test needs `{tool}`, which is not on PATH: run `scripts/setup`");
 }
 
 fn assert_success(what: &str, output: &Output) {
