@@ -5,6 +5,7 @@
 
 pub mod envelope;
 pub mod exit;
+pub mod fault;
 pub mod geometry;
 pub mod logger;
 pub mod panic;

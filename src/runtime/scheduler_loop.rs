@@ -20,6 +20,7 @@ use crate::transport::endpoint::{Endpoint, Parcel, TransportError};
 
 use super::envelope::{Envelope, StandardStream};
 use super::exit;
+use super::fault::Fault;
 use super::signals::Signals;
 
 /// The longest sleep, so that the mailbox is looked at in time.
@@ -121,6 +122,7 @@ struct Hands<'a> {
     journal: JournalWriter,
     mailbox: Mailbox,
     signals: Signals,
+    fault: Fault,
     looked_at_mailbox: Timestamp,
     began: Timestamp,
     is_stopping: bool,
@@ -146,6 +148,7 @@ impl<'a> Hands<'a> {
             graph: setup.graph,
             directory: setup.directory,
             signals: setup.signals,
+            fault: Fault::of(endpoint.rank()),
             looked_at_mailbox: began,
             began,
             is_stopping: false,
@@ -181,7 +184,10 @@ impl<'a> Hands<'a> {
 
     fn on_parcel(&mut self, from: Rank, parcel: Parcel) -> Result<(), SchedulerError> {
         match Envelope::read(&parcel).map_err(|error| SchedulerError::Garbled(from, error))? {
-            Envelope::FromWorker(message) => self.feed(Input::FromWorker { worker: from, message }),
+            Envelope::FromWorker(message) => {
+                self.fault.strike();
+                self.feed(Input::FromWorker { worker: from, message });
+            }
             Envelope::Broken(why) => return Err(SchedulerError::Worker(from, why)),
             Envelope::Forward(stream) => self.watcher.on_output(stream, &parcel.body),
             other => log::warn!("rank {from} sent what only a worker takes: {other:?}"),

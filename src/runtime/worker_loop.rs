@@ -28,6 +28,7 @@ use crate::worker::spawner::SpawnerLink;
 use crate::worker::store::Store;
 
 use super::envelope::Envelope;
+use super::fault::Fault;
 use super::sink::{Forwarded, PackSink, SharedPack};
 
 /// The longest sleep: nothing else tells the machine that a task has been running for a while.
@@ -110,6 +111,7 @@ struct Hands<'a> {
     /// Running calls whose value goes into the pack.
     persisted: HashSet<TaskId>,
     totals: Totals,
+    fault: Fault,
     actions: Vec<Action>,
     goodbye: Option<u8>,
 }
@@ -141,6 +143,7 @@ impl<'a> Hands<'a> {
         let functions = functions.map_err(|error| WorkerError::Io("start its threads", error))?;
         Ok(Hands {
             machine: Worker::new(setup.graph.clone(), setup.incarnation, setup.host, setup.capacity),
+            fault: Fault::of(endpoint.rank()),
             endpoint,
             graph: setup.graph,
             incarnation: setup.incarnation,
@@ -272,6 +275,7 @@ impl<'a> Hands<'a> {
     }
 
     fn start(&mut self, assignment: Assignment) {
+        self.fault.strike();
         let Assignment { task, attempt, keep, persist, .. } = assignment;
         let body = &self.graph.operation(task).body;
         let is_call = matches!(body, Body::Call(_));
