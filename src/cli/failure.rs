@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use crate::runtime::exit;
 
+use super::output::tell_all;
+
 /// A failure as a person reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -42,7 +44,7 @@ impl Failure {
 
     /// Prints it and gives the exit code.
     pub fn report(&self) -> u8 {
-        eprint!("{}", self.text());
+        tell_all(&self.text());
         self.exit_code
     }
 

@@ -81,5 +81,11 @@ fn survive(error: io::Error) -> Result<(), Failure> {
 
 /// Tells a person something that is no result: a line on standard error.
 pub fn tell(line: &str) {
-    eprintln!("{line}");
+    tell_all(&format!("{line}\n"));
+}
+
+/// Tells a person some lines, in one piece, as other ranks may write there too. Nobody has to
+/// listen: `eprintln!` would panic where standard error is a pipe whose reader is gone.
+pub fn tell_all(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -4,6 +4,7 @@
 //! function is the task's failure and passes.
 
 use std::backtrace::Backtrace;
+use std::io::Write;
 use std::panic;
 
 use crate::worker::function::is_running_user_code;
@@ -18,7 +19,11 @@ pub fn install(abort: fn(i32)) {
             return;
         }
         let backtrace = Backtrace::force_capture();
-        eprintln!("error: a bug in dagmar: {panic}\n  hint: please report it with these lines\n{backtrace}");
+        let story = format!(
+            "error: a bug in dagmar: {panic}\n  hint: please report it with these lines\n{backtrace}\n"
+        );
+        // `eprintln!` would panic again if nobody listens.
+        let _ = std::io::stderr().write_all(story.as_bytes());
         log::error!("{panic}\n{backtrace}");
         log::logger().flush();
         abort(i32::from(exit::BROKEN));
