@@ -9,6 +9,8 @@ use crate::client::formats::{resolve, units};
 use crate::clock;
 use crate::core::event::Outcome;
 use crate::core::graph::Graph;
+use crate::core::id::TaskId;
+use crate::observe::snapshot::State;
 use crate::record::description::Description;
 use crate::record::layout::{LayoutError, RunDirectory};
 use crate::record::pack_reader::PackReader;
@@ -168,7 +170,7 @@ fn prepare(plan: &Plan, flags: &RunFlags) -> Result<RunDirectory, Failure> {
 /// Everything that is told at the end.
 struct Told<'a> {
     graph: &'a Graph,
-    asked: &'a [crate::core::id::TaskId],
+    asked: &'a [TaskId],
     directory: &'a RunDirectory,
     progress: &'a Progress<'a>,
     flags: &'a RunFlags,
@@ -181,7 +183,7 @@ impl Told<'_> {
             return self.tell_json(outcome, is_asked);
         }
         if is_asked {
-            values::print(self.graph, self.asked, self.directory, &mut Page::open())?;
+            values::print(self.graph, self.directory, self.asked, |task| self.is_finished(task))?;
         }
         if let Outcome::TasksFailed { .. } = outcome {
             tell(&failed_tasks::text(self.graph, self.progress.snapshot(), self.directory));
@@ -193,16 +195,19 @@ impl Told<'_> {
         Ok(())
     }
 
+    /// What a task that failed printed is in the logs; it is no output.
+    fn is_finished(&self, task: TaskId) -> bool {
+        self.progress.snapshot().state(task) == State::Finished
+    }
+
     fn tell_json(&self, outcome: Outcome, is_asked: bool) -> Result<(), Failure> {
         let report = self.progress.report();
         let mut outputs = Vec::new();
         if is_asked {
             let packs = PackReader::open(&self.directory.output());
             let packs = packs.map_err(|error| Failure::broken(error.to_string()))?;
-            for &task in self.asked {
-                if let Some(value) = values::read(self.graph, task, &packs)? {
-                    outputs.push(values::named(self.graph, task, &value)?);
-                }
+            for &task in self.asked.iter().filter(|&&task| self.is_finished(task)) {
+                outputs.push(values::named(self.graph, task, &values::read(self.graph, task, &packs)?)?);
             }
         }
         Page::open().json(&json!({

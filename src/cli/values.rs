@@ -14,26 +14,24 @@ use crate::worker::output::Output;
 use super::failure::Failure;
 use super::output::Page;
 
-/// Prints the outputs of the asked tasks: one alone as it is, several as a JSON object a line.
+/// Prints the outputs of the asked tasks that finished: of one task alone as it is, of several as a
+/// JSON object a line.
 pub fn print(
     graph: &Graph,
-    asked: &[TaskId],
     directory: &RunDirectory,
-    page: &mut Page,
+    asked: &[TaskId],
+    is_finished: impl Fn(TaskId) -> bool,
 ) -> Result<(), Failure> {
     let packs = PackReader::open(&directory.output()).map_err(|error| Failure::broken(error.to_string()))?;
-    if let [task] = asked {
-        if let Some(value) = read(graph, *task, &packs)? {
-            page.bytes(&alone(&value)?)?;
-        }
-        return Ok(());
-    }
-    for &task in asked {
-        if let Some(value) = read(graph, task, &packs)? {
-            page.json(&named(graph, task, &value)?)?;
+    let mut page = Page::open();
+    for &task in asked.iter().filter(|&&task| is_finished(task)) {
+        let value = read(graph, task, &packs)?;
+        match asked.len() {
+            1 => page.bytes(&alone(&value)?)?,
+            _ => page.json(&named(graph, task, &value)?)?,
         }
     }
-    Ok(())
+    page.flush()
 }
 
 /// The value as a line of `{"key": ..., "value": ...}`; bytes that are no text as `hex`.
@@ -48,18 +46,19 @@ pub fn named(graph: &Graph, task: TaskId, value: &Value) -> Result<serde_json::V
     Ok(serde_json::json!({ "key": key, "value": value }))
 }
 
-/// A task's output; `None` if it did not finish or printed nothing.
-pub fn read(graph: &Graph, task: TaskId, packs: &PackReader) -> Result<Option<Value>, Failure> {
+/// The output of a task that finished.
+pub fn read(graph: &Graph, task: TaskId, packs: &PackReader) -> Result<Value, Failure> {
     let is_command = matches!(graph.operation(task).body, Body::Command(_));
     let piece = if is_command { Piece::Stdout } else { Piece::Value };
     let bytes = packs.read(task, None, piece).map_err(|error| Failure::broken(error.to_string()))?;
-    let Some(bytes) = bytes else { return Ok(None) };
     if is_command {
-        return Ok(Some(text_or_bytes(bytes)));
+        // A command that printed nothing leaves nothing.
+        return Ok(text_or_bytes(bytes.unwrap_or_default()));
     }
+    let bytes = bytes.ok_or_else(|| broken(&format!("`{}` finished but left no value", graph.key(task))))?;
     match codec::decode::<Output>(&bytes).map_err(|error| broken(&error))? {
-        Output::Value(value) => Ok(Some(value)),
-        Output::Captured(bytes) => Ok(Some(text_or_bytes(bytes))),
+        Output::Value(value) => Ok(value),
+        Output::Captured(bytes) => Ok(text_or_bytes(bytes)),
     }
 }
 
