@@ -149,7 +149,7 @@ fn run_on(cluster: Cluster, plan: Plan, flags: &RunFlags) -> CommandResult {
 fn prepare(plan: &Plan, flags: &RunFlags) -> Result<RunDirectory, Failure> {
     let layout = |error: LayoutError| Failure::usage(error.to_string()).hint(error.hint());
     let directory = match &flags.into {
-        Some(path) => RunDirectory::initialise(path).map_err(layout)?,
+        Some(path) => RunDirectory::create_at(path).map_err(layout)?,
         None => RunDirectory::create(&source::current_directory()?, plan.graph.name()).map_err(layout)?,
     };
     let write = || -> std::io::Result<()> {

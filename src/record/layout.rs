@@ -36,6 +36,8 @@ pub enum LayoutError {
     NoRuns(PathBuf),
     /// The directory is there but holds no run.
     NotARun(PathBuf),
+    /// A new run cannot have this directory, for it holds one.
+    Used(PathBuf),
 }
 
 impl fmt::Display for LayoutError {
@@ -49,6 +51,7 @@ impl fmt::Display for LayoutError {
             }
             LayoutError::NoRuns(place) => write!(out, "there are no runs in `{}`", place.display()),
             LayoutError::NotARun(path) => write!(out, "`{}` is not a run directory", path.display()),
+            LayoutError::Used(path) => write!(out, "`{}` holds a run already", path.display()),
         }
     }
 }
@@ -66,6 +69,7 @@ impl LayoutError {
                 Some("name a run directory, or go to the directory where `dagmar run` was called".into())
             }
             LayoutError::NotARun(_) => Some("a run directory contains `run.toml`".into()),
+            LayoutError::Used(_) => Some("`--into` takes a directory that was not run in".into()),
         }
     }
 }
@@ -96,6 +100,16 @@ impl RunDirectory {
                 Err(error) => return Err(LayoutError::Io(path, error)),
             }
         }
+    }
+
+    /// Makes this directory into that of a new run. It may exist, as it does when a job script was
+    /// put there, but must not have been run in.
+    pub fn create_at(path: &Path) -> Result<Self, LayoutError> {
+        let was_used = ["journal", "finished", "graph.dagmar"].iter().any(|part| path.join(part).exists());
+        if was_used {
+            return Err(LayoutError::Used(path.to_owned()));
+        }
+        Self::initialise(path)
     }
 
     /// Makes a directory that exists, or this one, into a run directory; does nothing to one that
