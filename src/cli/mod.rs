@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::runtime::exit;
+use crate::transport::launcher;
 
 use failure::Failure;
 use flags::{Command, Flags};
@@ -28,6 +29,8 @@ use flags::{Command, Flags};
 pub fn main() -> ExitCode {
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,
+        // Under a launcher all ranks read the same arguments: one of them says what is wrong.
+        Err(_) if !launcher::is_first() => return ExitCode::from(exit::USAGE),
         Err(error) => return failure::usage(&error),
     };
     let result = match flags.command {

@@ -29,7 +29,6 @@ use super::{CommandResult, failed_tasks, source, values};
 /// Runs a graph, or is one of the ranks that do.
 pub fn run(flags: RunFlags) -> CommandResult {
     let functions = Arc::new(Functions::builtin());
-    let overrides = overrides(&flags)?;
     match Ranks::find()? {
         #[cfg(feature = "mpi")]
         Ranks::Worker(mpi, spawner) => {
@@ -37,8 +36,8 @@ pub fn run(flags: RunFlags) -> CommandResult {
         }
         #[cfg(feature = "mpi")]
         Ranks::Scheduler(mpi) => {
-            let plan = match plan(&flags) {
-                Ok(plan) => plan,
+            let (plan, overrides) = match plan(&flags) {
+                Ok(planned) => planned,
                 Err(failure) => {
                     crate::runtime::start::dismiss(mpi, failure.exit_code);
                     return Err(failure);
@@ -48,7 +47,7 @@ pub fn run(flags: RunFlags) -> CommandResult {
             run_on(cluster, plan, &flags)
         }
         Ranks::Alone => {
-            let plan = plan(&flags)?;
+            let (plan, overrides) = plan(&flags)?;
             let cluster = Cluster::alone(flags.workers, &overrides, functions).map_err(refused)?;
             run_on(cluster, plan, &flags)
         }
@@ -113,11 +112,13 @@ fn overrides(flags: &RunFlags) -> Result<Overrides, Failure> {
 }
 
 /// What is to be done, before anything is started or written.
-fn plan(flags: &RunFlags) -> Result<Plan, Failure> {
+fn plan(flags: &RunFlags) -> Result<(Plan, Overrides), Failure> {
+    let overrides = overrides(flags)?;
     let graph = source::of_run(flags)?;
     let asked = resolve(&graph, &flags.keys);
     let asked = asked.map_err(|error| Failure::usage(error.to_string()).hint(error.hint()))?;
-    Ok(Plan { graph: Arc::new(graph), asked, persist: !flags.keys.is_empty() })
+    let plan = Plan { graph: Arc::new(graph), asked, persist: !flags.keys.is_empty() };
+    Ok((plan, overrides))
 }
 
 fn run_on(cluster: Cluster, plan: Plan, flags: &RunFlags) -> CommandResult {

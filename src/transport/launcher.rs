@@ -11,6 +11,28 @@ use std::env;
 const RANK_COUNTS: [&str; 5] =
     ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "PALS_SIZE", "FLUX_JOB_SIZE"];
 
+/// Variables that launchers set to a rank's number, in the same order.
+const RANK_NUMBERS: [&str; 7] = [
+    "OMPI_COMM_WORLD_RANK",
+    "PMI_RANK",
+    "MV2_COMM_WORLD_RANK",
+    "PALS_RANKID",
+    "FLUX_TASK_RANK",
+    "PMIX_RANK",
+    "SLURM_PROCID",
+];
+
+/// True in one rank, as far as the launcher tells before MPI is initialised: what all
+/// ranks find out alike is told by this one alone.
+pub fn is_first() -> bool {
+    is_alone() || is_first_in(&|name| env::var(name).ok())
+}
+
+fn is_first_in(lookup: &dyn Fn(&str) -> Option<String>) -> bool {
+    let mut numbers = RANK_NUMBERS.into_iter().filter_map(lookup);
+    numbers.next().is_none_or(|number| number.trim() == "0")
+}
+
 /// How many ranks the launcher started and which variable says so. None without a launcher.
 pub fn launcher_rank_count() -> Option<(&'static str, u32)> {
     rank_count_in(&|name| env::var(name).ok())
@@ -70,6 +92,15 @@ mod tests {
         with_mpirun.push(("OMPI_COMM_WORLD_SIZE", "8"));
         assert_eq!(count(&with_mpirun), Some(("OMPI_COMM_WORLD_SIZE", 8)));
         assert_eq!(count(&variables), Some(("SLURM_NTASKS", 2)));
+    }
+
+    #[test]
+    fn one_rank_is_the_first() {
+        let is_first = |name, number: &str| is_first_in(&|known| (known == name).then(|| number.to_owned()));
+        assert!(is_first("PATH", "7"));
+        for name in RANK_NUMBERS {
+            assert!(is_first(name, "0") && !is_first(name, "2"), "{name}");
+        }
     }
 
     #[test]
