@@ -114,16 +114,10 @@ impl StartError {
             StartError::NoMpi(..) | StartError::WrongMpi(_) | StartError::Mpi(_) | StartError::Unfit(..) => {
                 exit::USAGE
             }
-            StartError::Stopped(reason) | StartError::Scheduler(SchedulerError::Urgent(reason)) => {
-                exit::code_of(Outcome::Stopped(*reason))
-            }
-            StartError::Transport(_)
-            | StartError::Scheduler(SchedulerError::Worker(..) | SchedulerError::Transport(_)) => {
-                exit::RANK_LOST
-            }
-            StartError::Io(..) | StartError::Scheduler(_) | StartError::Worker(_) | StartError::Graph(_) => {
-                exit::BROKEN
-            }
+            StartError::Stopped(reason) => exit::code_of(Outcome::Stopped(*reason)),
+            StartError::Transport(_) => exit::RANK_LOST,
+            StartError::Scheduler(error) => StartError::exit_code_of(error),
+            StartError::Io(..) | StartError::Worker(_) | StartError::Graph(_) => exit::BROKEN,
         }
     }
 }
@@ -342,8 +336,12 @@ impl StartError {
     fn exit_code_of(error: &SchedulerError) -> u8 {
         match error {
             SchedulerError::Urgent(reason) => exit::code_of(Outcome::Stopped(*reason)),
-            SchedulerError::Worker(..) | SchedulerError::Transport(_) => exit::RANK_LOST,
-            SchedulerError::Garbled(..) | SchedulerError::Record(..) => exit::BROKEN,
+            SchedulerError::Transport(_) => exit::RANK_LOST,
+            // A worker that says so is not lost: what it cannot do, such as write to a full disk, its
+            // successor cannot do either.
+            SchedulerError::Worker(..) | SchedulerError::Garbled(..) | SchedulerError::Record(..) => {
+                exit::BROKEN
+            }
         }
     }
 }
