@@ -74,4 +74,9 @@ impl Attempt {
     pub const fn next(self) -> Attempt {
         Attempt(self.0 + 1)
     }
+
+    /// The try before this one.
+    pub const fn previous(self) -> Attempt {
+        Attempt(self.0 - 1)
+    }
 }

@@ -306,8 +306,7 @@ impl Scheduler {
     /// A worker gave a task back before it started.
     fn on_returned(&mut self, worker: Rank, task: TaskId, attempt: Attempt, actions: &mut Vec<Action>) {
         if self.tasks.is_current(task, attempt, worker) {
-            self.take_from_worker(task);
-            self.tasks.step(task, TaskState::Waiting);
+            self.take_unstarted(task);
             self.settle(task, actions);
         }
     }
@@ -494,6 +493,16 @@ impl Scheduler {
                 }
             }
         }
+    }
+
+    /// Takes back a task that its worker has not started: this was no attempt, and its number goes to
+    /// the next, as users see it in `{attempt}` and in what failed. No word about it is under way, as
+    /// giving it back was the worker's last.
+    pub(super) fn take_unstarted(&mut self, task: TaskId) {
+        self.take_from_worker(task);
+        self.tasks.step(task, TaskState::Waiting);
+        let attempt = &mut self.tasks.attempt[task.index()];
+        *attempt = attempt.previous();
     }
 
     /// Books a task out of its worker.

@@ -143,8 +143,7 @@ impl Scheduler {
         if !self.tasks.is_current(task, attempt, worker) {
             return;
         }
-        self.take_from_worker(task);
-        self.tasks.step(task, TaskState::Waiting);
+        self.take_unstarted(task);
         let place = input.task.index();
         let still_said = self.tasks.worker[place] == input.owner
             && self.tasks.attempt[place] == input.attempt
