@@ -1,0 +1,93 @@
+//! What must hold when dagmar itself breaks, and when it has nothing to do.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Place, Ranks, Running};
+
+/// From the panic to the end of the job.
+const PANIC_TO_END: Duration = Duration::from_secs(5);
+
+fn check_panic(ranks: Ranks, rank: u32) {
+    let place = Place::with("[tasks.long]\neach = { i = '0..3' }\nrun = 'touch begun; sleep 1000'\n");
+    let mut command = place.command(ranks);
+    command.args(["run", "g.toml", "--cpus", "2", "--workers", "2"]);
+    command.env("DAGMAR_FAULT", format!("panic:{rank}"));
+    let (run, ended) = panicked(place.spawn(command));
+    assert_eq!(run.code(), Some(1), "{run}");
+    assert!(ended < PANIC_TO_END, "{ended:?} {run}");
+    println!("# {ranks:?}, rank {rank}: the job ended {ended:?} after the panic");
+    run.tells("error: a bug in dagmar: ").tells("on purpose").tells("  hint: please report it");
+    place.expect_nothing_left();
+    assert_eq!(place.status()["over"], false);
+}
+
+/// The end of a run, and how long after the panic it came.
+fn panicked(mut running: Running) -> (crate::harness::Ran, Duration) {
+    let panic = crate::harness::until("a rank panics", || match running.stderr() {
+        told if told.contains("a bug in dagmar") => Ok(Instant::now()),
+        _ if running.is_over() => Ok(Instant::now()),
+        told => Err(told),
+    });
+    (running.end(), panic.elapsed())
+}
+
+#[test]
+fn a_panic_of_the_scheduler_ends_a_run_alone() {
+    check_panic(Ranks::Alone, 0);
+}
+
+#[test]
+fn a_panic_of_a_worker_ends_a_run_alone() {
+    check_panic(Ranks::Alone, 2);
+}
+
+#[cfg(feature = "mpi")]
+#[test]
+fn a_panic_of_rank_0_ends_the_job() {
+    check_panic(Ranks::Mpi(3), 0);
+}
+
+#[cfg(feature = "mpi")]
+#[test]
+fn a_panic_of_a_worker_ends_the_job() {
+    check_panic(Ranks::Mpi(3), 2);
+}
+
+#[cfg(feature = "mpi")]
+#[test]
+fn seven_idle_ranks_use_a_tenth_of_a_core_at_most() {
+    const IDLE: Duration = Duration::from_secs(10);
+    let place = Place::with("[tasks.nap]\nrun = 'sleep 14'\n");
+    let running = place.start(Ranks::Mpi(7), &["run", "g.toml"]);
+    place.await_sleeps(1);
+    let (began, before) = (Instant::now(), ticks(&place));
+    crate::harness::until("ten seconds pass", || match began.elapsed() {
+        elapsed if elapsed >= IDLE => Ok(()),
+        elapsed => Err(format!("{elapsed:?}")),
+    });
+    let (elapsed, after) = (began.elapsed(), ticks(&place));
+    assert_eq!(before.len(), after.len(), "ranks and their spawners stay");
+    assert!(before.iter().filter(|(_, _, is_rank)| *is_rank).count() == 7, "{before:?}");
+    let used = sum(&after) - sum(&before);
+    let percent = used as f64 / elapsed.as_secs_f64();
+    println!("# 7 idle ranks and their spawners use {percent:.1} % of a core together");
+    assert!(percent <= 10.0, "{percent:.1} % of a core; before {before:?}, after {after:?}");
+    assert_eq!(running.end().code(), Some(0));
+}
+
+/// The CPU time of each dagmar process in hundredths of a second, and whether it is a rank.
+fn ticks(place: &Place) -> Vec<(i32, u64, bool)> {
+    let processes = place.named("dagmar").into_iter();
+    let ticks = processes.map(|process| {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).expect("it lives");
+        let (_, fields) = stat.rsplit_once(')').expect("the name ends with a parenthesis");
+        // Fields 14 and 15: user and kernel mode.
+        let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
+        (process.pid, ticks.sum(), !process.line.contains("__spawner"))
+    });
+    ticks.collect()
+}
+
+fn sum(ticks: &[(i32, u64, bool)]) -> u64 {
+    ticks.iter().map(|(_, ticks, _)| ticks).sum()
+}

@@ -1,0 +1,16 @@
+//! The product as users meet it: the real binary, alone and under `mpirun`.
+//!
+//! Each module shows one promise of the design. Everything waits for conditions with a bound.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod bad_graphs;
+mod failures;
+mod faults;
+mod obstacles;
+mod outputs;
+mod resources;
+mod shapes;
+mod signals;
+mod views;

@@ -1,0 +1,85 @@
+//! Graphs of known shape have the outputs that their arithmetic promises.
+
+use dagmar::client::formats::make::{Shape, Size, expected};
+use dagmar::core::value::Value;
+
+use crate::harness::{BOTH, Place, Ranks, json_lines};
+
+/// Makes a graph, runs it, asks for its sinks, and compares them with what they must be worth.
+fn check(ranks: Ranks, shape: Shape, size: Size, sinks: &[String]) {
+    let place = Place::new();
+    let (name, width, steps) = (shape.to_string(), size.width.to_string(), size.steps.to_string());
+    place.expect(0, Ranks::Alone, &["graph", "make", &name, "--width", &width, "--steps", &steps, "-o", "g"]);
+    let mut arguments = vec!["run".to_owned(), "g".to_owned()];
+    arguments.extend_from_slice(sinks);
+    let run = place.expect(0, ranks, &arguments);
+    let expected = expected(shape, size).expect("the size is possible");
+    let is_alone = expected.len() == 1;
+    let lines = json_lines(&run.stdout);
+    assert_eq!(lines.len(), expected.len(), "{name} {ranks:?}");
+    for (line, expected) in lines.iter().zip(&expected) {
+        let value = if is_alone { line } else { &line["value"] };
+        assert_eq!(*value, as_json(expected), "{name} {ranks:?} {line}");
+    }
+}
+
+fn as_json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Int(number) => (*number).into(),
+        other => panic!("no shape gives {other:?}"),
+    }
+}
+
+fn size(width: u32, steps: u32) -> Size {
+    Size { width, steps, seed: 0 }
+}
+
+/// The keys of a last step.
+fn last_points(size: Size) -> Vec<String> {
+    (0..size.width).map(|point| format!("point[{},{point}]", size.steps - 1)).collect()
+}
+
+#[test]
+fn a_hundred_thousand_tasks_have_their_outputs() {
+    BOTH.into_iter().for_each(|ranks| check(ranks, Shape::Trivial, size(100_000, 1), &["task".into()]));
+}
+
+#[test]
+fn a_million_tasks_all_finish() {
+    for ranks in BOTH {
+        let place = Place::new();
+        place.expect(0, Ranks::Alone, &["graph", "make", "trivial", "--width", "1000000", "-o", "g"]);
+        place.expect(0, ranks, &["run", "g"]).tells("1000000 tasks finished");
+        let status = place.status();
+        assert_eq!(status["report"]["tasks"]["finished"], 1_000_000, "{status}");
+        assert_eq!(status["groups"][0]["finished"], 1_000_000, "{status}");
+    }
+}
+
+#[test]
+fn a_chain_of_ten_thousand_counts_to_ten_thousand() {
+    let size = size(1, 10_000);
+    BOTH.into_iter().for_each(|ranks| check(ranks, Shape::Chain, size, &last_points(size)));
+}
+
+#[test]
+fn a_tree_counts_its_leaves() {
+    let size = size(1 << 15, 1);
+    BOTH.into_iter().for_each(|ranks| check(ranks, Shape::Tree, size, &["level_15".into()]));
+}
+
+#[test]
+fn a_stencil_passes_every_halo() {
+    let size = size(1000, 64);
+    BOTH.into_iter().for_each(|ranks| check(ranks, Shape::Stencil1d, size, &last_points(size)));
+}
+
+#[cfg(feature = "mpi")]
+#[test]
+fn shapes_with_far_dependencies_are_right_on_many_ranks() {
+    for shape in [Shape::Fft, Shape::AllToAll, Shape::Random] {
+        let size = size(32, 12);
+        check(Ranks::Mpi(5), shape, size, &last_points(size));
+    }
+}
