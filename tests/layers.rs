@@ -55,7 +55,8 @@ const NO_PATH_IN_CORE: &[(&str, &[&str])] = &[
 const RANDOM_CRATES: &[&str] = &["rand", "fastrand", "getrandom", "proptest"];
 
 const PRINTING: &[&str] = &["println", "eprintln", "print", "eprint", "dbg"];
-const MAY_PRINT: &[&str] = &["cli/output.rs", "cli/failure.rs", "cli/progress.rs", "worker/spawner.rs"];
+const MAY_PRINT: &[&str] =
+    &["cli/output.rs", "cli/failure.rs", "cli/progress.rs", "worker/spawner.rs", "runtime/panic.rs"];
 const MAY_BE_UNSAFE: &[&str] =
     &["transport/mpi.rs", "worker/binding.rs", "worker/spawner.rs", "runtime/signals.rs"];
 const MAY_READ_THE_TIME: &[&str] = &["clock.rs"];
@@ -955,6 +956,7 @@ fn printing_elsewhere_is_refused() {
                 "#[cfg(test)] #[allow(x)] fn f(a: [u8; 2]) { print!(); } fn g() { print!(); }",
             ),
             (0, "cli/output.rs", "fn f() { println!(); }"),
+            (0, "runtime/panic.rs", "fn f() { eprintln!(); }"),
         ],
     );
 }
