@@ -1,12 +1,14 @@
 //! Parcels on their way in: pieces become bodies, and every pair's order is kept.
 //!
 //! Messages of one rank are matched in the order they were sent, but a large body is complete
-//! only after others behind it have come. What overtakes it waits here. No MPI in this file.
+//! only after others behind it have come. What overtakes it waits here. No MPI in this file: the
+//! memory that it writes is a `Landing`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::endpoint::Parcel;
+use super::mpi::fence::{Filled, Landing, Room};
 use crate::core::id::Rank;
 
 /// All parcels that are not complete yet, or wait for one that is not.
@@ -14,11 +16,7 @@ use crate::core::id::Rank;
 pub(super) struct Arrivals {
     sources: Vec<Source>,
     ready: VecDeque<(Rank, Parcel)>,
-    reserve: Reserve,
 }
-
-/// Gets memory for a large part.
-pub(super) type Reserve = fn(usize) -> Option<Vec<u8>>;
 
 /// What one rank has sent and this one has not handed on.
 #[derive(Debug, Default)]
@@ -33,18 +31,13 @@ struct Source {
 struct Arriving {
     head: Part,
     body: Part,
-    /// Receives into the parts that are not done.
-    under_way: u32,
 }
 
 /// A head or a body on its way in.
 #[derive(Debug)]
-struct Part {
-    /// Its memory is reserved once and never moves; its length is set when all is there.
-    bytes: Vec<u8>,
-    length: usize,
-    /// Bytes that messages have been matched to.
-    matched: usize,
+enum Part {
+    Here(Vec<u8>),
+    InPieces(Landing),
 }
 
 /// One parcel among the arrivals.
@@ -73,10 +66,10 @@ pub(super) enum Misfit {
 }
 
 impl Arrivals {
-    /// `reserve` gives an empty vector with room for so many bytes, or None.
-    pub(super) fn new(size: u32, reserve: Reserve) -> Self {
+    /// None yet, from so many ranks.
+    pub(super) fn new(size: u32) -> Self {
         let sources = (0..size).map(|_| Source::default()).collect();
-        Arrivals { sources, ready: VecDeque::new(), reserve }
+        Arrivals { sources, ready: VecDeque::new() }
     }
 
     /// The next complete parcel, in its pair's order.
@@ -96,47 +89,39 @@ impl Arrivals {
             return self.ready.push_back((source, parcel));
         }
         queue.push_back(Arriving {
-            head: Part::here(parcel.head),
-            body: Part::here(Arc::unwrap_or_clone(parcel.body)),
-            under_way: 0,
+            head: Part::Here(parcel.head),
+            body: Part::Here(Arc::unwrap_or_clone(parcel.body)),
         });
     }
 
     /// A parcel begins: its head, unless that comes in pieces too, and how long its parts are.
     pub(super) fn announce(&mut self, source: Rank, announced: Announced) -> Result<(), Misfit> {
         let head = match announced.head {
-            Some(head) => Part::here(head),
-            None => Part::reserve(announced.head_bytes, self.reserve)?,
+            Some(head) => Part::Here(head),
+            None => Part::reserve(announced.head_bytes)?,
         };
-        let body = Part::reserve(announced.body_bytes, self.reserve)?;
-        self.sources[source.index()].queue.push_back(Arriving { head, body, under_way: 0 });
+        let body = Part::reserve(announced.body_bytes)?;
+        self.sources[source.index()].queue.push_back(Arriving { head, body });
         Ok(())
     }
 
-    /// Where the next piece of `source` belongs: room for `bytes`, which stays where it is until
-    /// `on_piece` is told that the piece is there.
-    pub(super) fn room(&mut self, source: Rank, bytes: usize) -> Result<(Place, *mut u8), Misfit> {
+    /// Where the next piece of `source` belongs, and room for its `bytes`.
+    pub(super) fn room(&mut self, source: Rank, bytes: usize) -> Result<(Place, Room), Misfit> {
         let from = &mut self.sources[source.index()];
         let unfinished = from.queue.iter_mut().zip(from.first..).find(|(arriving, _)| !arriving.is_matched());
         let (arriving, number) = unfinished.ok_or(Misfit::Unannounced)?;
         let part = if arriving.head.is_matched() { &mut arriving.body } else { &mut arriving.head };
         let room = part.room(bytes)?;
-        arriving.under_way += 1;
         Ok((Place { source, number }, room))
     }
 
-    /// The piece at `place` is there. If that was the last of its parcel, `set_length` is called
-    /// for both parts: all bytes up to the length passed along are filled then.
-    pub(super) fn on_piece(&mut self, place: Place, mut set_length: impl FnMut(&mut Vec<u8>, usize)) {
+    /// The piece of the parcel at `place` is there.
+    pub(super) fn on_piece(&mut self, place: Place, filled: Filled) {
         let from = &mut self.sources[place.source.index()];
         let index = usize::try_from(place.number - from.first).expect("the queue is in memory");
         let arriving = &mut from.queue[index];
-        arriving.under_way -= 1;
-        if arriving.is_complete() {
-            for part in [&mut arriving.head, &mut arriving.body] {
-                set_length(&mut part.bytes, part.length);
-            }
-        }
+        let taken = arriving.head.take_back(filled).or_else(|filled| arriving.body.take_back(filled));
+        taken.expect("a room is of the parcel at its place");
         self.hand_on(place.source);
     }
 
@@ -146,7 +131,8 @@ impl Arrivals {
         while from.queue.front().is_some_and(Arriving::is_complete) {
             let Some(Arriving { head, body, .. }) = from.queue.pop_front() else { break };
             from.first += 1;
-            self.ready.push_back((source, Parcel { head: head.bytes, body: Arc::new(body.bytes) }));
+            self.ready
+                .push_back((source, Parcel { head: head.into_bytes(), body: Arc::new(body.into_bytes()) }));
         }
     }
 }
@@ -157,33 +143,52 @@ impl Arriving {
     }
 
     fn is_complete(&self) -> bool {
-        self.is_matched() && self.under_way == 0
+        self.head.is_complete() && self.body.is_complete()
     }
 }
 
 impl Part {
-    fn here(bytes: Vec<u8>) -> Part {
-        Part { length: bytes.len(), matched: bytes.len(), bytes }
+    fn reserve(bytes: u64) -> Result<Part, Misfit> {
+        let landing = usize::try_from(bytes).ok().and_then(Landing::reserve);
+        landing.map(Part::InPieces).ok_or(Misfit::NoMemory(bytes))
     }
 
-    fn reserve(bytes: u64, reserve: Reserve) -> Result<Part, Misfit> {
-        let length = usize::try_from(bytes).map_err(|_| Misfit::NoMemory(bytes))?;
-        let bytes = reserve(length).ok_or(Misfit::NoMemory(bytes))?;
-        Ok(Part { bytes, length, matched: 0 })
-    }
-
+    /// True if no message is still to be matched to it.
     fn is_matched(&self) -> bool {
-        self.matched == self.length
+        match self {
+            Part::Here(_) => true,
+            Part::InPieces(landing) => landing.is_given(),
+        }
     }
 
-    fn room(&mut self, bytes: usize) -> Result<*mut u8, Misfit> {
-        if bytes == 0 || bytes > self.length - self.matched {
-            return Err(Misfit::Unannounced);
+    fn is_complete(&self) -> bool {
+        match self {
+            Part::Here(_) => true,
+            Part::InPieces(landing) => landing.is_full(),
         }
-        // No slice is made of it: other pieces may be written into the same memory right now.
-        let room = self.bytes.as_mut_ptr().wrapping_add(self.matched);
-        self.matched += bytes;
-        Ok(room)
+    }
+
+    fn room(&mut self, bytes: usize) -> Result<Room, Misfit> {
+        let room = match self {
+            Part::InPieces(landing) if bytes > 0 => landing.room(bytes),
+            _ => None,
+        };
+        room.ok_or(Misfit::Unannounced)
+    }
+
+    /// Takes a filled room back if it is of this part.
+    fn take_back(&mut self, filled: Filled) -> Result<(), Filled> {
+        match self {
+            Part::Here(_) => Err(filled),
+            Part::InPieces(landing) => landing.take_back(filled),
+        }
+    }
+
+    fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Part::Here(bytes) => bytes,
+            Part::InPieces(landing) => landing.into_bytes(),
+        }
     }
 }
 
@@ -192,16 +197,6 @@ mod tests {
     use super::*;
 
     const SOURCE: Rank = Rank(1);
-
-    /// Stands for memory that a receive has filled.
-    fn filled(body: &mut Vec<u8>, length: usize) {
-        body.resize(length, 9);
-    }
-
-    fn plainly(bytes: usize) -> Option<Vec<u8>> {
-        let mut memory = Vec::new();
-        memory.try_reserve_exact(bytes).ok().map(|()| memory)
-    }
 
     fn small(head: u8) -> Parcel {
         Parcel { head: vec![head], ..Parcel::default() }
@@ -217,7 +212,7 @@ mod tests {
 
     #[test]
     fn small_parcels_pass_through() {
-        let mut arrivals = Arrivals::new(2, plainly);
+        let mut arrivals = Arrivals::new(2);
         arrivals.add(SOURCE, small(1));
         assert!(arrivals.is_ready());
         assert_eq!(heads(&mut arrivals), [1]);
@@ -225,39 +220,42 @@ mod tests {
 
     #[test]
     fn a_small_parcel_waits_for_the_large_one_before_it() {
-        let mut arrivals = Arrivals::new(3, plainly);
+        let mut arrivals = Arrivals::new(3);
         arrivals.announce(SOURCE, announced(1, 10)).expect("10 bytes can be had");
         arrivals.add(SOURCE, small(2));
         arrivals.add(Rank(2), small(3));
         assert_eq!(heads(&mut arrivals), [3]);
-        let (place, _) = arrivals.room(SOURCE, 10).expect("the piece was announced");
-        arrivals.on_piece(place, filled);
+        let (place, room) = arrivals.room(SOURCE, 10).expect("the piece was announced");
+        arrivals.on_piece(place, room.fill(9));
         assert_eq!(heads(&mut arrivals), [1, 2]);
     }
 
     #[test]
     fn pieces_that_are_done_in_another_order_make_the_same_body() {
-        let mut arrivals = Arrivals::new(2, plainly);
+        let mut arrivals = Arrivals::new(2);
         arrivals.announce(SOURCE, announced(1, 7)).expect("7 bytes can be had");
         arrivals.announce(SOURCE, announced(2, 5)).expect("5 bytes can be had");
-        let places = [4, 3, 5].map(|bytes| arrivals.room(SOURCE, bytes).expect("it was announced").0);
-        assert_eq!((places[0], places[2].number), (places[1], 1));
-        for place in [places[2], places[1]] {
-            arrivals.on_piece(place, filled);
+        let rooms = [4, 3, 5].map(|bytes| arrivals.room(SOURCE, bytes).expect("it was announced"));
+        let [first, second, other] = rooms;
+        assert_eq!((first.0, other.0.number), (second.0, 1));
+        for (place, room) in [other, second] {
+            arrivals.on_piece(place, room.fill(2));
             assert!(!arrivals.is_ready());
         }
-        arrivals.on_piece(places[0], filled);
-        assert_eq!(heads(&mut arrivals), [1, 2]);
+        arrivals.on_piece(first.0, first.1.fill(1));
+        let (_, parcel) = arrivals.next().expect("all its pieces have come");
+        assert_eq!(*parcel.body, [1, 1, 1, 1, 2, 2, 2]);
+        assert_eq!(heads(&mut arrivals), [2]);
     }
 
     #[test]
     fn a_large_head_comes_in_pieces_before_its_body() {
-        let mut arrivals = Arrivals::new(2, plainly);
+        let mut arrivals = Arrivals::new(2);
         let announced = Announced { head: None, head_bytes: 3, body_bytes: 4 };
         arrivals.announce(SOURCE, announced).expect("7 bytes can be had");
         for bytes in [2, 1, 4] {
-            let (place, _) = arrivals.room(SOURCE, bytes).expect("it was announced");
-            arrivals.on_piece(place, filled);
+            let (place, room) = arrivals.room(SOURCE, bytes).expect("it was announced");
+            arrivals.on_piece(place, room.fill(9));
         }
         let (_, parcel) = arrivals.next().expect("all pieces have come");
         assert_eq!((parcel.head.len(), parcel.body.len()), (3, 4));
@@ -265,10 +263,10 @@ mod tests {
 
     #[test]
     fn pieces_that_were_not_announced_are_refused() {
-        let mut arrivals = Arrivals::new(2, plainly);
-        assert_eq!(arrivals.room(SOURCE, 1), Err(Misfit::Unannounced));
+        let mut arrivals = Arrivals::new(2);
+        assert_eq!(arrivals.room(SOURCE, 1).err(), Some(Misfit::Unannounced));
         arrivals.announce(SOURCE, announced(0, 4)).expect("4 bytes can be had");
-        assert_eq!(arrivals.room(SOURCE, 5), Err(Misfit::Unannounced));
+        assert_eq!(arrivals.room(SOURCE, 5).err(), Some(Misfit::Unannounced));
         assert_eq!(arrivals.announce(SOURCE, announced(0, u64::MAX)), Err(Misfit::NoMemory(u64::MAX)));
     }
 }
