@@ -3,11 +3,9 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
+use crate::client::formats::text::{Span, nearest};
 use crate::core::id::TaskId;
 use crate::core::key::{Axis, Group, decode_element};
-
-use super::nearest::nearest;
-use super::tree::Span;
 
 /// Words from which on an axis is searched by hash.
 const WORDS_SCANNED_MAX: usize = 8;
