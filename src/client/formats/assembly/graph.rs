@@ -28,12 +28,11 @@ pub fn assemble(spec: &GraphSpec, directory: &str) -> Outcome<Graph> {
         assembly.define_all(task)?;
     }
     let Assembly { mut builder, hidden, .. } = assembly;
-    let shown = |builder: &GraphBuilder, error| graph_fault(error, builder, &names);
-    hidden.define(&mut builder).map_err(|error| shown(&builder, error))?;
+    hidden.define(&mut builder).map_err(graph_fault)?;
     let keys = builder.keys().clone();
     builder.build().map_err(|error| match error {
-        GraphError::Cycle(cycle) => cycle_fault(&cycle, &keys, &names),
-        other => graph_fault(other, &GraphBuilder::default(), &names),
+        GraphError::Cycle(cycle) => cycle_fault(&cycle, spec, &keys, &names),
+        other => graph_fault(other),
     })
 }
 
@@ -79,7 +78,7 @@ impl Assembly<'_> {
             let id = TaskId(named.group.first.0 + element);
             let key = ElementKey::new(&named.group, element as usize);
             let definition = self.define_one(&mut shared, id, &scope(task, &places.places, &key))?;
-            self.builder.define(definition).map_err(|error| graph_fault(error, &self.builder, self.names))?;
+            self.builder.define(definition).map_err(graph_fault)?;
             places.advance();
         }
         Ok(())
@@ -118,7 +117,7 @@ impl Assembly<'_> {
         producers.dedup();
         if producers.len() > 1 && shared.count > 1 {
             let joined = self.hidden.files(&shared.task.name, number, producers, &mut self.builder);
-            producers = vec![joined.map_err(|error| graph_fault(error, &self.builder, self.names))?];
+            producers = vec![joined.map_err(graph_fault)?];
         }
         shared.orders.extend(producers);
         Ok(())
@@ -134,7 +133,7 @@ impl Assembly<'_> {
             }
             Found::Whole(number) => {
                 let join = self.hidden.join(self.names.group(number), &mut self.builder);
-                join.map(Some).map_err(|error| graph_fault(error, &self.builder, self.names))
+                join.map(Some).map_err(graph_fault)
             }
         }
     }
@@ -185,7 +184,7 @@ impl Assembly<'_> {
         }
         if count > 1 && named.count > 1 {
             let list = self.hidden.list(named, &mut self.builder);
-            let list = list.map_err(|error| graph_fault(error, &self.builder, self.names))?;
+            let list = list.map_err(graph_fault)?;
             return Ok(Slot::Input(positions.of(list)));
         }
         Ok(positions.of_all(named.group.first, named.count))
