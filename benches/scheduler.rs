@@ -3,6 +3,7 @@
 //!     cargo bench --bench scheduler                 both parts
 //!     cargo bench --bench scheduler -- decisions    microseconds a task by shape, size and workers
 //!     cargo bench --bench scheduler -- split        where the time of a run of no-ops goes
+//!     cargo bench --bench scheduler -- chain        the decisions for one shape
 //!     cargo bench --bench scheduler -- --small      a few tasks: only checks that everything ends
 //!
 //! `decisions` drives the scheduler machine twice: with workers that answer every assignment at
@@ -38,18 +39,19 @@ const LIFE: Incarnation = Incarnation(1);
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let is_small = words.iter().any(|word| word == "--small");
-    let asks_for = |part: &str| words.iter().all(|word| word == "--small") || words.iter().any(|w| w == part);
-    if asks_for("decisions") {
-        decisions(is_small);
+    let names: Vec<&str> = words.iter().map(String::as_str).filter(|word| *word != "--small").collect();
+    let shapes: Vec<Shape> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    if names.is_empty() || names.contains(&"decisions") || !shapes.is_empty() {
+        decisions(&shapes, is_small);
     }
-    if asks_for("split") {
+    if names.is_empty() || names.contains(&"split") {
         split(is_small);
     }
 }
 
 // ---------------------------------------------------------------- decisions
 
-fn decisions(is_small: bool) {
+fn decisions(shapes: &[Shape], is_small: bool) {
     println!(
         "{:<11} {:>9} {:>8} | {:>7} | {:>9} {:>9} | {:>7}  us a task",
         "shape", "tasks", "workers", "set up", "scheduler", "tasks/s", "worker"
@@ -66,6 +68,9 @@ fn decisions(is_small: bool) {
         (Shape::Fft, 1024, 100),
         (Shape::Random, 1000, 100),
     ] {
+        if !shapes.is_empty() && !shapes.contains(&shape) {
+            continue;
+        }
         let size = Size { width: shrunk(width), steps: if steps == 1 { 1 } else { shrunk(steps) }, seed: 0 };
         let graph = Arc::new(make(shape, size).expect("a known shape of a fair size"));
         for workers in [1, 16, 1024] {
