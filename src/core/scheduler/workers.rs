@@ -92,13 +92,15 @@ pub struct Workers {
     records: BTreeMap<Rank, WorkerRecord>,
     /// For each request, the workers that could ever cover it, least loaded first.
     by_load: Vec<BTreeSet<(u32, Rank)>>,
+    /// The workers that have orders in their outbox: a turn must not look at all of them.
+    addressed: Vec<Rank>,
 }
 
 impl Workers {
     /// No workers, for tasks that make these requests.
     pub fn new(requests: &[Resources]) -> Self {
         let by_load = requests.iter().map(|_| BTreeSet::new()).collect();
-        Workers { requests: requests.to_vec(), records: BTreeMap::new(), by_load }
+        Workers { requests: requests.to_vec(), records: BTreeMap::new(), by_load, addressed: Vec::new() }
     }
 
     /// Adds a worker.
@@ -110,6 +112,7 @@ impl Workers {
     /// Takes a worker out.
     pub fn remove(&mut self, rank: Rank) -> Option<WorkerRecord> {
         let record = self.records.remove(&rank)?;
+        self.addressed.retain(|addressed| *addressed != rank);
         for candidates in &mut self.by_load {
             candidates.remove(&(record.load(), rank));
         }
@@ -154,20 +157,22 @@ impl Workers {
     /// Adds an order to a worker's next message; nothing if it is gone.
     pub fn order(&mut self, rank: Rank, order: Order) {
         if let Some(record) = self.records.get_mut(&rank) {
-            record.outbox.push(order);
+            address(&mut self.addressed, rank, record, order);
         }
     }
 
     /// Adds an order to every worker's next message.
     pub fn order_all(&mut self, order: &Order) {
-        self.records.values_mut().for_each(|record| record.outbox.push(order.clone()));
+        for (&rank, record) in &mut self.records {
+            address(&mut self.addressed, rank, record, order.clone());
+        }
     }
 
     /// Asks a worker to give a task back, once.
     pub fn retract(&mut self, rank: Rank, urgency: u32, order: Order) {
         let record = self.records.get_mut(&rank).expect("only living workers have tasks");
         if record.retracting.insert(urgency) {
-            record.outbox.push(order);
+            address(&mut self.addressed, rank, record, order);
         }
     }
 
@@ -180,8 +185,12 @@ impl Workers {
 
     /// Every waiting message: the worker, its life, and the orders. Empties the outboxes.
     pub fn take_orders(&mut self) -> impl Iterator<Item = (Rank, Incarnation, Vec<Order>)> + '_ {
-        let filled = self.records.iter_mut().filter(|(_, record)| !record.outbox.is_empty());
-        filled.map(|(rank, record)| (*rank, record.incarnation, std::mem::take(&mut record.outbox)))
+        let records = &mut self.records;
+        self.addressed.sort_unstable();
+        self.addressed.drain(..).map(|rank| {
+            let record = records.get_mut(&rank).expect("a worker that is gone is addressed no more");
+            (rank, record.incarnation, std::mem::take(&mut record.outbox))
+        })
     }
 
     /// Workers that could ever run a class, the least loaded first.
@@ -206,6 +215,8 @@ impl Workers {
             assert_eq!(record.expected_us, sum, "expected time at worker {rank}");
             let unknown = record.retracting.iter().find(|urgency| !record.assigned.contains_key(urgency));
             assert_eq!(unknown, None, "worker {rank} gives back what it does not have");
+            let has_orders = !record.outbox.is_empty();
+            assert_eq!(has_orders, self.addressed.contains(rank), "orders for worker {rank}");
         }
     }
 
@@ -231,4 +242,12 @@ impl Workers {
             }
         }
     }
+}
+
+/// Puts an order into an outbox, and the worker on the list with the first one.
+fn address(addressed: &mut Vec<Rank>, rank: Rank, record: &mut WorkerRecord, order: Order) {
+    if record.outbox.is_empty() {
+        addressed.push(rank);
+    }
+    record.outbox.push(order);
 }
