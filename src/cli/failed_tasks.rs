@@ -55,7 +55,14 @@ fn sentence(graph: &Graph, snapshot: &Snapshot, failure: &FailedAttempt) -> Stri
         1 => String::new(),
         number => format!(" after {number} attempts"),
     };
-    format!("`{}` {} on rank {}{node}{attempts}", graph.key(failure.task), failure.cause, failure.worker)
+    let place = format!("on rank {}{node}{attempts}", failure.worker);
+    // What a function said may be long: the place stands before it.
+    let cause = failure.cause.to_string();
+    let told = match cause.split_once(": ") {
+        Some((what, why)) => format!("{what} {place}: {why}"),
+        None => format!("{cause} {place}"),
+    };
+    format!("`{}` {told}", graph.key(failure.task))
 }
 
 /// The last lines of a stream, fit for a terminal: no control characters.

@@ -15,9 +15,12 @@ use crate::record::description::Description;
 use crate::record::layout::{LayoutError, RunDirectory};
 use crate::record::pack_reader::PackReader;
 use crate::record::{packed, publish};
+use crate::runtime::cluster::{Cluster, Plan};
 use crate::runtime::geometry::Overrides;
-use crate::runtime::start::{Cluster, Plan, Role, StartError};
-use crate::runtime::{exit, logger, panic};
+#[cfg(feature = "mpi")]
+use crate::runtime::processes;
+use crate::runtime::start::{Role, StartError};
+use crate::runtime::{exit, logger};
 use crate::worker::function::Functions;
 
 use super::failure::Failure;
@@ -29,66 +32,26 @@ use super::{CommandResult, failed_tasks, source, values};
 /// Runs a graph, or is one of the ranks that do.
 pub fn run(flags: RunFlags) -> CommandResult {
     let functions = Arc::new(Functions::builtin());
-    match Ranks::find()? {
+    match Role::find().map_err(refused)? {
         #[cfg(feature = "mpi")]
-        Ranks::Worker(mpi, spawner) => {
-            Ok(crate::runtime::start::be_worker(mpi, functions, spawner).map_err(refused)?)
-        }
+        Role::Worker(mpi, spawner) => Ok(processes::be_worker(mpi, functions, spawner).map_err(refused)?),
         #[cfg(feature = "mpi")]
-        Ranks::Scheduler(mpi) => {
+        Role::Scheduler(mpi) => {
             let (plan, overrides) = match plan(&flags) {
                 Ok(planned) => planned,
                 Err(failure) => {
-                    crate::runtime::start::dismiss(mpi, failure.exit_code);
+                    processes::dismiss(mpi, failure.exit_code);
                     return Err(failure);
                 }
             };
             let cluster = Cluster::gather(mpi, &overrides, functions).map_err(refused)?;
             run_on(cluster, plan, &flags)
         }
-        Ranks::Alone => {
+        Role::Alone => {
             let (plan, overrides) = plan(&flags)?;
             let cluster = Cluster::alone(flags.workers, &overrides, functions).map_err(refused)?;
             run_on(cluster, plan, &flags)
         }
-    }
-}
-
-/// This process among the ranks, and what it must have started before MPI.
-enum Ranks {
-    Alone,
-    #[cfg(feature = "mpi")]
-    Scheduler(crate::transport::mpi::Mpi),
-    #[cfg(feature = "mpi")]
-    Worker(crate::transport::mpi::Mpi, crate::worker::spawner::SpawnerLink),
-}
-
-impl Ranks {
-    #[cfg(feature = "mpi")]
-    fn find() -> Result<Self, Failure> {
-        use crate::transport::{launcher, mpi};
-        use crate::worker::spawner::Spawner;
-
-        panic::install(mpi::abort_job);
-        if launcher::is_alone() {
-            return Ok(Ranks::Alone);
-        }
-        // A process that MPI has marked as its own must not start others: the spawner comes first.
-        let spawner = Spawner::start();
-        let spawner =
-            spawner.map_err(|error| Failure::broken(format!("cannot start the spawner: {error}")))?;
-        Ok(match Role::find().map_err(refused)? {
-            Role::Alone => Ranks::Alone,
-            Role::Scheduler(mpi) => Ranks::Scheduler(mpi),
-            Role::Worker(mpi) => Ranks::Worker(mpi, spawner),
-        })
-    }
-
-    #[cfg(not(feature = "mpi"))]
-    fn find() -> Result<Self, Failure> {
-        panic::install(|_| {});
-        let Role::Alone = Role::find().map_err(refused)?;
-        Ok(Ranks::Alone)
     }
 }
 

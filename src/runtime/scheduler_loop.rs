@@ -86,6 +86,21 @@ impl fmt::Display for SchedulerError {
 
 impl std::error::Error for SchedulerError {}
 
+impl SchedulerError {
+    /// The exit code that fits.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            SchedulerError::Urgent(reason) => exit::code_of(Outcome::Stopped(*reason)),
+            SchedulerError::Transport(_) => exit::RANK_LOST,
+            // A worker that says so is not lost: what it cannot do, such as write to a full disk, its
+            // successor cannot do either.
+            SchedulerError::Worker(..) | SchedulerError::Garbled(..) | SchedulerError::Record(..) => {
+                exit::BROKEN
+            }
+        }
+    }
+}
+
 impl From<TransportError> for SchedulerError {
     fn from(error: TransportError) -> Self {
         SchedulerError::Transport(error)

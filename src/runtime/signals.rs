@@ -11,7 +11,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as Iterator;
 
 use crate::core::event::StopReason;
-use crate::transport::endpoint::Waker;
+use crate::transport::endpoint::{Endpoint, Waker};
+
+use super::start::StartError;
 
 /// The signals that came since the process began.
 #[derive(Clone, Debug, Default)]
@@ -21,8 +23,13 @@ pub struct Signals {
 }
 
 impl Signals {
+    /// Listens for the rank that `endpoint` belongs to.
+    pub fn of(endpoint: &dyn Endpoint) -> Result<Self, StartError> {
+        Signals::listen(endpoint.waker()).map_err(|error| StartError::Io("listen for signals", error))
+    }
+
     /// Takes SIGINT, SIGTERM and SIGHUP over. Each also wakes the loop that `waker` belongs to.
-    pub fn listen(waker: Waker) -> io::Result<Self> {
+    fn listen(waker: Waker) -> io::Result<Self> {
         let signals = Signals::default();
         let mut arriving = Iterator::new([SIGINT, SIGTERM, SIGHUP])?;
         let heard = signals.clone();

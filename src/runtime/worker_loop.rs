@@ -15,6 +15,7 @@ use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::message::{Assignment, FromWorker, PeerMessage, PeerWord, Report};
 use crate::core::resources::Resources;
 use crate::core::task::Body;
+use crate::core::time::Micros;
 use crate::core::worker::{Action, Input, Worker};
 use crate::record::layout::RunDirectory;
 use crate::record::pack::{PackWriter, Piece};
@@ -81,8 +82,37 @@ impl From<TransportError> for WorkerError {
     }
 }
 
-/// Works until the scheduler says goodbye, and returns the exit code that it gave.
-pub fn run(endpoint: &mut dyn Endpoint, setup: Setup) -> Result<u8, WorkerError> {
+/// How long a worker that cannot go on waits for rank 0 to end the run: until then, its launcher
+/// would end all ranks without a word from rank 0.
+const GOODBYE_WITHIN: Micros = Micros::from_secs(5);
+
+/// Works until the scheduler says goodbye, and returns the exit code that it gave. If that cannot be
+/// done to the end, the scheduler is told why.
+pub fn work(endpoint: &mut dyn Endpoint, setup: Setup) -> Result<u8, WorkerError> {
+    let worked = run(endpoint, setup);
+    if let Err(error) = &worked {
+        log::error!("{error}");
+        if Envelope::Broken(error.to_string()).send(Rank::SCHEDULER, endpoint).is_ok() {
+            await_goodbye(endpoint);
+        }
+    }
+    let closed = endpoint.close();
+    worked.and_then(|exit_code| closed.map(|()| exit_code).map_err(WorkerError::from))
+}
+
+fn await_goodbye(endpoint: &mut dyn Endpoint) {
+    let began = clock::now();
+    while clock::now().since(began) < GOODBYE_WITHIN {
+        match endpoint.receive() {
+            Ok(Some((_, parcel))) if matches!(Envelope::read(&parcel), Ok(Envelope::Goodbye(_))) => return,
+            Ok(Some(_)) => {}
+            Ok(None) => endpoint.wait(TURN_AT_LEAST_EVERY),
+            Err(_) => return,
+        }
+    }
+}
+
+fn run(endpoint: &mut dyn Endpoint, setup: Setup) -> Result<u8, WorkerError> {
     let mut hands = Hands::new(endpoint, setup)?;
     loop {
         let received = hands.take_in()?;

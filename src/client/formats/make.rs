@@ -174,7 +174,11 @@ fn check(shape: Shape, size: Size) -> Result<(), MakeError> {
     if dependencies > u64::from(u32::MAX) {
         return Err(MakeError::TooLarge(size));
     }
-    match size.width.checked_mul(size.steps).filter(|tasks| u64::from(*tasks) <= super::assembly::TASKS_MAX) {
+    match size
+        .width
+        .checked_mul(size.steps)
+        .filter(|tasks| u64::from(*tasks) <= super::description::TASKS_MAX)
+    {
         Some(_) => Ok(()),
         None => Err(MakeError::TooLarge(size)),
     }

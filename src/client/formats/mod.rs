@@ -1,41 +1,34 @@
 //! Graph files and everything else that a graph is made from.
 //!
-//! TOML and JSON have one schema and go through one tree of values that know where they stand, so
-//! that every error names a line. Reading ends in a `Graph`; nothing here runs anything. Packed
-//! graphs belong to `record`: `Kind::of` tells them apart and the caller reads them.
+//! A file passes five stages, and each imports only from those before it:
+//!
+//! 1. `text`: bytes become a tree of values that know where they stand, so that every error names a
+//!    line. TOML and JSON are the same from here on.
+//! 2. `disk`: what graph files name on disk.
+//! 3. `description`: the parts that tasks are described with.
+//! 4. `schema`: the tree becomes such a description, field by field.
+//! 5. `assembly`: the description becomes a `Graph`, element by element.
+//!
+//! `reader` walks a file through them. `quick` and `make` reach a `Graph` without a file; `outline`
+//! and `request` look at a finished one. What a stage has for later ones is `pub` and named in its
+//! `mod.rs`. Nothing here runs anything. Packed graphs belong to `record`: `Kind::of` tells them apart
+//! and the caller reads them.
 
-mod arguments;
 mod assembly;
-mod axes;
-mod commands;
-mod fault;
-mod files;
-mod hidden;
-mod json;
-mod links;
+mod description;
+mod disk;
 pub mod make;
-mod names;
-mod nearest;
-mod operations;
-mod options;
 pub mod outline;
-mod problem;
 pub mod quick;
 mod reader;
-mod reference;
 mod request;
 mod schema;
-mod shell;
-mod spec;
-mod template;
 #[cfg(test)]
 mod tests;
-mod toml;
-mod tree;
-pub mod units;
-mod vocabulary;
+mod text;
 
-pub use problem::{GraphFileError, Problem};
-pub use reader::{FILE_BYTES_MAX, Functions, Kind, read, read_bytes};
+pub use description::{Functions, quote};
+pub use disk::FILE_BYTES_MAX;
+pub use reader::{read, read_bytes};
 pub use request::{RequestError, resolve};
-pub use shell::quote;
+pub use text::{GraphFileError, Kind, Problem, units};

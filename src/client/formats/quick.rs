@@ -11,13 +11,9 @@ use crate::core::task::{
 };
 use crate::core::value::Value;
 
-use super::axes::parse_range;
-use super::commands::CAPTURE_LIMIT_BYTES;
-use super::fault::{Fault, Outcome};
-use super::json;
-use super::problem::{GraphFileError, Problem};
-use super::reader::{FILE_BYTES_MAX, Functions, absolute_directory, read_limited, reason};
-use super::tree::{Node, Span, Tree};
+use super::description::{CAPTURE_LIMIT_BYTES, Functions, parse_range};
+use super::disk::{FILE_BYTES_MAX, absolute_directory, read_limited, reason};
+use super::text::{Fault, GraphFileError, Node, Outcome, Problem, Span, Tree, json};
 
 /// Where the elements of `--each` come from.
 #[derive(Clone, Copy, Debug)]

@@ -7,8 +7,8 @@ use crate::core::graph::Graph;
 use crate::core::id::TaskId;
 use crate::core::task::Text;
 
-use super::files::absolute;
-use super::nearest::nearest;
+use super::disk::absolute;
+use super::text::nearest;
 
 /// A key that names nothing in a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]

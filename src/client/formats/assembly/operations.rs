@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 
+use crate::client::formats::description::{Hole, LineSpec, RunSpec, StreamSpec, TaskSpec, Template, Work};
+use crate::client::formats::disk::absolute_text;
+use crate::client::formats::text::Outcome;
 use crate::core::task::{Body, Call, Command, CommandLine, Operation, Stdin, Stream, Text};
 
 use super::arguments::{Slot, build_arguments};
-use super::fault::Outcome;
-use super::files::{Match, absolute_text};
-use super::spec::{LineSpec, RunSpec, StreamSpec, TaskSpec, Work};
-use super::template::{Hole, Scope, Style, Template};
+use super::expansion::{Scope, Style};
+use super::files::Match;
 
 /// What one element of a task does.
 pub(super) fn build_operation(

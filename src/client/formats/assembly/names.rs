@@ -3,11 +3,9 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
+use crate::client::formats::text::{Span, nearest};
 use crate::core::id::TaskId;
 use crate::core::key::{Axis, Group, decode_element};
-
-use super::nearest::nearest;
-use super::tree::Span;
 
 /// Words from which on an axis is searched by hash.
 const WORDS_SCANNED_MAX: usize = 8;
@@ -57,7 +55,7 @@ impl Names {
     pub fn group_of(&self, task: TaskId) -> Option<&NamedGroup> {
         let after = self.groups.partition_point(|named| named.group.first <= task);
         let named = after.checked_sub(1).map(|before| &self.groups[before])?;
-        (task.0 - named.group.first.0 < named.count).then_some(named)
+        named.contains(task).then_some(named)
     }
 
     /// The key of a task of the file.
@@ -99,6 +97,11 @@ impl Names {
 }
 
 impl NamedGroup {
+    /// True if the task is one of its elements.
+    pub fn contains(&self, task: TaskId) -> bool {
+        task.0.checked_sub(self.group.first.0).is_some_and(|element| element < self.count)
+    }
+
     /// The group as what a bare name means.
     pub fn whole(&self, number: usize) -> Found {
         match self.group.is_array() {

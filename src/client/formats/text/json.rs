@@ -26,7 +26,7 @@ const STRICT: ParseOptions = ParseOptions {
 };
 
 /// Parses a JSON document.
-pub(super) fn parse(text: &str) -> Outcome<Node> {
+pub fn parse(text: &str) -> Outcome<Node> {
     let document = parse_to_ast(text, &CollectOptions::default(), &STRICT).map_err(|e| syntax_fault(&e))?;
     match &document.value {
         Some(value) => node(value, DEPTH_MAX + 1),

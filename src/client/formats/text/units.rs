@@ -23,7 +23,7 @@ const SIZES: [(&str, u64); 11] = [
 ];
 
 /// A duration: `"1h 30m"`, or a number of seconds. `Err` says what is wrong.
-pub(super) fn duration(node: &Node) -> Option<Result<Micros, String>> {
+pub(in crate::client::formats) fn duration(node: &Node) -> Option<Result<Micros, String>> {
     match &node.tree {
         Tree::Int(seconds) => Some(seconds_to_micros(*seconds as f64)),
         Tree::Float(seconds, _) => Some(seconds_to_micros(*seconds)),
@@ -48,7 +48,7 @@ fn spoken_duration(text: &str) -> Result<Micros, String> {
 }
 
 /// A size: `"2GiB"`, `"500MB"`, or a number of bytes. `Err` says what is wrong.
-pub(super) fn size(node: &Node) -> Option<Result<u64, String>> {
+pub(in crate::client::formats) fn size(node: &Node) -> Option<Result<u64, String>> {
     match &node.tree {
         Tree::Int(bytes) => Some(u64::try_from(*bytes).map_err(|_| "a size is not negative".into())),
         Tree::Text(text) => Some(spoken_size(text)),

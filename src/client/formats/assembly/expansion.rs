@@ -1,52 +1,14 @@
-//! Text with `{identifiers}` in it, and its expansion for one element of an array.
+//! The elements of an array one by one, and text expanded for one of them.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::path::Path;
 
+use crate::client::formats::description::{Form, Hole, Piece, TaskSpec, Template, Variable, quote};
+use crate::client::formats::text::{Fault, Outcome, Problem, Span};
 use crate::core::key::{Group, encode_element};
 use crate::core::task::Text;
 use crate::core::value::Value;
-
-use super::axes::Variable;
-use super::fault::{Fault, Outcome};
-use super::problem::Problem;
-use super::shell::{Quoting, quote};
-use super::tree::Span;
-use super::vocabulary::Vocabulary;
-
-/// Parsed text.
-#[derive(Clone, Debug)]
-pub(super) struct Template {
-    pub span: Span,
-    pieces: Vec<Piece>,
-}
-
-#[derive(Clone, Debug)]
-enum Piece {
-    Literal(String),
-    /// Something to put in, and whether it stands between the shell's quotes.
-    Hole(Hole, bool),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Hole {
-    /// A variable of `each`, by its number.
-    Variable(usize, Form),
-    Inputs,
-    Outputs,
-    Key,
-    Attempt,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Form {
-    Whole,
-    Plus(i64),
-    Stem,
-    Name,
-    Dir,
-}
 
 /// How expansions are written into the text around them.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,96 +51,42 @@ impl<'a> ElementKey<'a> {
     }
 }
 
+/// The elements of one array, one after the other, without a new list for each.
+pub(super) struct Places<'a> {
+    spec: &'a TaskSpec,
+    pub places: Vec<usize>,
+}
+
+impl<'a> Places<'a> {
+    /// At the first element.
+    pub fn new(spec: &'a TaskSpec) -> Self {
+        Places { spec, places: vec![0; spec.variables.len()] }
+    }
+
+    /// On to the next element; the last variable runs fastest.
+    pub fn advance(&mut self) {
+        if self.spec.zipped {
+            self.places.iter_mut().for_each(|place| *place += 1);
+            return;
+        }
+        for (place, variable) in self.places.iter_mut().zip(&self.spec.variables).rev() {
+            *place += 1;
+            if *place < variable.axis.count() {
+                return;
+            }
+            *place = 0;
+        }
+    }
+}
+
+/// What identifiers stand for in the element at these places; it has no files yet.
+pub(super) fn scope<'a>(task: &'a TaskSpec, places: &'a [usize], key: &'a ElementKey<'a>) -> Scope<'a> {
+    Scope { variables: &task.variables, places, key, inputs: &[], outputs: &[] }
+}
+
 impl Template {
-    /// Parses text in which nothing is quoted.
-    pub fn parse(text: &str, span: Span, vocabulary: Vocabulary<'_>) -> Outcome<Template> {
-        Template::parse_with(text, span, vocabulary, None)
-    }
-
-    /// Parses a command for `sh`.
-    pub fn parse_shell(text: &str, span: Span, vocabulary: Vocabulary<'_>) -> Outcome<Template> {
-        Template::parse_with(text, span, vocabulary, Some(Quoting::default()))
-    }
-
-    fn parse_with(
-        text: &str,
-        span: Span,
-        vocabulary: Vocabulary<'_>,
-        mut quoting: Option<Quoting>,
-    ) -> Outcome<Template> {
-        let mut pieces = Vec::new();
-        let mut literal = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find('{') {
-            let (before, tail) = (&rest[..at], &rest[at..]);
-            literal.push_str(before);
-            if let Some(after) = tail.strip_prefix("{{") {
-                literal.push('{');
-                rest = after;
-                continue;
-            }
-            let after_dollar = literal.ends_with('$');
-            match inside(tail).filter(|_| !after_dollar) {
-                Some(inside) if let Some(hole) = vocabulary.hole(inside, span)? => {
-                    let quoted = quoting.as_mut().is_some_and(|quoting| {
-                        quoting.follow(&literal);
-                        let inside = quoting.is_inside();
-                        quoting.follow_expansion();
-                        inside
-                    });
-                    push_literal(&mut pieces, &mut literal);
-                    pieces.push(Piece::Hole(hole, quoted));
-                    rest = &tail[inside.len() + 2..];
-                }
-                _ => {
-                    literal.push('{');
-                    rest = &tail[1..];
-                }
-            }
-        }
-        literal.push_str(rest);
-        push_literal(&mut pieces, &mut literal);
-        Ok(Template { span, pieces })
-    }
-
-    /// The only hole of a template that is nothing else.
-    pub fn lone(&self) -> Option<Hole> {
-        match self.pieces[..] {
-            [Piece::Hole(hole, _)] => Some(hole),
-            _ => None,
-        }
-    }
-
-    /// The text if nothing expands in it.
-    pub fn constant(&self) -> Option<&str> {
-        match &self.pieces[..] {
-            [] => Some(""),
-            [Piece::Literal(text)] => Some(text),
-            _ => None,
-        }
-    }
-
-    /// The pieces that are not expanded.
-    pub fn literals(&self) -> impl Iterator<Item = &str> {
-        self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Literal(text) => Some(text.as_str()),
-            Piece::Hole(..) => None,
-        })
-    }
-
-    /// The variables that it depends on, a bit each; all for the key.
-    pub fn uses(&self) -> u32 {
-        self.pieces.iter().fold(0, |mask, piece| {
-            mask | match piece {
-                Piece::Hole(Hole::Variable(number, _), _) => 1 << number,
-                Piece::Hole(Hole::Key, _) => u32::MAX,
-                _ => 0,
-            }
-        })
-    }
-
     /// The text for one element. An attempt's number stays open.
-    pub fn expand(&self, scope: &Scope<'_>, style: Style) -> Outcome<Text> {
+    pub(super) fn expand(&self, scope: &Scope<'_>, style: Style) -> Outcome<Text> {
         let mut writer = Writer { scope, style, span: self.span, done: Vec::new(), current: String::new() };
         for piece in &self.pieces {
             match piece {
@@ -190,7 +98,7 @@ impl Template {
     }
 
     /// The text for one element, where no attempt can stand.
-    pub fn expand_plain(&self, scope: &Scope<'_>, style: Style) -> Outcome<String> {
+    pub(super) fn expand_plain(&self, scope: &Scope<'_>, style: Style) -> Outcome<String> {
         if let Some(text) = self.constant() {
             return Ok(text.to_owned());
         }
@@ -201,17 +109,6 @@ impl Template {
             }
         }
     }
-}
-
-fn push_literal(pieces: &mut Vec<Piece>, literal: &mut String) {
-    if !literal.is_empty() {
-        pieces.push(Piece::Literal(std::mem::take(literal)));
-    }
-}
-
-/// What stands between the brace that `text` starts with and the next closing one.
-fn inside(text: &str) -> Option<&str> {
-    text[1..].split_once('}').map(|(inside, _)| inside)
 }
 
 impl Scope<'_> {

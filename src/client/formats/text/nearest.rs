@@ -4,7 +4,7 @@
 const SIMILARITY_MIN: f64 = 0.6;
 
 /// The most similar name, if any is similar at all. Equal ones go to the first.
-pub(super) fn nearest<'a>(wrong: &str, right: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(wrong: &str, right: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wrong = wrong.to_lowercase();
     let mut best = None;
     let mut best_score = SIMILARITY_MIN;
@@ -18,7 +18,7 @@ pub(super) fn nearest<'a>(wrong: &str, right: impl IntoIterator<Item = &'a str>)
 }
 
 /// True if one slip of the fingers makes `wrong` of `right`.
-pub(super) fn is_near(wrong: &str, right: &str) -> bool {
+pub fn is_near(wrong: &str, right: &str) -> bool {
     strsim::damerau_levenshtein(&wrong.to_lowercase(), right) <= 1
 }
 

@@ -1,14 +1,12 @@
 //! What `{identifiers}` stand for in one field of one task.
 
+use crate::client::formats::text::{Fault, Outcome, Problem, Span};
+
 use super::axes::Variable;
-use super::fault::{Fault, Outcome};
-use super::problem::Problem;
-use super::template::{Form, Hole};
-use super::tree::Span;
 
 /// What may stand in braces in one field of one task.
 #[derive(Clone, Copy)]
-pub(super) struct Vocabulary<'a> {
+pub struct Vocabulary<'a> {
     pub variables: &'a [Variable],
     /// Which of `inputs`, `outputs`, `key` and `attempt` may be used here.
     pub allowed: &'static [&'static str],
@@ -16,10 +14,31 @@ pub(super) struct Vocabulary<'a> {
     pub of: &'a str,
 }
 
-/// What can stand somewhere without being a variable.
-pub(super) const ALL: &[&str] = &["inputs", "outputs", "key", "attempt"];
+/// What an identifier stands for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Hole {
+    /// A variable of `each`, by its number.
+    Variable(usize, Form),
+    Inputs,
+    Outputs,
+    Key,
+    Attempt,
+}
+
+/// How a variable is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Form {
+    Whole,
+    Plus(i64),
+    Stem,
+    Name,
+    Dir,
+}
 
 impl Vocabulary<'_> {
+    /// What can stand somewhere without being a variable.
+    pub const ALL: &'static [&'static str] = &["inputs", "outputs", "key", "attempt"];
+
     /// What `{inside}` stands for; none if it is no identifier and stays as it is.
     pub fn hole(&self, inside: &str, span: Span) -> Outcome<Option<Hole>> {
         let end = inside.find(['.', '+', '-']).unwrap_or(inside.len());
@@ -90,7 +109,7 @@ fn part(name: &str) -> Option<Form> {
 }
 
 /// True for `[A-Za-z_][A-Za-z0-9_]*`.
-pub(super) fn is_identifier(text: &str) -> bool {
+pub fn is_identifier(text: &str) -> bool {
     let starts = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     starts && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }

@@ -1,33 +1,20 @@
 //! Files between tasks: who makes which, and what the patterns of `inputs` find.
 
-use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
-use std::path::Path;
-use std::rc::Rc;
+use std::cell::OnceCell;
 
-use glob::{MatchOptions, Pattern};
-
+use crate::client::formats::description::Template;
+use crate::client::formats::disk::{FilePattern, Listings, absolute, exists, is_wild, shown};
+use crate::client::formats::text::{Fault, Outcome, Problem, Span};
 use crate::core::id::TaskId;
-use crate::core::task::Text;
 
-use super::fault::{Fault, Outcome};
-use super::problem::Problem;
-use super::template::{Scope, Style, Template};
-use super::tree::Span;
-
-/// Patterns match as the shell's do: `*` stops at `/` and finds no dot files.
-const MATCHING: MatchOptions =
-    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
-
-/// What makes a text a pattern.
-const WILD: [char; 3] = ['*', '?', '['];
+use super::expansion::{Scope, Style};
 
 /// Every declared output, in order of path, and what was seen of the disk.
 pub(super) struct Files {
     directory: String,
     outputs: Vec<(String, TaskId)>,
     by_end: OnceCell<Vec<u32>>,
-    listings: RefCell<HashMap<String, Rc<Vec<String>>>>,
+    listings: Listings,
 }
 
 /// A file that an input names.
@@ -55,7 +42,7 @@ impl Files {
             return Err(Clash { path: shown(directory, &pair[0].0), tasks: [pair[0].1, pair[1].1] });
         }
         let directory = directory.to_owned();
-        Ok(Files { directory, outputs, by_end: OnceCell::new(), listings: RefCell::default() })
+        Ok(Files { directory, outputs, by_end: OnceCell::new(), listings: Listings::default() })
     }
 
     /// What one input of one element names, in order: declared outputs, or else files on disk.
@@ -71,7 +58,7 @@ impl Files {
                 let pattern = input.expand_plain(scope, Style::Pattern)?;
                 self.find_pattern(&pattern, input.span, asker)?
             }
-            false if Path::new(&path).exists() => {
+            false if exists(&path) => {
                 vec![Match { shown: written.clone(), path, producer: None }]
             }
             false => Vec::new(),
@@ -97,16 +84,15 @@ impl Files {
     }
 
     fn find_pattern(&self, written: &str, span: Span, asker: TaskId) -> Outcome<Vec<Match>> {
-        let absolute = absolute(&Pattern::escape(&self.directory), written);
-        let pattern = Pattern::new(&absolute).map_err(|error| wrong_pattern(written, &error, span))?;
+        let pattern = FilePattern::new(&self.directory, written, span)?;
         let mut found: Vec<Match> = self
-            .candidates(&absolute)
+            .candidates(&pattern)
             .into_iter()
-            .filter(|(path, producer)| *producer != asker && pattern.matches_with(path, MATCHING))
+            .filter(|(path, producer)| *producer != asker && pattern.matches(path))
             .map(|(path, producer)| self.matched(path, Some(*producer)))
             .collect();
         if found.is_empty() {
-            let paths = self.on_disk(&absolute, &pattern, span)?;
+            let paths = self.listings.find(&pattern)?;
             let not_own = |path: &String| self.producer(path) != Some(asker);
             found = paths.iter().filter(|path| not_own(path)).map(|path| self.matched(path, None)).collect();
         }
@@ -119,12 +105,11 @@ impl Files {
     }
 
     /// Outputs that begin, or that end, as the pattern does: whichever are fewer.
-    fn candidates(&self, pattern: &str) -> Vec<&(String, TaskId)> {
-        let prefix = &pattern[..pattern.find(WILD).unwrap_or(pattern.len())];
+    fn candidates(&self, pattern: &FilePattern) -> Vec<&(String, TaskId)> {
+        let (prefix, suffix) = (pattern.prefix(), pattern.suffix());
         let start = self.outputs.partition_point(|(path, _)| path.as_str() < prefix);
         let begun = &self.outputs[start..];
         let begun = &begun[..begun.partition_point(|(path, _)| path.starts_with(prefix))];
-        let suffix = pattern.rsplit(['*', '?', ']']).next().unwrap_or_default();
         if begun.len() <= FEW || suffix.is_empty() {
             return begun.iter().collect();
         }
@@ -145,40 +130,6 @@ impl Files {
         order.sort_unstable_by(|left, right| reversed(left).cmp(reversed(right)));
         order
     }
-
-    /// Files on disk. A directory that many elements ask for is listed once.
-    fn on_disk(&self, absolute: &str, pattern: &Pattern, span: Span) -> Outcome<Vec<String>> {
-        let (directory, name) = absolute.rsplit_once('/').unwrap_or(("", absolute));
-        if unescaped(directory).contains(WILD) || name == "**" {
-            return glob_disk(absolute, span);
-        }
-        let directory = unescaped(directory);
-        let names = self.listing(&directory, span)?;
-        let prefix = &name[..name.find(WILD).unwrap_or(name.len())];
-        let start = names.partition_point(|other| other.as_str() < prefix);
-        let candidates = names[start..].iter().take_while(|name| name.starts_with(prefix));
-        let paths = candidates.map(|name| format!("{directory}/{name}"));
-        Ok(paths.filter(|path| pattern.matches_with(path, MATCHING)).collect())
-    }
-
-    fn listing(&self, directory: &str, span: Span) -> Outcome<Rc<Vec<String>>> {
-        if let Some(names) = self.listings.borrow().get(directory) {
-            return Ok(Rc::clone(names));
-        }
-        let mut names = Vec::new();
-        let path = if directory.is_empty() { "/" } else { directory };
-        // A directory that is not there has no files; the error then says that nothing matches.
-        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-            match entry.file_name().into_string() {
-                Ok(name) => names.push(name),
-                Err(name) => return Err(not_text(Path::new(&name), span)),
-            }
-        }
-        names.sort_unstable();
-        let names = Rc::new(names);
-        self.listings.borrow_mut().insert(directory.to_owned(), Rc::clone(&names));
-        Ok(names)
-    }
 }
 
 /// Outputs up to which they are simply tried one by one.
@@ -187,92 +138,14 @@ const FEW: usize = 64;
 /// Outputs that are compared to find the one that was meant.
 const NEAREST_SOUGHT_MAX: usize = 10_000;
 
-/// The files that match a pattern, in order, relative to `directory` where they are below it.
-pub(super) fn on_disk(pattern: &str, directory: &Path, span: Span) -> Outcome<Vec<String>> {
-    let directory = directory.to_str().ok_or_else(|| not_text(directory, span))?;
-    let paths = glob_disk(&absolute(&Pattern::escape(directory), pattern), span)?;
-    Ok(paths.iter().map(|path| shown(directory, path)).collect())
-}
-
-fn glob_disk(absolute: &str, span: Span) -> Outcome<Vec<String>> {
-    let paths = glob::glob_with(absolute, MATCHING).map_err(|error| wrong_pattern(absolute, &error, span))?;
-    let texts = paths.flatten().map(|path| match path.into_os_string().into_string() {
-        Ok(path) => Ok(path),
-        Err(path) => Err(not_text(Path::new(&path), span)),
-    });
-    let mut texts = texts.collect::<Outcome<Vec<_>>>()?;
-    texts.sort_unstable();
-    Ok(texts)
-}
-
-fn not_text(path: &Path, span: Span) -> Box<Fault> {
-    Fault::at(span, Problem::PathNotUtf8(path.display().to_string()))
-}
-
-fn wrong_pattern(pattern: &str, error: &glob::PatternError, span: Span) -> Box<Fault> {
-    let (pattern, reason) = (pattern.to_owned(), error.msg.to_owned());
-    Fault::at(span, Problem::BadPattern { pattern, reason })
-}
-
 /// True if the file's author wrote a wildcard; those in expanded text are literal.
 fn is_pattern(template: &Template) -> bool {
-    template.literals().any(|text| text.contains(WILD))
-}
-
-/// Undoes `Pattern::escape`.
-fn unescaped(pattern: &str) -> String {
-    ["*", "?", "[", "]"]
-        .iter()
-        .fold(pattern.to_owned(), |text, wild| text.replace(&format!("[{wild}]"), wild))
-}
-
-/// A path below `directory` as seen from there; any other as it is.
-fn shown(directory: &str, path: &str) -> String {
-    let below = path.strip_prefix(directory).and_then(|rest| rest.strip_prefix('/'));
-    below.unwrap_or(path).to_owned()
-}
-
-/// `path` made absolute against `directory`, without `.`, `..` and doubled slashes.
-pub(super) fn absolute(directory: &str, path: &str) -> String {
-    let start = if path.starts_with('/') { "" } else { directory };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in start.split('/').chain(path.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
-}
-
-/// `absolute` for a text with the attempt's number in it.
-pub(super) fn absolute_text(directory: &str, path: Text) -> Text {
-    match path {
-        Text::Plain(path) => Text::Plain(absolute(directory, &path)),
-        Text::AroundAttempt(mut pieces) => {
-            if let Some(first) = pieces.first_mut().filter(|first| !first.starts_with('/')) {
-                *first = format!("{directory}/{first}");
-            }
-            Text::AroundAttempt(pieces)
-        }
-    }
+    template.literals().any(is_wild)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::formats::tree::Span;
-
-    #[test]
-    fn paths_become_absolute_and_plain() {
-        let check = |path: &str, expected: &str| assert_eq!(absolute("/data/run", path), expected, "{path}");
-        check("a.txt", "/data/run/a.txt");
-        check("./x//y/", "/data/run/x/y");
-        check("../a", "/data/a");
-        check("/b/../c", "/c");
-        check("../../../..", "/");
-    }
 
     fn found(outputs: &[&str], pattern: &str) -> Vec<String> {
         let outputs = outputs.iter().enumerate();

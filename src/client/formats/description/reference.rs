@@ -1,13 +1,13 @@
 //! `align`, `align[*]`, `align[03]`, `align[{i-1}]?`: how tasks name other tasks.
 
-use super::fault::Outcome;
+use crate::client::formats::text::{Outcome, Span};
+
 use super::template::Template;
-use super::tree::Span;
 use super::vocabulary::Vocabulary;
 
 /// A task or array that another one needs, as written.
 #[derive(Clone, Debug)]
-pub(super) struct Reference {
+pub struct Reference {
     pub span: Span,
     /// The field that it stands in.
     pub field: &'static str,
@@ -17,7 +17,7 @@ pub(super) struct Reference {
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Target {
+pub enum Target {
     /// A task, or all of an array. `starred` when `[*]` says that it is an array.
     Whole { name: String, starred: bool },
     /// One element; a text for each variable.

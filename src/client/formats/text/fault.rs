@@ -2,14 +2,14 @@
 
 use super::nearest::nearest;
 use super::problem::{GraphFileError, Problem};
-use super::tree::Span;
+use super::tree::{Node, Span};
 
 /// What reading gives internally.
-pub(super) type Outcome<T> = Result<T, Box<Fault>>;
+pub type Outcome<T> = Result<T, Box<Fault>>;
 
 /// A problem and where it is; the file turns it into a `GraphFileError`.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub struct Fault {
     span: Option<Span>,
     problem: Problem,
     hint: Option<Hint>,
@@ -30,6 +30,18 @@ impl Fault {
     /// A problem of the file as a whole.
     pub fn whole(problem: Problem) -> Box<Fault> {
         Box::new(Fault { span: None, problem, hint: None })
+    }
+
+    /// A field with a value of another type.
+    pub fn wrong_type(field: &str, of: &str, expected: &'static str, node: &Node) -> Box<Fault> {
+        let (field, of, found) = (field.to_owned(), of.to_owned(), node.type_name());
+        Fault::at(node.span, Problem::WrongType { field, of, expected, found })
+    }
+
+    /// A field with a value that makes no sense.
+    pub fn bad_value(span: Span, field: &str, of: &str, value: &str, reason: &str) -> Box<Fault> {
+        let (field, of) = (field.to_owned(), of.to_owned());
+        Fault::at(span, Problem::BadValue { field, of, value: value.to_owned(), reason: reason.to_owned() })
     }
 
     /// Adds what to do about it.
@@ -76,7 +88,7 @@ fn place(text: &str, span: Span) -> (usize, usize) {
 }
 
 /// Others' messages as ours begin: without a capital.
-pub(super) fn uncapitalised(message: &str) -> String {
+pub fn uncapitalised(message: &str) -> String {
     let mut letters = message.chars();
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }

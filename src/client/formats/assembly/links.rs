@@ -1,12 +1,12 @@
 //! From references to tasks, for one element at a time.
 
-use crate::core::key::Axis;
+use crate::client::formats::description::{Form, Hole, Reference, Target, Template, VARIABLES_MAX};
+use crate::client::formats::text::{Fault, Outcome, Problem};
+use crate::core::id::TaskId;
+use crate::core::key::{Axis, decode_element};
 
-use super::fault::{Fault, Outcome};
+use super::expansion::{Scope, Style};
 use super::names::{Found, NamedGroup, Names};
-use super::problem::Problem;
-use super::reference::{Reference, Target};
-use super::template::{Form, Hole, Scope, Style, Template};
 
 /// What a reference names in one element; none if it is optional and there is nothing.
 pub(super) fn resolve(reference: &Reference, names: &Names, scope: &Scope<'_>) -> Outcome<Option<Found>> {
@@ -37,15 +37,11 @@ fn is_known(reference: &Reference, names: &Names) -> bool {
     }
 }
 
-fn element(
-    named: &NamedGroup,
-    parts: &[Template],
-    scope: &Scope<'_>,
-) -> Outcome<Option<crate::core::id::TaskId>> {
+fn element(named: &NamedGroup, parts: &[Template], scope: &Scope<'_>) -> Outcome<Option<TaskId>> {
     if parts.len() != named.group.axes.len() {
         return Ok(None);
     }
-    let mut places = [0; 16];
+    let mut places = [0; VARIABLES_MAX];
     for (axis, part) in parts.iter().enumerate() {
         match place(named, axis, part, scope)? {
             Some(place) => places[axis] = place,
@@ -71,7 +67,7 @@ fn place(named: &NamedGroup, axis: usize, part: &Template, scope: &Scope<'_>) ->
     if let Some(place) = named.place(axis, &word) {
         return Ok(Some(place));
     }
-    let decoded = part.constant().and_then(crate::core::key::decode_element);
+    let decoded = part.constant().and_then(decode_element);
     Ok(decoded.and_then(|word| named.place(axis, &word)))
 }
 

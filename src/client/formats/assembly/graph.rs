@@ -2,29 +2,23 @@
 
 use std::collections::HashMap;
 
+use crate::client::formats::description::{GraphSpec, Reference, TaskSpec};
+use crate::client::formats::text::{Fault, Outcome, Problem};
 use crate::core::graph::{Definition, Graph, GraphBuilder, GraphError};
 use crate::core::id::{OperationId, OptionsId, TaskId};
-use crate::core::key::KeyError;
-use crate::core::task::Text;
 
 use super::arguments::{Positions, Slot};
-use super::fault::{Fault, Outcome};
-use super::files::{Files, Match, absolute_text};
-use super::hidden::{self, Hidden};
+use super::declaration::{declare, index_files};
+use super::expansion::{ElementKey, Places, Scope, scope};
+use super::files::{Files, Match};
+use super::hidden::Hidden;
 use super::links;
 use super::names::{Found, NamedGroup, Names};
 use super::operations::build_operation;
-use super::problem::Problem;
-use super::reference::Reference;
-use super::spec::{GraphSpec, TaskSpec};
-use super::template::{ElementKey, Scope, Style};
-use super::tree::Span;
-
-/// Most tasks of one graph file: more than a scheduler holds, and few enough for its memory.
-pub(super) const TASKS_MAX: u64 = 100_000_000;
+use super::refusal::{cycle_fault, graph_fault};
 
 /// Builds the graph of a file whose relative paths start at `directory`, which is absolute.
-pub(super) fn assemble(spec: &GraphSpec, directory: &str) -> Outcome<Graph> {
+pub fn assemble(spec: &GraphSpec, directory: &str) -> Outcome<Graph> {
     let mut builder = GraphBuilder::new(spec.name.as_str(), directory);
     let names = declare(spec, &mut builder)?;
     let files = index_files(spec, &names, directory)?;
@@ -34,125 +28,12 @@ pub(super) fn assemble(spec: &GraphSpec, directory: &str) -> Outcome<Graph> {
         assembly.define_all(task)?;
     }
     let Assembly { mut builder, hidden, .. } = assembly;
-    let shown = |builder: &GraphBuilder, error| graph_fault(error, builder, &names);
-    hidden.define(&mut builder).map_err(|error| shown(&builder, error))?;
+    hidden.define(&mut builder).map_err(graph_fault)?;
     let keys = builder.keys().clone();
     builder.build().map_err(|error| match error {
-        GraphError::Cycle(cycle) => cycle_fault(&cycle, &keys, &names),
-        other => graph_fault(other, &GraphBuilder::default(), &names),
+        GraphError::Cycle(cycle) => cycle_fault(&cycle, spec, &keys, &names),
+        other => graph_fault(other),
     })
-}
-
-fn declare(spec: &GraphSpec, builder: &mut GraphBuilder) -> Outcome<Names> {
-    let mut names = Names::default();
-    let mut total: u64 = 0;
-    for task in &spec.tasks {
-        let too_many = || {
-            let name = task.name.clone();
-            Fault::at(task.span, Problem::TooManyTasks { name, limit: TASKS_MAX })
-        };
-        let mut group = task.group();
-        total += u64::from(group.count().ok_or_else(too_many)?);
-        if total > TASKS_MAX {
-            return Err(too_many());
-        }
-        group.first = builder.declare(group.clone()).map_err(|error| match error {
-            GraphError::Key(KeyError::Duplicate(name)) => Fault::at(task.span, Problem::DuplicateKey(name)),
-            _ => too_many(),
-        })?;
-        names.add(group, task.span);
-    }
-    Ok(names)
-}
-
-fn graph_fault(error: GraphError, builder: &GraphBuilder, names: &Names) -> Box<Fault> {
-    match error {
-        GraphError::Cycle(cycle) => cycle_fault(&cycle, builder.keys(), names),
-        GraphError::Key(KeyError::Duplicate(name)) => Fault::whole(Problem::DuplicateKey(name)),
-        GraphError::Key(KeyError::TooMany) => {
-            Fault::whole(Problem::TooManyTasks { name: String::new(), limit: TASKS_MAX })
-        }
-        GraphError::TooManyDependencies => Fault::whole(Problem::TooManyDependencies),
-        GraphError::Key(KeyError::Inconsistent(how)) | GraphError::Inconsistent(how) => {
-            Fault::whole(Problem::Inconsistent(how))
-        }
-    }
-}
-
-/// The cycle stands where its first task does.
-fn cycle_fault(cycle: &[TaskId], keys: &crate::core::key::Keys, names: &Names) -> Box<Fault> {
-    let shown = cycle.iter().map(|task| hidden::shown(&keys.key(*task)).to_owned());
-    let problem = Problem::Cycle(shown.collect());
-    match cycle.iter().find_map(|task| names.group_of(*task)) {
-        Some(named) => Fault::at(named.span, problem),
-        None => Fault::whole(problem),
-    }
-}
-
-/// The elements of one array, one after the other, without a new list for each.
-struct Places<'a> {
-    spec: &'a TaskSpec,
-    places: Vec<usize>,
-}
-
-impl<'a> Places<'a> {
-    fn new(spec: &'a TaskSpec) -> Self {
-        Places { spec, places: vec![0; spec.variables.len()] }
-    }
-
-    fn advance(&mut self) {
-        if self.spec.zipped {
-            self.places.iter_mut().for_each(|place| *place += 1);
-            return;
-        }
-        for (place, variable) in self.places.iter_mut().zip(&self.spec.variables).rev() {
-            *place += 1;
-            if *place < variable.axis.count() {
-                return;
-            }
-            *place = 0;
-        }
-    }
-}
-
-fn index_files(spec: &GraphSpec, names: &Names, directory: &str) -> Outcome<Files> {
-    let mut outputs = Vec::new();
-    for (number, task) in spec.tasks.iter().enumerate() {
-        if task.outputs.is_empty() {
-            continue;
-        }
-        let named = names.group(number);
-        let mut places = Places::new(task);
-        for element in 0..named.count {
-            let id = TaskId(named.group.first.0 + element);
-            let key = ElementKey::new(&named.group, element as usize);
-            let scope = scope(task, &places.places, &key);
-            for output in &task.outputs {
-                let path = absolute_text(directory, output.expand(&scope, Style::Plain)?);
-                if let Text::Plain(path) = path {
-                    outputs.push((path, id));
-                }
-            }
-            places.advance();
-        }
-    }
-    Files::new(directory, outputs).map_err(|clash| {
-        let [first, second] = clash.tasks.map(|task| names.key(task).unwrap_or_default());
-        let later = names.find(second.split('[').next().unwrap_or_default());
-        let span = later.map_or(Span::default(), |number| spec.tasks[number].outputs[0].span);
-        let fault = Fault::at(
-            span,
-            Problem::TwoProducers { file: clash.path, first: first.clone(), second: second.clone() },
-        );
-        match first == second {
-            true => fault.hint("the file stands twice in its `outputs`"),
-            false => fault,
-        }
-    })
-}
-
-fn scope<'a>(task: &'a TaskSpec, places: &'a [usize], key: &'a ElementKey<'a>) -> Scope<'a> {
-    Scope { variables: &task.variables, places, key, inputs: &[], outputs: &[] }
 }
 
 /// A task that makes no file.
@@ -197,7 +78,7 @@ impl Assembly<'_> {
             let id = TaskId(named.group.first.0 + element);
             let key = ElementKey::new(&named.group, element as usize);
             let definition = self.define_one(&mut shared, id, &scope(task, &places.places, &key))?;
-            self.builder.define(definition).map_err(|error| graph_fault(error, &self.builder, self.names))?;
+            self.builder.define(definition).map_err(graph_fault)?;
             places.advance();
         }
         Ok(())
@@ -236,7 +117,7 @@ impl Assembly<'_> {
         producers.dedup();
         if producers.len() > 1 && shared.count > 1 {
             let joined = self.hidden.files(&shared.task.name, number, producers, &mut self.builder);
-            producers = vec![joined.map_err(|error| graph_fault(error, &self.builder, self.names))?];
+            producers = vec![joined.map_err(graph_fault)?];
         }
         shared.orders.extend(producers);
         Ok(())
@@ -252,7 +133,7 @@ impl Assembly<'_> {
             }
             Found::Whole(number) => {
                 let join = self.hidden.join(self.names.group(number), &mut self.builder);
-                join.map(Some).map_err(|error| graph_fault(error, &self.builder, self.names))
+                join.map(Some).map_err(graph_fault)
             }
         }
     }
@@ -303,7 +184,7 @@ impl Assembly<'_> {
         }
         if count > 1 && named.count > 1 {
             let list = self.hidden.list(named, &mut self.builder);
-            let list = list.map_err(|error| graph_fault(error, &self.builder, self.names))?;
+            let list = list.map_err(graph_fault)?;
             return Ok(Slot::Input(positions.of(list)));
         }
         Ok(positions.of_all(named.group.first, named.count))

@@ -1,22 +1,29 @@
 //! What a graph file says, before elements exist: one entry for each task or array.
 
+use crate::client::formats::text::Span;
 use crate::core::key::Group;
 use crate::core::task::TaskOptions;
 use crate::core::value::Value;
 
 use super::axes::Variable;
 use super::reference::Reference;
-use super::template::{Hole, Template};
-use super::tree::Span;
+use super::template::Template;
+use super::vocabulary::Hole;
+
+/// Most tasks of one graph file: more than a scheduler holds, and few enough for its memory.
+pub const TASKS_MAX: u64 = 100_000_000;
+
+/// Bytes captured of a stream unless the file says otherwise.
+pub const CAPTURE_LIMIT_BYTES: u64 = 1 << 30;
 
 /// A whole file.
-pub(super) struct GraphSpec {
+pub struct GraphSpec {
     pub name: String,
     pub tasks: Vec<TaskSpec>,
 }
 
 /// A task or an array.
-pub(super) struct TaskSpec {
+pub struct TaskSpec {
     pub name: String,
     pub span: Span,
     pub variables: Vec<Variable>,
@@ -31,13 +38,13 @@ pub(super) struct TaskSpec {
     pub options: TaskOptions,
 }
 
-pub(super) enum Work {
+pub enum Work {
     Call { function: String, arguments: Vec<ArgumentSpec> },
     Run(Box<RunSpec>),
 }
 
 /// An argument of a call.
-pub(super) enum ArgumentSpec {
+pub enum ArgumentSpec {
     Value(Value),
     /// `"{x}"` alone, which keeps its type.
     Hole(Hole, Span),
@@ -48,7 +55,7 @@ pub(super) enum ArgumentSpec {
     Map(Vec<(String, ArgumentSpec)>),
 }
 
-pub(super) struct RunSpec {
+pub struct RunSpec {
     pub line: LineSpec,
     pub environment: Vec<(String, Template)>,
     pub directory: Option<Template>,
@@ -59,12 +66,12 @@ pub(super) struct RunSpec {
     pub capture_limit_bytes: u64,
 }
 
-pub(super) enum LineSpec {
+pub enum LineSpec {
     Shell(Template),
     Arguments(Vec<Template>),
 }
 
-pub(super) enum StreamSpec {
+pub enum StreamSpec {
     Capture,
     Forward,
     Discard,

@@ -7,7 +7,7 @@ pub(super) const DEPTH_MAX: usize = 64;
 
 /// A stretch of the file in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Span {
+pub struct Span {
     /// Its first byte.
     pub start: usize,
     /// The byte behind it.
@@ -16,14 +16,14 @@ pub(super) struct Span {
 
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Node {
+pub struct Node {
     pub span: Span,
     pub tree: Tree,
 }
 
 /// A value as written.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Tree {
+pub enum Tree {
     Null,
     Bool(bool),
     Int(i64),
@@ -37,7 +37,7 @@ pub(super) enum Tree {
 
 /// A named value of a table.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Entry {
+pub struct Entry {
     pub key: String,
     pub key_span: Span,
     pub node: Node,
@@ -82,6 +82,6 @@ impl Node {
 }
 
 /// The entry of this name.
-pub(super) fn find<'t>(entries: &'t [Entry], key: &str) -> Option<&'t Entry> {
+pub fn find<'t>(entries: &'t [Entry], key: &str) -> Option<&'t Entry> {
     entries.iter().find(|entry| entry.key == key)
 }

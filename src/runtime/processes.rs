@@ -1,0 +1,137 @@
+//! Ranks as MPI processes: the greeting, the run, and the orderly end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::core::event::Outcome;
+use crate::core::graph::Graph;
+use crate::core::id::{Incarnation, Rank};
+use crate::core::resources::Resources;
+use crate::record::layout::RunDirectory;
+use crate::record::packed;
+use crate::transport::endpoint::Endpoint;
+use crate::transport::mpi::Mpi;
+use crate::worker::function::Functions;
+use crate::worker::hardware::Hardware;
+use crate::worker::spawner::SpawnerLink;
+
+use super::envelope::{Envelope, Welcome};
+use super::scheduler_loop::{self, Watcher, say_goodbye};
+use super::signals::Signals;
+use super::start::StartError;
+use super::{logger, worker_loop};
+
+/// Sleeps while nothing but a greeting can come.
+const GREETING_EVERY: Duration = Duration::from_millis(100);
+
+/// Waits for the greeting of every worker.
+pub(super) fn gather_greetings(mpi: &mut Mpi, signals: &Signals) -> Result<Vec<Hardware>, StartError> {
+    let mut greetings: Vec<Option<Hardware>> = vec![None; mpi.size() as usize - 1];
+    while greetings.iter().any(Option::is_none) {
+        if let Some(reason) = signals.reason() {
+            return Err(StartError::Stopped(reason));
+        }
+        let Some((from, parcel)) = mpi.receive()? else {
+            mpi.wait(GREETING_EVERY);
+            continue;
+        };
+        match Envelope::read(&parcel) {
+            Ok(Envelope::Hello(hardware)) => greetings[from.index() - 1] = Some(hardware),
+            other => return Err(StartError::Mpi(format!("rank {from} greeted with {other:?}"))),
+        }
+    }
+    Ok(greetings.into_iter().flatten().collect())
+}
+
+/// Runs a plan: rank 0 is this process.
+pub(super) fn run(
+    mut mpi: Mpi,
+    capacities: Vec<Resources>,
+    setup: scheduler_loop::Setup,
+    watcher: &mut dyn Watcher,
+) -> Result<Outcome, StartError> {
+    let mut graph = Vec::new();
+    packed::write(&setup.graph, &mut graph).map_err(|error| StartError::Io("pack the graph", error))?;
+    let graph = Arc::new(graph);
+    let run_directory = setup.directory.path().to_string_lossy().into_owned();
+    for (number, capacity) in capacities.into_iter().enumerate() {
+        let run_directory = run_directory.clone();
+        let welcome = Welcome { incarnation: Incarnation(1), capacity, run_directory };
+        Envelope::Welcome(welcome).send_with(graph.clone(), Rank::from(number + 1), &mut mpi)?;
+    }
+    drop(graph);
+    let outcome = scheduler_loop::run(&mut mpi, setup, watcher);
+    match &outcome {
+        Ok(_) => leave(mpi),
+        // Some ranks may be unable to answer: nothing waits for them.
+        Err(error) => {
+            let exit_code = error.exit_code();
+            say_goodbye(&mut mpi, exit_code);
+        }
+    }
+    outcome.map_err(StartError::Scheduler)
+}
+
+/// The orderly end of a rank: everything sent, then MPI finalized with the others.
+fn leave(mut mpi: Mpi) {
+    let left = mpi.close().and_then(|()| mpi.finish(true));
+    if let Err(error) = left {
+        log::warn!("left MPI in disorder: {error}");
+    }
+}
+
+/// Is a worker rank until rank 0 says goodbye, and returns the exit code that it gave.
+pub fn be_worker(mut mpi: Mpi, functions: Arc<Functions>, spawner: SpawnerLink) -> Result<u8, StartError> {
+    // Rank 0 acts on signals; here they only must not end the process.
+    let _signals = Signals::of(&mpi)?;
+    let hardware = Hardware::detect();
+    Envelope::Hello(hardware.clone()).send(Rank::SCHEDULER, &mut mpi)?;
+    let (welcome, graph) = match await_welcome(&mut mpi)? {
+        Ok(welcome) => welcome,
+        Err(exit_code) => {
+            leave(mpi);
+            return Ok(exit_code);
+        }
+    };
+    let directory = RunDirectory::open(welcome.run_directory.as_ref());
+    let directory = directory
+        .map_err(|error| StartError::Io("open the run directory", io::Error::other(error.to_string())))?;
+    logger::start(&directory.log(mpi.rank())).map_err(|error| StartError::Io("write its log", error))?;
+    let setup = worker_loop::Setup {
+        graph: Arc::new(graph),
+        directory,
+        incarnation: welcome.incarnation,
+        host: hardware.host,
+        capacity: welcome.capacity,
+        functions,
+        spawner,
+    };
+    let exit_code = worker_loop::work(&mut mpi, setup).map_err(StartError::Worker)?;
+    leave(mpi);
+    Ok(exit_code)
+}
+
+fn await_welcome(mpi: &mut Mpi) -> Result<Result<(Welcome, Graph), u8>, StartError> {
+    loop {
+        let Some((from, parcel)) = mpi.receive()? else {
+            mpi.wait(GREETING_EVERY);
+            continue;
+        };
+        match Envelope::read(&parcel) {
+            Ok(Envelope::Welcome(welcome)) => {
+                let graph =
+                    packed::read(&parcel.body).map_err(|error| StartError::Graph(error.to_string()))?;
+                return Ok(Ok((welcome, graph)));
+            }
+            Ok(Envelope::Goodbye(exit_code)) => return Ok(Err(exit_code)),
+            other => return Err(StartError::Mpi(format!("rank {from} welcomed with {other:?}"))),
+        }
+    }
+}
+
+/// Ends every rank of an MPI world without a run.
+pub fn dismiss(mut mpi: Mpi, exit_code: u8) {
+    say_goodbye(&mut mpi, exit_code);
+    leave(mpi);
+}
