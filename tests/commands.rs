@@ -15,7 +15,7 @@ use dagmar::core::event::{Cause, Success};
 use dagmar::core::graph::{Definition, Graph, GraphBuilder};
 use dagmar::core::id::{Attempt, TaskId};
 use dagmar::core::key::Group;
-use dagmar::core::task::{Body, Command, CommandLine, Operation, Stdin, Stream, TaskOptions, Text};
+use dagmar::core::task::{Body, Call, Command, CommandLine, Operation, Stdin, Stream, TaskOptions, Text};
 use dagmar::core::time::Micros;
 use dagmar::core::value::Value;
 use dagmar::worker::command::CommandExecutor;
@@ -206,12 +206,18 @@ fn graph(tasks: &[Task]) -> Arc<Graph> {
     for (place, _) in tasks.iter().enumerate() {
         builder.declare(Group::single(format!("t{place}"))).unwrap();
     }
+    // An input must belong to a task, and none of these needs another: one behind them serves all.
+    let source = builder.declare(Group::single("source")).unwrap();
     for task in tasks {
         let body = Body::Command(Box::new(task.command.clone()));
         let operation = builder.operation(Operation { body, outputs: task.outputs.clone(), inputs: vec![] });
         let options = builder.options(task.options.clone());
-        builder.define(Definition { operation, options, ..Definition::default() }).unwrap();
+        let values = task.inputs.iter().map(|_| source).collect();
+        builder.define(Definition { operation, options, values, ..Definition::default() }).unwrap();
     }
+    let body = Body::Call(Call { function: "noop".to_owned(), arguments: vec![] });
+    let operation = builder.operation(Operation { body, outputs: vec![], inputs: vec![] });
+    builder.define(Definition { operation, ..Definition::default() }).unwrap();
     Arc::new(builder.build().unwrap())
 }
 

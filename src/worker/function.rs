@@ -298,8 +298,14 @@ mod tests {
     fn graph(operation: Operation, options: TaskOptions) -> Arc<Graph> {
         let mut builder = GraphBuilder::new("test", "/");
         builder.declare(Group::single("t")).unwrap();
+        // Whatever the operation names as an input belongs to one of these.
+        let values = ["one", "two"].map(|name| builder.declare(Group::single(name)).unwrap()).to_vec();
         let (operation, options) = (builder.operation(operation), builder.options(options));
-        builder.define(Definition { operation, options, ..Definition::default() }).unwrap();
+        builder.define(Definition { operation, options, values, ..Definition::default() }).unwrap();
+        let source = builder.operation(call("noop", vec![]));
+        for _ in 0..2 {
+            builder.define(Definition { operation: source, options, ..Definition::default() }).unwrap();
+        }
         Arc::new(builder.build().unwrap())
     }
 

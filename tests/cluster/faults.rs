@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Place, Ranks, Running};
+use crate::harness::{Place, Process, Ranks, Running};
 
 /// From the panic to the end of the job.
 const PANIC_TO_END: Duration = Duration::from_secs(5);
@@ -15,7 +15,10 @@ fn check_panic(ranks: Ranks, rank: u32) {
     let (run, ended) = panicked(place.spawn(command));
     assert_eq!(run.code(), Some(1), "{run}");
     assert!(ended < PANIC_TO_END, "{ended:?} {run}");
-    println!("# {ranks:?}, rank {rank}: the job ended {ended:?} after the panic");
+    println!(
+        "# {ranks:?}, rank {rank}: the job ended {ended:?} after the panic, {:?} after its start",
+        run.took
+    );
     run.tells("error: a bug in dagmar: ").tells("on purpose").tells("  hint: please report it");
     place.expect_nothing_left();
     assert_eq!(place.status()["over"], false);
@@ -67,7 +70,8 @@ fn seven_idle_ranks_use_a_tenth_of_a_core_at_most() {
     });
     let (elapsed, after) = (began.elapsed(), ticks(&place));
     assert_eq!(before.len(), after.len(), "ranks and their spawners stay");
-    assert!(before.iter().filter(|(_, _, is_rank)| *is_rank).count() == 7, "{before:?}");
+    assert_eq!(before.iter().filter(|(_, _, is_rank)| *is_rank).count(), 7, "{before:?}");
+    assert!(before.len() >= 14, "every rank has a spawner: {before:?}");
     let used = sum(&after) - sum(&before);
     let percent = used as f64 / elapsed.as_secs_f64();
     println!("# 7 idle ranks and their spawners use {percent:.1} % of a core together");
@@ -77,13 +81,15 @@ fn seven_idle_ranks_use_a_tenth_of_a_core_at_most() {
 
 /// The CPU time of each dagmar process in hundredths of a second, and whether it is a rank.
 fn ticks(place: &Place) -> Vec<(i32, u64, bool)> {
-    let processes = place.named("dagmar").into_iter();
-    let ticks = processes.map(|process| {
+    let is_spawner = |process: &Process| process.line.starts_with("dagmar __spawner");
+    let processes = place.processes().into_iter();
+    let ours = processes.filter(|process| process.name == "dagmar" || is_spawner(process));
+    let ticks = ours.map(|process| {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).expect("it lives");
         let (_, fields) = stat.rsplit_once(')').expect("the name ends with a parenthesis");
         // Fields 14 and 15: user and kernel mode.
         let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
-        (process.pid, ticks.sum(), !process.line.contains("__spawner"))
+        (process.pid, ticks.sum(), !is_spawner(&process))
     });
     ticks.collect()
 }

@@ -72,8 +72,8 @@ fn a_hangup_is_a_termination() {
 fn a_second_signal_ends_a_run_at_once() {
     let place = Place::with(STUBBORN);
     let running = begun(&place, Ranks::Alone, 1);
-    running.signal("INT");
     let first = place.named("sleep")[0].pid;
+    running.signal("INT");
     // TERM ended the first sleep: the stop was obeyed, and the shell goes on.
     until("the stop was obeyed", || match place.named("sleep").iter().any(|sleep| sleep.pid != first) {
         true => Ok(()),
