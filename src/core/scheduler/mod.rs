@@ -1,15 +1,20 @@
 //! The scheduler's decisions: which task runs where and when, and what follows from what happened.
 //!
-//! `machine` is the only door. The tables (`tasks`, `workers`) keep facts; `placement`, `steal` and
-//! `recovery` are policies over them; `check` holds every invariant.
+//! `machine` is the only door. The tables (`tasks`, `workers`, `ready`) keep facts. `reports` changes
+//! them by what workers say, `progress` by what follows for other tasks, `recovery` by what is lost;
+//! `dispatch` acts on them through the policies `priority`, `placement` and `steal`; `check` holds
+//! every invariant.
 
 mod check;
+mod dispatch;
 mod durations;
 mod machine;
 mod placement;
 mod priority;
+mod progress;
 mod ready;
 mod recovery;
+mod reports;
 mod steal;
 mod tasks;
 mod workers;
