@@ -1,8 +1,9 @@
 //! The failed tasks of a run: each with its cause and the end of its standard error.
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 
 use crate::core::graph::Graph;
+use crate::core::id::TaskId;
 use crate::observe::snapshot::{FailedAttempt, Snapshot};
 use crate::record::layout::RunDirectory;
 use crate::record::pack::Piece;
@@ -10,6 +11,8 @@ use crate::record::pack_reader::PackReader;
 
 /// Tasks told in full.
 const SHOWN: usize = 10;
+/// Of these, elements of one array: the others mostly failed for the same reason.
+const SHOWN_OF_ARRAY: usize = 3;
 /// Lines of standard error told of each.
 const LINES: usize = 5;
 /// Bytes of standard error looked at for them.
@@ -20,31 +23,57 @@ fn failed(snapshot: &Snapshot) -> impl Iterator<Item = &FailedAttempt> {
     snapshot.failures().iter().filter(|failure| !failure.retried)
 }
 
+/// The failed tasks told in full: some of each array.
+fn shown(graph: &Graph, snapshot: &Snapshot) -> Vec<FailedAttempt> {
+    let mut of_array: BTreeMap<TaskId, usize> = BTreeMap::new();
+    let few_of_array = |failure: &&FailedAttempt| {
+        let told = of_array.entry(graph.keys().group_of(failure.task).first).or_default();
+        *told += 1;
+        *told <= SHOWN_OF_ARRAY
+    };
+    failed(snapshot).filter(few_of_array).take(SHOWN).cloned().collect()
+}
+
 /// The lines that tell of them.
 pub fn text(graph: &Graph, snapshot: &Snapshot, directory: &RunDirectory) -> String {
     let counts = snapshot.counts();
     let noun = if counts.total() == 1 { "task" } else { "tasks" };
-    let mut text = format!("error: {} of {} {noun} failed\n", counts.failed, counts.total());
+    let mut lines = vec![format!("error: {} of {} {noun} failed", counts.failed, counts.total())];
     let packs = PackReader::open(&directory.output()).ok();
-    for failure in failed(snapshot).take(SHOWN) {
-        writeln!(text, "  {}", sentence(graph, snapshot, failure)).expect("writing to a string cannot fail");
+    let shown = shown(graph, snapshot);
+    for failure in &shown {
+        lines.push(format!("  {}", sentence(graph, snapshot, failure)));
         let tail = packs.as_ref().and_then(|packs| {
             packs.tail(failure.task, Some(failure.attempt), Piece::Stderr, BYTES).ok().flatten()
         });
-        for line in last_lines(&tail.unwrap_or_default()) {
-            writeln!(text, "    | {line}").expect("writing to a string cannot fail");
-        }
+        lines.extend(last_lines(&tail.unwrap_or_default()).into_iter().map(|line| format!("    | {line}")));
     }
-    let more = (counts.failed as usize).saturating_sub(SHOWN);
-    if more > 0 {
-        writeln!(text, "  ... and {more} more").expect("writing to a string cannot fail");
-    }
-    if let Some(first) = failed(snapshot).next() {
+    lines.extend(others(graph, snapshot, &shown));
+    let has_printed = |failure: &&FailedAttempt| {
+        packs.as_ref().is_some_and(|packs| packs.latest_attempt(failure.task).is_some())
+    };
+    if let Some(first) = shown.iter().find(has_printed) {
         let (run, key) = (directory.name(), graph.key(first.task));
-        write!(text, "  hint: everything it printed: `dagmar logs {run} '{key}'`")
-            .expect("writing to a string");
+        lines.push(format!("  hint: everything it printed: `dagmar logs {run} '{key}'`"));
     }
-    text
+    lines.join("\n")
+}
+
+/// `... and 27 more of align`, for each array or task of which some are not shown.
+fn others(graph: &Graph, snapshot: &Snapshot, shown: &[FailedAttempt]) -> Vec<String> {
+    let groups = graph.keys().groups().iter().zip(snapshot.groups()).filter(|(group, _)| !group.hidden);
+    let others = groups.filter_map(|(group, counts)| {
+        let of_group = |failure: &&FailedAttempt| graph.keys().group_of(failure.task).first == group.first;
+        let more = (counts.failed as usize).saturating_sub(shown.iter().filter(of_group).count());
+        (more > 0).then(|| format!("  ... and {more} more of `{}`", group.name))
+    });
+    let mut others: Vec<String> = others.collect();
+    let hidden = others.len().saturating_sub(SHOWN);
+    if hidden > 0 {
+        others.truncate(SHOWN);
+        others.push(format!("  ... and more of {hidden} others"));
+    }
+    others
 }
 
 /// `` `b[3]` exited with 137 on rank 5 (node `n042`) after 2 attempts ``.

@@ -63,7 +63,7 @@ pub struct RunFlags {
     #[arg(value_name = "KEY")]
     pub keys: Vec<String>,
     /// Run each line of this file as a command
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["graph", "each", "each_line", "call"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["graph", "each", "each_line", "call", "command"])]
     pub commands: Option<PathBuf>,
     /// Run the command after `--`, or the function, for each number of a range
     #[arg(long, value_name = "RANGE", conflicts_with_all = ["graph", "each_line"])]
@@ -75,11 +75,11 @@ pub struct RunFlags {
     #[arg(long, value_name = "FUNCTION", conflicts_with = "graph")]
     pub call: Option<String>,
     /// The command, `{}` standing for the element
-    #[arg(last = true, value_name = "COMMAND")]
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "graph")]
     pub command: Vec<String>,
     /// Workers when started without mpirun
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub workers: u32,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub workers: Option<u32>,
     /// Cores of each worker, instead of what is found
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub cpus: Option<u32>,
@@ -123,6 +123,9 @@ pub struct LogsFlags {
     /// Standard error only
     #[arg(long)]
     pub stderr: bool,
+    /// How the result is told; as JSON, an object for each stream of each attempt
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
 }
 
 /// `dagmar cancel`.
@@ -130,6 +133,9 @@ pub struct LogsFlags {
 pub struct CancelFlags {
     /// A path or a name under `./dagmar-runs`
     pub run: String,
+    /// How the result is told
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
 }
 
 /// `dagmar graph`.
@@ -165,6 +171,9 @@ pub struct PackFlags {
     /// Where to write it; `GRAPH.dagmar` if nothing is said
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// How the result is told
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
 }
 
 /// `dagmar graph make`.
@@ -184,4 +193,7 @@ pub struct MakeFlags {
     /// Where to write it; `SHAPE.dagmar` if nothing is said
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// How the result is told
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
 }

@@ -10,6 +10,7 @@ use crate::client::formats::make::{self, SHAPES, Size};
 use crate::client::formats::outline::{Outline, outline};
 use crate::core::graph::Graph;
 use crate::record::packed;
+use crate::runtime::exit;
 
 use super::failure::Failure;
 use super::flags::{GraphCommand, GraphFlags, MakeFlags, PackFlags};
@@ -94,7 +95,7 @@ fn json_of(outline: &Outline) -> serde_json::Value {
 fn pack(flags: &PackFlags) -> CommandResult {
     let graph = source::read(&flags.graph)?;
     let out = flags.out.clone().unwrap_or_else(|| flags.graph.with_extension("dagmar"));
-    write(&graph, &out)
+    write(&graph, &out, flags.output)
 }
 
 fn make(flags: &MakeFlags) -> CommandResult {
@@ -105,13 +106,18 @@ fn make(flags: &MakeFlags) -> CommandResult {
     let size = Size { width: flags.width, steps: flags.steps, seed: flags.seed };
     let graph = make::make(*shape, size).map_err(refused)?;
     let out = flags.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}.dagmar", flags.shape)));
-    write(&graph, &out)
+    write(&graph, &out, flags.output)
 }
 
-fn write(graph: &Graph, path: &Path) -> CommandResult {
+fn write(graph: &Graph, path: &Path, output: Format) -> CommandResult {
     let failed = |error| Failure::broken(format!("cannot write `{}`: {error}", path.display()));
-    let file = File::create(path).map_err(failed)?;
+    let file = File::create(path);
+    let file = file.map_err(|error| Failure { exit_code: exit::USAGE, ..failed(error) })?;
     packed::write(graph, BufWriter::new(file)).map_err(failed)?;
-    tell(&format!("{} tasks packed into `{}`", outline(graph).tasks, path.display()));
+    let tasks = outline(graph).tasks;
+    match output {
+        Format::Json => Page::open().json(&json!({ "file": path, "tasks": tasks }))?,
+        Format::Human => tell(&format!("{tasks} tasks packed into `{}`", path.display())),
+    }
     Ok(OK)
 }

@@ -4,16 +4,19 @@ use std::collections::HashMap;
 use std::thread;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::client::formats::resolve;
 use crate::core::id::{Attempt, TaskId};
 use crate::observe::snapshot::State;
 use crate::record::pack::Piece;
-use crate::record::pack_reader::PackReader;
+use crate::record::pack_reader::{PackReader, PieceReader};
 
 use super::failure::Failure;
 use super::flags::LogsFlags;
-use super::output::{Page, tell};
+use super::output::{Format, Page, tell};
 use super::past_run::PastRun;
+use super::values::hex;
 use super::{CommandResult, OK};
 
 /// How often a followed run is looked at.
@@ -62,9 +65,10 @@ struct Printer<'a> {
     pieces: Vec<Piece>,
     /// True if more than one stream may appear, so that each needs a heading.
     has_headings: bool,
-    /// Bytes printed of each stream of each task's latest attempt.
+    /// Bytes printed of each stream of each attempt.
     printed: HashMap<(TaskId, Attempt, Piece), u64>,
     last: Option<(TaskId, Attempt, Piece)>,
+    format: Format,
     page: Page,
 }
 
@@ -78,29 +82,56 @@ impl<'a> Printer<'a> {
             _ => vec![Piece::Stdout, Piece::Stderr],
         };
         let has_headings = tasks > 1 || pieces.len() > 1;
-        let (printed, last, page) = (HashMap::new(), None, Page::open());
-        Ok(Printer { run, packs, pieces, has_headings, printed, last, page })
+        let (printed, last, format, page) = (HashMap::new(), None, flags.output, Page::open());
+        Ok(Printer { run, packs, pieces, has_headings, printed, last, format, page })
     }
 
     fn refresh(&mut self) -> Result<(), Failure> {
         self.packs.refresh().map_err(|error| Failure::broken(error.to_string()))
     }
 
+    /// Prints what every attempt of a task printed and was not printed yet.
     fn print(&mut self, task: TaskId) -> Result<(), Failure> {
-        let Some(attempt) = self.packs.latest_attempt(task) else { return Ok(()) };
-        for piece in self.pieces.clone() {
-            let Some(mut reader) = self.packs.reader(task, Some(attempt), piece) else { continue };
-            let key = (task, attempt, piece);
-            let printed = self.printed.get(&key).copied().unwrap_or(0);
-            reader.skip(printed);
-            if reader.left_bytes() == 0 {
-                continue;
+        let latest = self.packs.latest_attempt(task).map_or(0, |attempt| attempt.0);
+        for attempt in (1..=latest).map(Attempt) {
+            for piece in self.pieces.clone() {
+                self.print_piece((task, attempt, piece))?;
             }
-            self.heading(key)?;
-            let bytes = self.page.copy(&mut reader)?;
-            self.printed.insert(key, printed + bytes);
         }
         Ok(())
+    }
+
+    fn print_piece(&mut self, key: (TaskId, Attempt, Piece)) -> Result<(), Failure> {
+        let (task, attempt, piece) = key;
+        let Some(mut reader) = self.packs.reader(task, Some(attempt), piece) else { return Ok(()) };
+        let printed = self.printed.get(&key).copied().unwrap_or(0);
+        reader.skip(printed);
+        if reader.left_bytes() == 0 {
+            return Ok(());
+        }
+        let bytes = match self.format {
+            Format::Json => self.json(key, &mut reader)?,
+            Format::Human => {
+                self.heading(key)?;
+                self.page.copy(&mut reader)?
+            }
+        };
+        self.printed.insert(key, printed + bytes);
+        Ok(())
+    }
+
+    /// One line of JSON; bytes that are no text as `hex`.
+    fn json(&mut self, key: (TaskId, Attempt, Piece), reader: &mut PieceReader) -> Result<u64, Failure> {
+        let (task, attempt, piece) = key;
+        let bytes = reader.read_rest().map_err(|error| Failure::broken(error.to_string()))?;
+        let stream = if piece == Piece::Stderr { "stderr" } else { "stdout" };
+        let mut object = json!({ "key": self.run.graph.key(task), "attempt": attempt.0, "stream": stream });
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => object["text"] = json!(text),
+            Err(_) => object["hex"] = json!(hex(&bytes)),
+        }
+        self.page.json(&object)?;
+        Ok(bytes.len() as u64)
     }
 
     fn heading(&mut self, key: (TaskId, Attempt, Piece)) -> Result<(), Failure> {
@@ -111,6 +142,7 @@ impl<'a> Printer<'a> {
         let (task, attempt, piece) = key;
         let stream = if piece == Piece::Stderr { ", standard error" } else { "" };
         let again = if attempt > Attempt::FIRST { format!(", attempt {attempt}") } else { String::new() };
+        self.page.end_line()?;
         self.page.line(format!("==> {}{again}{stream} <==", self.run.graph.key(task)))
     }
 }

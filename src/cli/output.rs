@@ -19,16 +19,18 @@ pub enum Format {
 /// Standard output, buffered.
 pub struct Page {
     out: BufWriter<StdoutLock<'static>>,
+    is_in_line: bool,
 }
 
 impl Page {
     /// Takes standard output.
     pub fn open() -> Self {
-        Page { out: BufWriter::new(io::stdout().lock()) }
+        Page { out: BufWriter::new(io::stdout().lock()), is_in_line: false }
     }
 
     /// Writes bytes as they are.
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.is_in_line = bytes.last().map_or(self.is_in_line, |last| *last != b'\n');
         self.out.write_all(bytes).or_else(survive)
     }
 
@@ -45,6 +47,11 @@ impl Page {
             total += count as u64;
             self.bytes(&buffer[..count])?;
         }
+    }
+
+    /// Ends a line that has begun.
+    pub fn end_line(&mut self) -> Result<(), Failure> {
+        if self.is_in_line { self.bytes(b"\n") } else { Ok(()) }
     }
 
     /// Writes a line.

@@ -13,8 +13,6 @@ use crate::observe::snapshot::Snapshot;
 use crate::runtime::envelope::StandardStream;
 use crate::runtime::scheduler_loop::Watcher;
 
-use super::output::Format;
-
 /// How often the bar is drawn.
 const DRAW_EVERY: Micros = Micros::from_millis(100);
 /// How often a line is written where there is no terminal.
@@ -24,8 +22,8 @@ const LINE_EVERY: Micros = Micros::from_secs(15);
 pub struct Progress<'a> {
     events: ReportBuilder<'a>,
     shown: Shown,
-    /// Forwarded output goes to standard error when standard output is for JSON.
-    output: Format,
+    /// Forwarded output goes to standard error when standard output is for results.
+    is_stdout_taken: bool,
     last: Timestamp,
 }
 
@@ -37,13 +35,13 @@ enum Shown {
 
 impl<'a> Progress<'a> {
     /// Follows a run of `graph` from its start.
-    pub fn new(graph: &'a Graph, quiet: bool, output: Format) -> Self {
+    pub fn new(graph: &'a Graph, quiet: bool, is_stdout_taken: bool) -> Self {
         let shown = match (quiet, io::stderr().is_terminal()) {
             (true, _) => Shown::Nothing,
             (false, true) => Shown::Bar(bar()),
             (false, false) => Shown::Lines,
         };
-        Progress { events: ReportBuilder::new(graph), shown, output, last: Timestamp::default() }
+        Progress { events: ReportBuilder::new(graph), shown, is_stdout_taken, last: Timestamp::default() }
     }
 
     /// The state that the events led to.
@@ -109,14 +107,13 @@ impl Watcher for Progress<'_> {
     }
 
     fn on_output(&mut self, stream: StandardStream, bytes: &[u8]) {
-        let output = self.output;
+        let is_stdout = stream == StandardStream::Out && !self.is_stdout_taken;
         // A reader that has seen enough must not end the run.
-        let write = || match (stream, output) {
-            (StandardStream::Out, Format::Human) => {
-                let mut out = io::stdout().lock();
-                let _ = out.write_all(bytes).and_then(|()| out.flush());
-            }
-            _ => drop(io::stderr().write_all(bytes)),
+        let write = || {
+            let _ = match is_stdout {
+                true => io::stdout().lock().write_all(bytes).and_then(|()| io::stdout().flush()),
+                false => io::stderr().write_all(bytes),
+            };
         };
         match &self.shown {
             Shown::Bar(bar) => bar.suspend(write),

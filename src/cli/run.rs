@@ -37,7 +37,7 @@ pub fn run(flags: RunFlags) -> CommandResult {
         Role::Worker(mpi, spawner) => Ok(processes::be_worker(mpi, functions, spawner).map_err(refused)?),
         #[cfg(feature = "mpi")]
         Role::Scheduler(mpi) => {
-            let (plan, overrides) = match plan(&flags) {
+            let (plan, overrides) = match refuse_workers(&flags).and_then(|()| plan(&flags)) {
                 Ok(planned) => planned,
                 Err(failure) => {
                     processes::dismiss(mpi, failure.exit_code);
@@ -49,9 +49,20 @@ pub fn run(flags: RunFlags) -> CommandResult {
         }
         Role::Alone => {
             let (plan, overrides) = plan(&flags)?;
-            let cluster = Cluster::alone(flags.workers, &overrides, functions).map_err(refused)?;
+            let cluster =
+                Cluster::alone(flags.workers.unwrap_or(1), &overrides, functions).map_err(refused)?;
             run_on(cluster, plan, &flags)
         }
+    }
+}
+
+/// Under mpirun the ranks are the workers.
+#[cfg(feature = "mpi")]
+fn refuse_workers(flags: &RunFlags) -> Result<(), Failure> {
+    match flags.workers {
+        None => Ok(()),
+        Some(_) => Err(Failure::usage("`--workers` is for runs without mpirun")
+            .hint("under mpirun every rank but the first is a worker: `mpirun -n 3` starts two".to_owned())),
     }
 }
 
@@ -97,7 +108,12 @@ fn run_on(cluster: Cluster, plan: Plan, flags: &RunFlags) -> CommandResult {
         cluster.geometry().warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
     }
     let (graph, asked) = (plan.graph.clone(), plan.asked.clone());
-    let mut progress = Progress::new(&graph, flags.quiet, flags.output);
+    if !flags.quiet {
+        tell(&first_line(&cluster, &plan, &directory));
+    }
+    // What tasks forward must not mix with outputs that were asked for, or with JSON.
+    let is_stdout_taken = flags.output == Format::Json || !flags.keys.is_empty();
+    let mut progress = Progress::new(&graph, flags.quiet, is_stdout_taken);
     let outcome = cluster.run(plan, directory.clone(), &mut progress);
     progress.end();
     let outcome = outcome.map_err(|error| {
@@ -107,6 +123,18 @@ fn run_on(cluster: Cluster, plan: Plan, flags: &RunFlags) -> CommandResult {
     })?;
     Told { graph: &graph, asked: &asked, directory: &directory, progress: &progress, flags }.tell(outcome)?;
     Ok(exit::code_of(outcome))
+}
+
+/// `running variants-0001: 40 tasks on 2 workers (4 cpus)`. Whoever cancels or follows the run needs
+/// its name.
+fn first_line(cluster: &Cluster, plan: &Plan, directory: &RunDirectory) -> String {
+    let needed = plan.graph.needed_by(plan.asked.iter().copied());
+    let tasks = plan.graph.tasks().filter(|&task| needed[task.index()] && !plan.graph.is_join(task)).count();
+    let capacities = &cluster.geometry().capacities;
+    let cpus: u32 = capacities.iter().map(|capacity| capacity.cpus).sum();
+    let counted = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    let (tasks, workers) = (counted(tasks, "task"), counted(capacities.len(), "worker"));
+    format!("running {}: {tasks} on {workers} ({})", directory.name(), counted(cpus as usize, "cpu"))
 }
 
 /// Makes the run directory with everything that is known beforehand.
@@ -147,7 +175,8 @@ impl Told<'_> {
             return self.tell_json(outcome, is_asked);
         }
         if is_asked {
-            values::print(self.graph, self.directory, self.asked, |task| self.is_finished(task))?;
+            let asked = (&self.flags.keys[..], self.asked);
+            values::print(self.graph, self.directory, asked, |task| self.is_finished(task))?;
         }
         if let Outcome::TasksFailed { .. } = outcome {
             tell(&failed_tasks::text(self.graph, self.progress.snapshot(), self.directory));

@@ -2,6 +2,7 @@
 
 use crate::core::graph::Graph;
 use crate::core::id::TaskId;
+use crate::core::key::Named;
 use crate::core::task::Body;
 use crate::core::value::Value;
 use crate::record::layout::RunDirectory;
@@ -14,21 +15,23 @@ use crate::worker::output::Output;
 use super::failure::Failure;
 use super::output::Page;
 
-/// Prints the outputs of the asked tasks that finished: of one task alone as it is, of several as a
-/// JSON object a line.
+/// Prints the outputs of the asked tasks that finished: as it is if one task was asked for, else as a
+/// JSON object a line, however few elements an array has.
 pub fn print(
     graph: &Graph,
     directory: &RunDirectory,
-    asked: &[TaskId],
+    (keys, asked): (&[String], &[TaskId]),
     is_finished: impl Fn(TaskId) -> bool,
 ) -> Result<(), Failure> {
     let packs = PackReader::open(&directory.output()).map_err(|error| Failure::broken(error.to_string()))?;
     let mut page = Page::open();
+    let is_array = |key: &String| matches!(graph.keys().find(key), Some(Named::Array { .. }));
+    let is_alone = keys.len() == 1 && !is_array(&keys[0]);
     for &task in asked.iter().filter(|&&task| is_finished(task)) {
         let value = read(graph, task, &packs)?;
-        match asked.len() {
-            1 => page.bytes(&alone(&value)?)?,
-            _ => page.json(&named(graph, task, &value)?)?,
+        match is_alone {
+            true => page.bytes(&alone(&value)?)?,
+            false => page.json(&named(graph, task, &value)?)?,
         }
     }
     page.flush()
@@ -38,12 +41,16 @@ pub fn print(
 pub fn named(graph: &Graph, task: TaskId, value: &Value) -> Result<serde_json::Value, Failure> {
     let key = graph.key(task);
     if let Value::Bytes(bytes) = value {
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        return Ok(serde_json::json!({ "key": key, "hex": hex }));
+        return Ok(serde_json::json!({ "key": key, "hex": hex(bytes) }));
     }
     let json = json_bytes(value)?;
     let value: serde_json::Value = serde_json::from_slice(&json).map_err(|error| broken(&error))?;
     Ok(serde_json::json!({ "key": key, "value": value }))
+}
+
+/// Two digits for each byte.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The output of a task that finished.

@@ -272,11 +272,12 @@ impl Report {
         }
         if self.critical_path_tasks > 0 {
             let tasks = counted(u64::from(self.critical_path_tasks), "task");
-            let mut keys = self.critical_path_keys.iter().take(PATH_KEYS_SHOWN).cloned().collect::<Vec<_>>();
-            if self.critical_path_tasks as usize > keys.len() {
-                keys.push("...".into());
-            }
-            line += &format!(", critical path {} over {tasks}: {}", self.critical_path, keys.join(" > "));
+            let keys = self.critical_path_keys.iter().take(PATH_KEYS_SHOWN).cloned().collect::<Vec<_>>();
+            let all = self.critical_path_tasks as usize <= keys.len();
+            let which = if all { ": " } else { ", most of it in " };
+            let between = if all { " > " } else { ", " };
+            line +=
+                &format!(", critical path {} over {tasks}{which}{}", self.critical_path, keys.join(between));
         }
         line
     }
