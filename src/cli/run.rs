@@ -40,8 +40,10 @@ pub fn run(flags: RunFlags) -> CommandResult {
             let (plan, overrides) = match refuse_workers(&flags).and_then(|()| plan(&flags)) {
                 Ok(planned) => planned,
                 Err(failure) => {
-                    processes::dismiss(mpi, failure.exit_code);
-                    return Err(failure);
+                    // Told first: a launcher ends this process once another one has ended.
+                    let exit_code = failure.report();
+                    processes::dismiss(mpi, exit_code);
+                    return Ok(exit_code);
                 }
             };
             let cluster = Cluster::gather(mpi, &overrides, functions).map_err(refused)?;
@@ -95,13 +97,14 @@ fn plan(flags: &RunFlags) -> Result<(Plan, Overrides), Failure> {
     Ok((plan, overrides))
 }
 
-fn run_on(cluster: Cluster, plan: Plan, flags: &RunFlags) -> CommandResult {
+fn run_on(mut cluster: Cluster, plan: Plan, flags: &RunFlags) -> CommandResult {
     let prepared = cluster.check_fit(&plan).map_err(refused).and_then(|()| prepare(&plan, flags));
     let directory = match prepared {
         Ok(directory) => directory,
         Err(failure) => {
-            cluster.dismiss(failure.exit_code);
-            return Err(failure);
+            let exit_code = failure.report();
+            cluster.dismiss(exit_code);
+            return Ok(exit_code);
         }
     };
     if !flags.quiet {
@@ -116,13 +119,19 @@ fn run_on(cluster: Cluster, plan: Plan, flags: &RunFlags) -> CommandResult {
     let mut progress = Progress::new(&graph, flags.quiet, is_stdout_taken);
     let outcome = cluster.run(plan, directory.clone(), &mut progress);
     progress.end();
-    let outcome = outcome.map_err(|error| {
-        let failure = refused(error);
-        let shown = directory.path().display();
-        Failure { causes: vec![format!("the run directory is `{shown}`")], ..failure }
-    })?;
-    Told { graph: &graph, asked: &asked, directory: &directory, progress: &progress, flags }.tell(outcome)?;
-    Ok(exit::code_of(outcome))
+    let told = outcome.map_err(|error| broken_off(error, &directory)).and_then(|outcome| {
+        Told { graph: &graph, asked: &asked, directory: &directory, progress: &progress, flags }
+            .tell(outcome)
+            .map(|()| exit::code_of(outcome))
+    });
+    let exit_code = told.unwrap_or_else(|failure| failure.report());
+    cluster.dismiss(exit_code);
+    Ok(exit_code)
+}
+
+fn broken_off(error: StartError, directory: &RunDirectory) -> Failure {
+    let shown = directory.path().display();
+    Failure { causes: vec![format!("the run directory is `{shown}`")], ..refused(error) }
 }
 
 /// `running variants-0001: 40 tasks on 2 workers (4 cpus)`. Whoever cancels or follows the run needs

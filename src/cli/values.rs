@@ -8,7 +8,7 @@ use crate::core::value::Value;
 use crate::record::layout::RunDirectory;
 use crate::record::pack::Piece;
 use crate::record::pack_reader::PackReader;
-use crate::transport::codec;
+use crate::runtime::envelope::Envelope;
 use crate::worker::json::to_json;
 use crate::worker::output::Output;
 
@@ -63,7 +63,7 @@ pub fn read(graph: &Graph, task: TaskId, packs: &PackReader) -> Result<Value, Fa
         return Ok(text_or_bytes(bytes.unwrap_or_default()));
     }
     let bytes = bytes.ok_or_else(|| broken(&format!("`{}` finished but left no value", graph.key(task))))?;
-    match codec::decode::<Output>(&bytes).map_err(|error| broken(&error))? {
+    match Envelope::output_in(&bytes).map_err(|error| broken(&error))? {
         Output::Value(value) => Ok(value),
         Output::Captured(bytes) => Ok(text_or_bytes(bytes)),
     }

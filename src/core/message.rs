@@ -45,9 +45,9 @@ pub struct Assignment {
     pub urgency: u32,
     /// Where each of its value inputs is to be had, each input once.
     pub inputs: Vec<InputLocation>,
-    /// Sizes of the files that the tasks before it reported, by task: what a consumer on
+    /// Sizes of the files that the tasks before it reported, by task and try: what a consumer on
     /// another node waits to see.
-    pub files: Vec<(TaskId, Vec<u64>)>,
+    pub files: Vec<(TaskId, Attempt, Vec<u64>)>,
     /// True if other tasks take its value, so that the worker must keep it until its `Release`.
     pub keep: bool,
     /// True if the output must be written into the run directory.

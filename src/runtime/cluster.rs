@@ -1,6 +1,5 @@
 //! Ranks that are up: what each worker has, whether a plan fits them, and the run itself.
 
-use std::io;
 use std::sync::Arc;
 
 use crate::core::event::Outcome;
@@ -8,18 +7,15 @@ use crate::core::graph::Graph;
 use crate::core::id::TaskId;
 use crate::core::resources::Resources;
 use crate::record::layout::RunDirectory;
-use crate::transport::inproc;
 use crate::worker::function::Functions;
-use crate::worker::hardware::Hardware;
-use crate::worker::spawner::{Spawner, SpawnerLink};
 
 use super::geometry::{Geometry, Overrides, divide};
 #[cfg(feature = "mpi")]
-use super::processes;
+use super::processes::Processes;
 use super::scheduler_loop::{self, Watcher};
 use super::signals::Signals;
 use super::start::StartError;
-use super::threads;
+use super::threads::Threads;
 
 /// What a run needs to be told.
 pub struct Plan {
@@ -41,34 +37,31 @@ pub struct Cluster {
 
 #[cfg_attr(feature = "mpi", expect(clippy::large_enum_variant, reason = "there is one"))]
 enum Ranks {
-    Threads(Vec<inproc::InProcess>, Vec<Hardware>, Vec<SpawnerLink>),
+    Threads(Threads),
     #[cfg(feature = "mpi")]
-    Processes(crate::transport::mpi::Mpi),
+    Processes(Processes),
 }
 
 impl Cluster {
     /// Workers as threads of this process, each with its spawner.
     pub fn alone(workers: u32, overrides: &Overrides, functions: Arc<Functions>) -> Result<Self, StartError> {
-        let spawners = (0..workers).map(|_| Spawner::start()).collect::<io::Result<Vec<_>>>();
-        let spawners = spawners.map_err(|error| StartError::Io("start the spawner", error))?;
-        let hardware = vec![Hardware::detect(); workers as usize];
-        let geometry = divide(&hardware, overrides);
-        let world = inproc::world(workers + 1);
-        let signals = Signals::of(&world[0])?;
-        Ok(Cluster { ranks: Ranks::Threads(world, hardware, spawners), geometry, functions, signals })
+        let threads = Threads::new(workers)?;
+        let geometry = divide(&threads.hardware(), overrides);
+        let signals = Signals::of(threads.scheduler())?;
+        Ok(Cluster { ranks: Ranks::Threads(threads), geometry, functions, signals })
     }
 
-    /// The other ranks of this MPI world. Waits for the greeting of each.
+    /// The other ranks of this MPI world. Waits for the greeting of each; on failure all ranks end.
     #[cfg(feature = "mpi")]
     pub fn gather(
-        mut mpi: crate::transport::mpi::Mpi,
+        mpi: crate::transport::mpi::Mpi,
         overrides: &Overrides,
         functions: Arc<Functions>,
     ) -> Result<Self, StartError> {
         let signals = Signals::of(&mpi)?;
-        let hardware = processes::gather_greetings(&mut mpi, &signals)?;
-        let geometry = divide(&hardware, overrides);
-        Ok(Cluster { ranks: Ranks::Processes(mpi), geometry, functions, signals })
+        let processes = Processes::gather(mpi, &signals)?;
+        let geometry = divide(&processes.hardware(), overrides);
+        Ok(Cluster { ranks: Ranks::Processes(processes), geometry, functions, signals })
     }
 
     /// What each worker has, and what a person should know about it.
@@ -97,9 +90,10 @@ impl Cluster {
         StartError::Unfit(graph.key(task), resource, asked, most)
     }
 
-    /// Runs a plan to its end.
+    /// Runs a plan to its end. The ranks stay up until `dismiss`, so that what must be told is told
+    /// first: a launcher may end this process as soon as another one has ended.
     pub fn run(
-        self,
+        &mut self,
         plan: Plan,
         directory: RunDirectory,
         watcher: &mut dyn Watcher,
@@ -107,30 +101,23 @@ impl Cluster {
         for warning in &self.geometry.warnings {
             log::warn!("{warning}");
         }
-        let setup = scheduler_loop::Setup {
-            graph: plan.graph,
-            asked: plan.asked,
-            persist: plan.persist,
-            directory,
-            signals: self.signals,
-        };
-        match self.ranks {
-            Ranks::Threads(world, hardware, spawners) => {
-                let workers = hardware.into_iter().zip(self.geometry.capacities).zip(spawners);
-                threads::run(world, workers, setup, &self.functions, watcher)
-            }
+        let signals = self.signals.clone();
+        let Plan { graph, asked, persist } = plan;
+        let setup = scheduler_loop::Setup { graph, asked, persist, directory, signals };
+        let capacities = &self.geometry.capacities;
+        match &mut self.ranks {
+            Ranks::Threads(threads) => threads.run(capacities, &self.functions, setup, watcher),
             #[cfg(feature = "mpi")]
-            Ranks::Processes(mpi) => processes::run(mpi, self.geometry.capacities, setup, watcher),
+            Ranks::Processes(processes) => processes.run(capacities, setup, watcher),
         }
     }
 
-    /// Ends without a run: other processes end with this exit code.
-    #[cfg_attr(not(feature = "mpi"), expect(unused_variables, reason = "threads end with their process"))]
+    /// Ends every rank; other processes end with this exit code.
     pub fn dismiss(self, exit_code: u8) {
         match self.ranks {
-            Ranks::Threads(..) => {}
+            Ranks::Threads(threads) => threads.dismiss(exit_code),
             #[cfg(feature = "mpi")]
-            Ranks::Processes(mpi) => processes::dismiss(mpi, exit_code),
+            Ranks::Processes(processes) => processes.dismiss(exit_code),
         }
     }
 }

@@ -10,6 +10,10 @@ use crate::core::resources::Resources;
 use crate::transport::codec::{self, CodecError};
 use crate::transport::endpoint::{Endpoint, Parcel, TransportError};
 use crate::worker::hardware::Hardware;
+use crate::worker::output::Output;
+
+const CAPTURED: u8 = 0;
+const VALUE: u8 = 1;
 
 /// A message. What its parcel's body holds stands with each.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,6 +70,33 @@ impl Envelope {
     /// Sends the message alone.
     pub fn send(&self, to: Rank, endpoint: &mut dyn Endpoint) -> Result<(), TransportError> {
         self.send_with(Arc::default(), to, endpoint)
+    }
+
+    /// An output as the body of a parcel: a byte for its kind, then captured bytes as they are, or the
+    /// encoded value.
+    pub fn body_of(output: &Output) -> Vec<u8> {
+        match output {
+            Output::Captured(bytes) => {
+                let mut body = Vec::with_capacity(bytes.len() + 1);
+                body.push(CAPTURED);
+                body.extend_from_slice(bytes);
+                body
+            }
+            Output::Value(value) => {
+                let mut body = vec![VALUE];
+                codec::encode_into(value, &mut body);
+                body
+            }
+        }
+    }
+
+    /// The output in the body of a parcel.
+    pub fn output_in(body: &[u8]) -> Result<Output, CodecError> {
+        match body.split_first() {
+            Some((&CAPTURED, bytes)) => Ok(Output::Captured(bytes.to_vec())),
+            Some((&VALUE, bytes)) => codec::decode(bytes).map(Output::Value),
+            _ => Err(CodecError::Malformed("an output of no known kind".to_owned())),
+        }
     }
 
     /// Reads the message of a parcel.

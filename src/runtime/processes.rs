@@ -25,8 +25,55 @@ use super::{logger, worker_loop};
 /// Sleeps while nothing but a greeting can come.
 const GREETING_EVERY: Duration = Duration::from_millis(100);
 
-/// Waits for the greeting of every worker.
-pub(super) fn gather_greetings(mpi: &mut Mpi, signals: &Signals) -> Result<Vec<Hardware>, StartError> {
+/// Rank 0 and the workers that greeted it.
+pub(super) struct Processes {
+    mpi: Mpi,
+    hardware: Vec<Hardware>,
+    /// True once a run broke: some ranks may be unable to answer, and nothing waits for them.
+    is_broken: bool,
+}
+
+impl Processes {
+    /// Waits for the greeting of every worker. On failure all ranks end.
+    pub fn gather(mut mpi: Mpi, signals: &Signals) -> Result<Self, StartError> {
+        match greetings(&mut mpi, signals) {
+            Ok(hardware) => Ok(Processes { mpi, hardware, is_broken: false }),
+            Err(error) => {
+                say_goodbye(&mut mpi, error.exit_code());
+                Err(error)
+            }
+        }
+    }
+
+    /// What each worker runs on.
+    pub fn hardware(&self) -> Vec<Hardware> {
+        self.hardware.clone()
+    }
+
+    /// Runs a plan to its end.
+    pub fn run(
+        &mut self,
+        capacities: &[Resources],
+        setup: scheduler_loop::Setup,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Outcome, StartError> {
+        self.is_broken = true;
+        welcome(&mut self.mpi, capacities, &setup)?;
+        let outcome = scheduler_loop::run(&mut self.mpi, setup, watcher).map_err(StartError::Scheduler)?;
+        self.is_broken = false;
+        Ok(outcome)
+    }
+
+    /// Ends every rank with this exit code.
+    pub fn dismiss(mut self, exit_code: u8) {
+        match self.is_broken {
+            true => say_goodbye(&mut self.mpi, exit_code),
+            false => dismiss(self.mpi, exit_code),
+        }
+    }
+}
+
+fn greetings(mpi: &mut Mpi, signals: &Signals) -> Result<Vec<Hardware>, StartError> {
     let mut greetings: Vec<Option<Hardware>> = vec![None; mpi.size() as usize - 1];
     while greetings.iter().any(Option::is_none) {
         if let Some(reason) = signals.reason() {
@@ -38,39 +85,24 @@ pub(super) fn gather_greetings(mpi: &mut Mpi, signals: &Signals) -> Result<Vec<H
         };
         match Envelope::read(&parcel) {
             Ok(Envelope::Hello(hardware)) => greetings[from.index() - 1] = Some(hardware),
-            other => return Err(StartError::Mpi(format!("rank {from} greeted with {other:?}"))),
+            other => return Err(StartError::Greeting(format!("rank {from} said {other:?}"))),
         }
     }
     Ok(greetings.into_iter().flatten().collect())
 }
 
-/// Runs a plan: rank 0 is this process.
-pub(super) fn run(
-    mut mpi: Mpi,
-    capacities: Vec<Resources>,
-    setup: scheduler_loop::Setup,
-    watcher: &mut dyn Watcher,
-) -> Result<Outcome, StartError> {
+/// Sends every worker what it must know to begin.
+fn welcome(mpi: &mut Mpi, capacities: &[Resources], setup: &scheduler_loop::Setup) -> Result<(), StartError> {
     let mut graph = Vec::new();
     packed::write(&setup.graph, &mut graph).map_err(|error| StartError::Io("pack the graph", error))?;
     let graph = Arc::new(graph);
     let run_directory = setup.directory.path().to_string_lossy().into_owned();
-    for (number, capacity) in capacities.into_iter().enumerate() {
-        let run_directory = run_directory.clone();
+    for (number, capacity) in capacities.iter().enumerate() {
+        let (capacity, run_directory) = (capacity.clone(), run_directory.clone());
         let welcome = Welcome { incarnation: Incarnation(1), capacity, run_directory };
-        Envelope::Welcome(welcome).send_with(graph.clone(), Rank::from(number + 1), &mut mpi)?;
+        Envelope::Welcome(welcome).send_with(graph.clone(), Rank::from(number + 1), mpi)?;
     }
-    drop(graph);
-    let outcome = scheduler_loop::run(&mut mpi, setup, watcher);
-    match &outcome {
-        Ok(_) => leave(mpi),
-        // Some ranks may be unable to answer: nothing waits for them.
-        Err(error) => {
-            let exit_code = error.exit_code();
-            say_goodbye(&mut mpi, exit_code);
-        }
-    }
-    outcome.map_err(StartError::Scheduler)
+    Ok(())
 }
 
 /// The orderly end of a rank: everything sent, then MPI finalized with the others.
@@ -125,7 +157,7 @@ fn await_welcome(mpi: &mut Mpi) -> Result<Result<(Welcome, Graph), u8>, StartErr
                 return Ok(Ok((welcome, graph)));
             }
             Ok(Envelope::Goodbye(exit_code)) => return Ok(Err(exit_code)),
-            other => return Err(StartError::Mpi(format!("rank {from} welcomed with {other:?}"))),
+            other => return Err(StartError::Greeting(format!("rank {from} said {other:?}"))),
         }
     }
 }

@@ -107,7 +107,8 @@ impl From<TransportError> for SchedulerError {
     }
 }
 
-/// Runs a graph to its end, tells every worker goodbye, and returns how it ended.
+/// Runs a graph to its end and returns how it ended. The workers have left their work then, and wait
+/// for goodbye.
 pub fn run(
     endpoint: &mut dyn Endpoint,
     setup: Setup,
@@ -295,7 +296,7 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
-    /// The journal first, then the marker, then goodbye: whoever sees the marker sees everything.
+    /// The journal first, then the marker: whoever sees the marker sees everything.
     fn finish(&mut self, outcome: Outcome) -> Result<(), SchedulerError> {
         self.journal.flush().map_err(|error| SchedulerError::Record("journal", error))?;
         let exit_code = exit::code_of(outcome);
@@ -315,7 +316,6 @@ impl<'a> Hands<'a> {
         };
         let written = finished.write(&self.directory.finished());
         written.map_err(|error| SchedulerError::Record("outcome", error))?;
-        say_goodbye(self.endpoint, exit_code);
         Ok(())
     }
 }

@@ -71,6 +71,8 @@ pub enum StartError {
     Mpi(String),
     /// The launcher started more ranks than MPI knows: the variable, its count, MPI's count.
     WrongMpi(String),
+    /// Another rank greeted with something else than a greeting of this version: what.
+    Greeting(String),
     /// The connection broke.
     Transport(TransportError),
     /// Stopped before the run began.
@@ -97,6 +99,7 @@ impl fmt::Display for StartError {
             }
             StartError::Mpi(why) => write!(out, "cannot start MPI: {why}"),
             StartError::WrongMpi(why) => write!(out, "{why}"),
+            StartError::Greeting(what) => write!(out, "the ranks do not understand each other: {what}"),
             StartError::Transport(error) => write!(out, "cannot reach the other ranks: {error}"),
             StartError::Stopped(_) => write!(out, "stopped before the run began"),
             StartError::Unfit(key, resource, asked, most) => {
@@ -128,6 +131,7 @@ impl StartError {
                 Some("build it with `cargo build --features mpi`, or start it without mpirun".into())
             }
             StartError::WrongMpi(_) => Some("start it with the mpirun of the MPI it was built with".into()),
+            StartError::Greeting(_) => Some("start the same dagmar on every node".into()),
             StartError::Unfit(_, resource, ..) => Some(format!(
                 "start fewer workers per node, or say what a worker has with `{}`",
                 if resource == "cpus" { "--cpus N".into() } else { format!("--resource {resource}=N") }
@@ -148,7 +152,9 @@ impl StartError {
             StartError::Stopped(reason) => exit::code_of(Outcome::Stopped(*reason)),
             StartError::Transport(_) => exit::RANK_LOST,
             StartError::Scheduler(error) => error.exit_code(),
-            StartError::Io(..) | StartError::Worker(_) | StartError::Graph(_) => exit::BROKEN,
+            StartError::Io(..) | StartError::Worker(_) | StartError::Graph(_) | StartError::Greeting(_) => {
+                exit::BROKEN
+            }
         }
     }
 }

@@ -1,53 +1,82 @@
 //! Ranks as threads of this process.
 
+use std::io;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use crate::core::event::Outcome;
 use crate::core::id::Incarnation;
 use crate::core::resources::Resources;
 use crate::transport::endpoint::Endpoint;
-use crate::transport::inproc::InProcess;
+use crate::transport::inproc::{self, InProcess};
 use crate::worker::function::Functions;
 use crate::worker::hardware::Hardware;
-use crate::worker::spawner::SpawnerLink;
+use crate::worker::spawner::{Spawner, SpawnerLink};
 
 use super::scheduler_loop::{self, Watcher, say_goodbye};
 use super::start::StartError;
-use super::worker_loop;
+use super::worker_loop::{self, WorkerError};
 
-/// Runs a plan: rank 0 in this thread, every worker in one of its own.
-pub(super) fn run(
-    world: Vec<InProcess>,
-    workers: impl Iterator<Item = ((Hardware, Resources), SpawnerLink)>,
-    setup: scheduler_loop::Setup,
-    functions: &Arc<Functions>,
-    watcher: &mut dyn Watcher,
-) -> Result<Outcome, StartError> {
-    let mut endpoints = world.into_iter();
-    let mut scheduler = endpoints.next().expect("a world has a rank 0");
-    let mut threads = Vec::new();
-    for (mut endpoint, ((hardware, capacity), spawner)) in endpoints.zip(workers) {
-        let setup = worker_loop::Setup {
-            graph: setup.graph.clone(),
-            directory: setup.directory.clone(),
-            incarnation: Incarnation(1),
-            host: hardware.host,
-            capacity,
-            functions: functions.clone(),
-            spawner,
-        };
-        let builder = thread::Builder::new().name(format!("worker {}", endpoint.rank()));
-        let thread = builder.spawn(move || worker_loop::work(&mut endpoint, setup));
-        threads.push(thread.map_err(|error| StartError::Io("start a worker", error))?);
+/// Rank 0 in this thread, every worker in one of its own.
+pub(super) struct Threads {
+    scheduler: InProcess,
+    waiting: Vec<(InProcess, SpawnerLink)>,
+    running: Vec<JoinHandle<Result<u8, WorkerError>>>,
+    hardware: Hardware,
+}
+
+impl Threads {
+    /// Ranks for `workers` workers, each with its spawner. No thread is started yet.
+    pub fn new(workers: u32) -> Result<Self, StartError> {
+        let spawners = (0..workers).map(|_| Spawner::start()).collect::<io::Result<Vec<_>>>();
+        let spawners = spawners.map_err(|error| StartError::Io("start the spawner", error))?;
+        let mut world = inproc::world(workers + 1).into_iter();
+        let scheduler = world.next().expect("a world has a rank 0");
+        let waiting = world.zip(spawners).collect();
+        Ok(Threads { scheduler, waiting, running: Vec::new(), hardware: Hardware::detect() })
     }
-    let outcome = scheduler_loop::run(&mut scheduler, setup, watcher);
-    if let Err(error) = &outcome {
-        say_goodbye(&mut scheduler, error.exit_code());
+
+    /// What each worker runs on.
+    pub fn hardware(&self) -> Vec<Hardware> {
+        vec![self.hardware.clone(); self.waiting.len()]
     }
-    for thread in threads {
-        // A worker that failed has told the scheduler why.
-        let _ = thread.join();
+
+    /// The endpoint of rank 0.
+    pub fn scheduler(&self) -> &dyn Endpoint {
+        &self.scheduler
     }
-    outcome.map_err(StartError::Scheduler)
+
+    /// Runs a plan to its end.
+    pub fn run(
+        &mut self,
+        capacities: &[Resources],
+        functions: &Arc<Functions>,
+        setup: scheduler_loop::Setup,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Outcome, StartError> {
+        for ((mut endpoint, spawner), capacity) in self.waiting.drain(..).zip(capacities) {
+            let setup = worker_loop::Setup {
+                graph: setup.graph.clone(),
+                directory: setup.directory.clone(),
+                incarnation: Incarnation(1),
+                host: self.hardware.host.clone(),
+                capacity: capacity.clone(),
+                functions: functions.clone(),
+                spawner,
+            };
+            let builder = thread::Builder::new().name(format!("worker {}", endpoint.rank()));
+            let thread = builder.spawn(move || worker_loop::work(&mut endpoint, setup));
+            self.running.push(thread.map_err(|error| StartError::Io("start a worker", error))?);
+        }
+        scheduler_loop::run(&mut self.scheduler, setup, watcher).map_err(StartError::Scheduler)
+    }
+
+    /// Ends every worker and waits for it.
+    pub fn dismiss(mut self, exit_code: u8) {
+        say_goodbye(&mut self.scheduler, exit_code);
+        for thread in self.running {
+            // A worker that failed has told the scheduler why.
+            let _ = thread.join();
+        }
+    }
 }

@@ -19,7 +19,7 @@ use crate::core::time::Micros;
 use crate::core::worker::{Action, Input, Worker};
 use crate::record::layout::RunDirectory;
 use crate::record::pack::{PackWriter, Piece};
-use crate::transport::codec::{self, CodecError};
+use crate::transport::codec::CodecError;
 use crate::transport::endpoint::{Endpoint, Parcel, TransportError};
 use crate::worker::command::CommandExecutor;
 use crate::worker::executor::{Ended, Executor, Job};
@@ -218,7 +218,7 @@ impl<'a> Hands<'a> {
 
     fn on_peer(&mut self, from: Rank, message: PeerMessage, body: &[u8]) -> Result<(), WorkerError> {
         if let PeerWord::Output(task, attempt) = message.word {
-            let output: Output = codec::decode(body).map_err(|error| WorkerError::Garbled(from, error))?;
+            let output = Envelope::output_in(body).map_err(|error| WorkerError::Garbled(from, error))?;
             self.totals.received_bytes += body.len() as u64;
             self.store.insert(task, attempt, Arc::new(output));
         }
@@ -250,7 +250,7 @@ impl<'a> Hands<'a> {
         let wanted = output.filter(|_| self.persisted.contains(&task));
         let Some(output) = wanted else { return Ok(success) };
         let mut pack = self.pack.lock();
-        let written = pack.append(task, attempt, Piece::Value, &codec::encode(output));
+        let written = pack.append(task, attempt, Piece::Value, &Envelope::body_of(output));
         match written {
             Ok(()) => {
                 pack.end(task, attempt);
@@ -297,7 +297,7 @@ impl<'a> Hands<'a> {
 
     fn say(&mut self, peer: Rank, message: PeerMessage) -> Result<(), WorkerError> {
         let body = match message.word {
-            PeerWord::Output(task, attempt) => codec::encode(&**self.store.get(task, attempt)),
+            PeerWord::Output(task, attempt) => Envelope::body_of(self.store.get(task, attempt)),
             _ => Vec::new(),
         };
         self.totals.sent_bytes += body.len() as u64;
@@ -351,9 +351,9 @@ impl<'a> Hands<'a> {
 /// The files that tasks before this one reported, with their sizes.
 fn expected_files(graph: &Graph, assignment: &Assignment) -> Vec<(String, u64)> {
     let mut files = Vec::new();
-    for (task, sizes) in &assignment.files {
+    for (task, attempt, sizes) in &assignment.files {
         let outputs = graph.operation(*task).outputs.iter();
-        let paths = outputs.map(|path| path.resolve(Attempt::FIRST).into_owned());
+        let paths = outputs.map(|path| path.resolve(*attempt).into_owned());
         files.extend(paths.zip(sizes.iter().copied()));
     }
     files

@@ -120,7 +120,7 @@ mod tests {
         fn assignment()(
             (task, attempt) in attempt(),
             inputs in vec(location(), 0..4),
-            files in vec((any::<u32>().prop_map(TaskId), vec(any::<u64>(), 0..3)), 0..3),
+            files in vec((any::<u32>().prop_map(TaskId), any::<u32>().prop_map(Attempt), vec(any::<u64>(), 0..3)), 0..3),
             (urgency, keep, persist) in any::<(u32, bool, bool)>(),
         ) -> Assignment {
             Assignment { task, attempt, urgency, inputs, files, keep, persist }

@@ -56,7 +56,8 @@ impl Scheduler {
             let attempt = self.tasks.attempt[input.index()];
             InputLocation { task: input, attempt, owner, incarnation: record.incarnation }
         };
-        let sizes = |input: TaskId| Some((input, self.tasks.file_sizes.get(&input)?.clone()));
+        let attempt = |input: TaskId| self.tasks.attempt[input.index()];
+        let sizes = |input: TaskId| Some((input, attempt(input), self.tasks.file_sizes.get(&input)?.clone()));
         let files = match self.tasks.file_sizes.is_empty() {
             true => Vec::new(),
             false => self.graph.inputs(task).filter_map(sizes).collect(),
