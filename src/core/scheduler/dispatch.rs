@@ -11,8 +11,11 @@ use super::tasks::TaskState;
 
 impl Scheduler {
     pub(super) fn place_ready_tasks(&mut self) {
-        let mut blocked = vec![false; self.ready.requests().len()];
-        while let Some((class, urgency)) = self.ready.peek(&blocked) {
+        let mut head = None;
+        while let Some((urgency, class)) = self.ready.next_head(head) {
+            if !self.workers.is_any_open() {
+                break;
+            }
             let task = self.urgency.task(urgency);
             if !self.tasks.is_ready(task) {
                 self.ready.pop(class);
@@ -29,7 +32,7 @@ impl Scheduler {
                     self.ready.pop(class);
                     self.assign(task, worker, class);
                 }
-                None => blocked[class.0] = true,
+                None => head = Some((urgency, class)),
             }
         }
     }
@@ -85,6 +88,9 @@ impl Scheduler {
     }
 
     pub(super) fn steal_for_idle_workers(&mut self) {
+        if !self.workers.is_any_open() {
+            return;
+        }
         for class in (0..self.ready.requests().len()).map(Class) {
             let loot = |urgency: u32| {
                 let task = self.urgency.task(urgency);

@@ -31,8 +31,8 @@ pub struct Candidate<'a> {
     pub expected_us: u32,
 }
 
-/// The worker with room where the task would start first, its inputs fetched. Ties go to the worker
-/// that holds the most bytes. `None` if nobody has room.
+/// The worker with room where the task would start first, its inputs fetched: the owner of most bytes,
+/// or among the least loaded the first that can start it at once, else the first that has room. `None` if nobody has room.
 pub fn place(candidate: &Candidate<'_>, tasks: &Tasks, workers: &Workers) -> Option<Rank> {
     let room = |rank: &Rank| {
         workers.get(*rank).is_some_and(|record| {
@@ -42,8 +42,9 @@ pub fn place(candidate: &Candidate<'_>, tasks: &Tasks, workers: &Workers) -> Opt
     };
     let (owner, held_bytes, all_bytes) = largest_owner(candidate.value_inputs, tasks);
     let owner = owner.filter(room);
-    let by_load = workers.least_loaded(candidate.class).take(WORKERS_LOOKED_AT);
-    let idlest = by_load.map(|(rank, _)| rank).find(room);
+    let by_load = || workers.least_loaded(candidate.class).take(WORKERS_LOOKED_AT);
+    let starts_now = by_load().find(|(_, record)| record.fits_now(candidate.request));
+    let idlest = starts_now.map(|(rank, _)| rank).or_else(|| by_load().map(|(rank, _)| rank).find(room));
     let (Some(owner), Some(idlest)) = (owner, idlest) else { return owner.or(idlest) };
     let starts_in = |rank: Rank, missing_bytes: u64, fetches: bool| {
         let wait = workers.get(rank).map_or(0, |record| record.wait_us(candidate.request));

@@ -2,7 +2,8 @@
 //! request nothing has room for holds up nobody else.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::Bound::{Excluded, Unbounded};
 
 use crate::core::graph::Graph;
 use crate::core::id::TaskId;
@@ -21,22 +22,25 @@ pub struct Ready {
     requests: Vec<Resources>,
     class_of_options: Vec<Class>,
     queues: Vec<BinaryHeap<Reverse<u32>>>,
+    /// The most urgent entry of each queue that is not empty, and its class.
+    heads: BTreeSet<(u32, usize)>,
 }
 
 impl Ready {
     /// Empty queues for the requests of a graph.
     pub fn new(graph: &Graph) -> Self {
         let mut requests: Vec<Resources> = Vec::new();
+        let mut known: BTreeMap<&Resources, Class> = BTreeMap::new();
         let mut class_of_options = Vec::new();
         for options in &graph.columns().options {
-            let known = requests.iter().position(|request| *request == options.resources);
-            class_of_options.push(Class(known.unwrap_or_else(|| {
-                requests.push(options.resources.clone());
-                requests.len() - 1
-            })));
+            let class = known.entry(&options.resources).or_insert_with_key(|request| {
+                requests.push((*request).clone());
+                Class(requests.len() - 1)
+            });
+            class_of_options.push(*class);
         }
         let queues = requests.iter().map(|_| BinaryHeap::new()).collect();
-        Ready { requests, class_of_options, queues }
+        Ready { requests, class_of_options, queues, heads: BTreeSet::new() }
     }
 
     /// The distinct requests.
@@ -51,19 +55,32 @@ impl Ready {
 
     /// Enters a task by its urgency.
     pub fn push(&mut self, class: Class, urgency: u32) {
-        self.queues[class.0].push(Reverse(urgency));
+        self.change(class, |queue| queue.push(Reverse(urgency)));
     }
 
-    /// The most urgent entry among the classes that are not `blocked`.
-    pub fn peek(&self, blocked: &[bool]) -> Option<(Class, u32)> {
-        let heads = self.queues.iter().enumerate().filter(|(class, _)| !blocked[*class]);
-        let heads = heads.filter_map(|(class, queue)| Some((Class(class), queue.peek()?.0)));
-        heads.min_by_key(|(_, urgency)| *urgency)
+    /// The most urgent entry behind `head`, over all classes. A class that nothing has room for is left
+    /// behind by going on from its head: its other entries are less urgent still.
+    pub fn next_head(&self, head: Option<(u32, Class)>) -> Option<(u32, Class)> {
+        let from = head.map_or(Unbounded, |(urgency, class)| Excluded((urgency, class.0)));
+        self.heads.range((from, Unbounded)).next().map(|&(urgency, class)| (urgency, Class(class)))
     }
 
     /// Takes the most urgent entry of a class out.
     pub fn pop(&mut self, class: Class) {
-        self.queues[class.0].pop();
+        self.change(class, |queue| {
+            queue.pop();
+        });
+    }
+
+    fn change(&mut self, class: Class, change: impl FnOnce(&mut BinaryHeap<Reverse<u32>>)) {
+        let queue = &mut self.queues[class.0];
+        let before = queue.peek().map(|head| head.0);
+        change(queue);
+        let after = queue.peek().map(|head| head.0);
+        if before != after {
+            before.map(|urgency| self.heads.remove(&(urgency, class.0)));
+            after.map(|urgency| self.heads.insert((urgency, class.0)));
+        }
     }
 
     /// True if a task is queued. Searches the whole queue: for checks.
@@ -74,5 +91,6 @@ impl Ready {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.queues.iter_mut().for_each(BinaryHeap::clear);
+        self.heads.clear();
     }
 }

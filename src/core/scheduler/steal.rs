@@ -11,8 +11,8 @@ use super::workers::{WorkerRecord, Workers};
 
 /// A queue that is done within this time is left alone: giving back costs about as much.
 const WORTH_US: u64 = 2_000;
-/// Most loaded workers looked at for one idle worker.
-const VICTIMS_LOOKED_AT: usize = 4;
+/// Workers looked at to find one that could start a task at once, and to find one to take it from.
+const WORKERS_LOOKED_AT: usize = 4;
 
 /// What stealing must know of an assigned task.
 pub struct Loot {
@@ -30,11 +30,9 @@ pub fn steal(
     workers: &Workers,
     loot: impl Fn(u32) -> Loot,
 ) -> Option<(Rank, Vec<u32>)> {
-    let (thief, idle) = workers.least_loaded(class).next()?;
-    if !idle.fits_now(&requests[class.0]) {
-        return None;
-    }
-    let victims = workers.most_loaded(class).take(VICTIMS_LOOKED_AT);
+    let mut thieves = workers.least_loaded(class).take(WORKERS_LOOKED_AT);
+    let (thief, _) = thieves.find(|(_, record)| record.fits_now(&requests[class.0]))?;
+    let victims = workers.most_loaded(class).take(WORKERS_LOOKED_AT);
     // A victim that is giving tasks back already is left alone.
     let mut others = victims.filter(|(rank, record)| *rank != thief && record.retracting.is_empty());
     others.find_map(|(victim, record)| {

@@ -90,8 +90,12 @@ impl WorkerRecord {
 pub struct Workers {
     requests: Vec<Resources>,
     records: BTreeMap<Rank, WorkerRecord>,
-    /// For each request, the workers that could ever cover it, least loaded first.
+    /// For each shape of a request (a request without its memory), the workers that could ever cover
+    /// it, least loaded first. Memory is left out, as nearly every task may ask for another amount.
     by_load: Vec<BTreeSet<(u32, Rank)>>,
+    shapes: Vec<Resources>,
+    /// The shape of each request.
+    shape_of: Vec<usize>,
     /// The workers that have orders in their outbox: a turn must not look at all of them.
     addressed: Vec<Rank>,
 }
@@ -99,8 +103,24 @@ pub struct Workers {
 impl Workers {
     /// No workers, for tasks that make these requests.
     pub fn new(requests: &[Resources]) -> Self {
-        let by_load = requests.iter().map(|_| BTreeSet::new()).collect();
-        Workers { requests: requests.to_vec(), records: BTreeMap::new(), by_load, addressed: Vec::new() }
+        let mut shapes: Vec<Resources> = Vec::new();
+        let mut known: BTreeMap<Resources, usize> = BTreeMap::new();
+        let mut shape_of = |request: &Resources| {
+            let shape = Resources { memory_bytes: 0, ..request.clone() };
+            *known.entry(shape).or_insert_with_key(|shape| {
+                shapes.push(shape.clone());
+                shapes.len() - 1
+            })
+        };
+        let shape_of = requests.iter().map(&mut shape_of).collect();
+        Workers {
+            requests: requests.to_vec(),
+            records: BTreeMap::new(),
+            by_load: vec![BTreeSet::new(); shapes.len()],
+            shapes,
+            shape_of,
+            addressed: Vec::new(),
+        }
     }
 
     /// Adds a worker.
@@ -195,20 +215,37 @@ impl Workers {
 
     /// Workers that could ever run a class, the least loaded first.
     pub fn least_loaded(&self, class: Class) -> impl Iterator<Item = (Rank, &WorkerRecord)> {
-        self.by_load[class.0].iter().map(|(_, rank)| (*rank, &self.records[rank]))
+        self.able(class, self.by_load[self.shape_of[class.0]].iter())
     }
 
     /// Workers that could ever run a class, the most loaded first.
     pub fn most_loaded(&self, class: Class) -> impl Iterator<Item = (Rank, &WorkerRecord)> {
-        self.by_load[class.0].iter().rev().map(|(_, rank)| (*rank, &self.records[rank]))
+        self.able(class, self.by_load[self.shape_of[class.0]].iter().rev())
+    }
+
+    fn able<'a>(
+        &'a self,
+        class: Class,
+        candidates: impl Iterator<Item = &'a (u32, Rank)>,
+    ) -> impl Iterator<Item = (Rank, &'a WorkerRecord)> {
+        let request = &self.requests[class.0];
+        let records = candidates.map(|(_, rank)| (*rank, &self.records[rank]));
+        records.filter(|(_, record)| record.capacity.covers(request))
+    }
+
+    /// False if no worker would take even the smallest task: then nothing needs to be tried.
+    pub fn is_any_open(&self) -> bool {
+        let smallest = Resources::cores(1);
+        let open = |rank: &Rank| self.records[rank].has_room(&smallest, 1);
+        self.by_load.iter().any(|candidates| candidates.first().is_some_and(|(_, rank)| open(rank)))
     }
 
     /// Panics unless the index agrees with the records.
     pub fn check(&self) {
-        for (request, candidates) in self.requests.iter().zip(&self.by_load) {
-            let able = self.records.iter().filter(|(_, record)| record.capacity.covers(request));
+        for (shape, candidates) in self.shapes.iter().zip(&self.by_load) {
+            let able = self.records.iter().filter(|(_, record)| record.capacity.covers(shape));
             let expected: BTreeSet<_> = able.map(|(rank, record)| (record.load(), *rank)).collect();
-            assert_eq!(*candidates, expected, "the index of workers for {request:?}");
+            assert_eq!(*candidates, expected, "the index of workers for {shape:?}");
         }
         for (rank, record) in &self.records {
             let sum: u64 = record.assigned.values().map(|&us| u64::from(us)).sum();
@@ -236,8 +273,8 @@ impl Workers {
     }
 
     fn enter(&mut self, rank: Rank, record: &WorkerRecord) {
-        for (request, candidates) in self.requests.iter().zip(&mut self.by_load) {
-            if record.capacity.covers(request) {
+        for (shape, candidates) in self.shapes.iter().zip(&mut self.by_load) {
+            if record.capacity.covers(shape) {
                 candidates.insert((record.load(), rank));
             }
         }
