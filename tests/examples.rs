@@ -80,6 +80,8 @@ fn fetched_data() -> &'static Path {
 
 /// A graph, a key, and the value that the graph's first comment promises.
 const TUTORIAL: &[(&str, &str, &str)] = &[
+    ("first.toml", "total", "8"),
+    ("first.toml", "sum", "30"),
     ("add.toml", "total", "8"),
     ("add.json", "total", "8"),
     ("sum.toml", "total", "6"),
