@@ -117,7 +117,7 @@ fn files_on_disk_are_found_beside_the_graph_file() {
     for name in ["parts/b.fq", "parts/a 1.fq", "parts/.hidden.fq", "parts/c.txt"] {
         std::fs::write(directory.path().join(name), "").unwrap();
     }
-    std::fs::write(directory.path().join("list.txt"), "one\n\ntwo three\n").unwrap();
+    std::fs::write(directory.path().join("list.txt"), "\u{feff}one\n\ntwo three\n").unwrap();
     let text = r#"
 [tasks.align]
 each = { file = { glob = "parts/*.fq" } }

@@ -13,7 +13,7 @@ use crate::core::value::Value;
 
 use super::description::{CAPTURE_LIMIT_BYTES, Functions, parse_range};
 use super::disk::{FILE_BYTES_MAX, absolute_directory, read_limited, reason};
-use super::text::{Fault, GraphFileError, Node, Outcome, Problem, Span, Tree, json};
+use super::text::{Fault, GraphFileError, Node, Outcome, Problem, Span, Tree, json, without_mark};
 
 /// Where the elements of `--each` come from.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +67,8 @@ fn read_text(path: &Path) -> Outcome<String> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(Fault::whole(Problem::TooLarge { limit_bytes: FILE_BYTES_MAX }));
     }
-    String::from_utf8(bytes).map_err(|_| Fault::whole(Problem::NotUtf8))
+    let text = std::str::from_utf8(without_mark(&bytes)).map_err(|_| Fault::whole(Problem::NotUtf8))?;
+    Ok(text.to_owned())
 }
 
 fn build_commands(text: &str, directory: &Path, options: &TaskOptions) -> Outcome<Graph> {
@@ -296,6 +297,20 @@ mod tests {
         assert_eq!(shown, ["line[1]: run echo a", "line[4]: run echo b | wc"]);
         let Body::Command(command) = &graph.operation(graph.tasks().next().unwrap()).body else { panic!() };
         assert_eq!((&command.stdout, &command.directory), (&Stream::Forward, &Text::from("/nowhere")));
+    }
+
+    #[test]
+    fn a_byte_order_mark_belongs_to_no_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let list = directory.path().join("list.txt");
+        std::fs::write(&list, "\u{feff}one\r\ntwo\n").unwrap();
+        let options = TaskOptions::default();
+        let graph = commands(&list, directory.path(), &options).unwrap();
+        assert_eq!(work(&graph, graph.tasks().next().unwrap()), "run one");
+        let words = ["x".to_owned(), "{}".to_owned()];
+        let (lines, work_) = (Elements::Lines(&list), Work::Command(&words));
+        let graph = each(lines, work_, directory.path(), &options, &Functions::built_in()).unwrap();
+        assert_eq!(graph.key(graph.tasks().next().unwrap()), "task[one]");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::client::formats::description::{VARIABLES_MAX, Variable, Vocabulary, is_identifier, parse_range};
 use crate::client::formats::disk::{FILE_BYTES_MAX, files_matching, read_limited, reason};
-use crate::client::formats::text::{Entry, Fault, Node, Outcome, Problem, Span, Tree};
+use crate::client::formats::text::{Entry, Fault, Node, Outcome, Problem, Span, Tree, without_mark};
 use crate::core::key::Axis;
 use crate::core::value::Value;
 
@@ -112,7 +112,7 @@ impl Elements<'_> {
         if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(wrong("it is too large"));
         }
-        let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text"))?;
+        let text = std::str::from_utf8(without_mark(&bytes)).map_err(|_| wrong("it is not UTF-8 text"))?;
         let lines = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
         self.words(lines, &format!("`{file}` has no lines"))
     }
