@@ -143,7 +143,8 @@ impl Elementary {
 fn read_elements(elements: Elements<'_>) -> Outcome<Elementary> {
     let path = match elements {
         Elements::Range(range) => {
-            return Ok(Elementary { axis: parse_range(range).map_err(no_range)?, lines: None });
+            let axis = parse_range(range).map_err(|reason| no_elements(range, reason))?;
+            return Ok(Elementary { axis, lines: None });
         }
         Elements::Lines(path) => path,
     };
@@ -158,6 +159,18 @@ fn read_elements(elements: Elements<'_>) -> Outcome<Elementary> {
     }
     let axis = parse_range(&format!("1..{}", lines.len())).map_err(no_range)?;
     Ok(Elementary { axis, lines: Some(lines) })
+}
+
+/// Refuses what `--each` cannot take. What does not even look like a range was meant otherwise.
+fn no_elements(written: &str, reason: String) -> Box<Fault> {
+    let is_part = |byte: u8| byte.is_ascii_digit() || b".- ".contains(&byte);
+    if written.contains("..") && written.bytes().all(is_part) {
+        return no_range(reason);
+    }
+    no_range("it is no range".into()).hint(
+        "`--each` takes a range such as `1..1000`, `00..15` or `1..9..2`; \
+         for other elements, write one a line into a file for `--each-line`",
+    )
 }
 
 fn no_range(reason: String) -> Box<Fault> {
@@ -349,6 +362,14 @@ mod tests {
             "1",
             "error: cannot read `--each 9..1`: its end cannot be reached by its step\n",
         );
+        for other in ["{1..3}", "a,b,c", "7"] {
+            let expected = format!(
+                "error: cannot read `--each {other}`: it is no range\n  \
+                 hint: `--each` takes a range such as `1..1000`, `00..15` or `1..9..2`; \
+                 for other elements, write one a line into a file for `--each-line`\n"
+            );
+            check(other, "noop", "1", &expected);
+        }
         check(
             "1..9",
             "noob",
