@@ -321,8 +321,8 @@ mod tests {
         let graph = commands(&list, directory.path(), &options).unwrap();
         assert_eq!(work(&graph, graph.tasks().next().unwrap()), "run one");
         let words = ["x".to_owned(), "{}".to_owned()];
-        let (lines, work_) = (Elements::Lines(&list), Work::Command(&words));
-        let graph = each(lines, work_, directory.path(), &options, &Functions::built_in()).unwrap();
+        let (lines, echo) = (Elements::Lines(&list), Work::Command(&words));
+        let graph = each(lines, echo, directory.path(), &options, &Functions::built_in()).unwrap();
         assert_eq!(graph.key(graph.tasks().next().unwrap()), "task[one]");
     }
 
