@@ -117,7 +117,7 @@ fn files_on_disk_are_found_beside_the_graph_file() {
     for name in ["parts/b.fq", "parts/a 1.fq", "parts/.hidden.fq", "parts/c.txt"] {
         std::fs::write(directory.path().join(name), "").unwrap();
     }
-    std::fs::write(directory.path().join("list.txt"), "one\n\ntwo three\n").unwrap();
+    std::fs::write(directory.path().join("list.txt"), "\u{feff}one\n\ntwo three\n").unwrap();
     let text = r#"
 [tasks.align]
 each = { file = { glob = "parts/*.fq" } }
@@ -143,6 +143,71 @@ run = "cat {inputs}"
         "cat 'parts/a 1.fq' parts/b.fq parts/c.txt",
     ];
     assert_eq!(shell_lines(&graph), expected);
+}
+
+/// The files that `each` finds on disk, or the error's text after its place.
+fn found(directory: &Path, pattern: &str) -> String {
+    let text = format!("[tasks.a]\neach = {{ f = {{ glob = '{pattern}' }} }}\nrun = 'x {{f}}'\n");
+    match read_bytes(Path::new("x"), text.as_bytes(), directory, &Functions::built_in()) {
+        Ok(graph) => shell_lines(&graph).join(" ").replace("x ", ""),
+        Err(error) => error.problem.to_string(),
+    }
+}
+
+#[test]
+fn patterns_walk_directories_and_follow_no_links_into_circles() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let root = directory.path().join("[odd]*");
+    std::fs::create_dir_all(root.join("a/b")).unwrap();
+    std::fs::create_dir(root.join(".git")).unwrap();
+    for name in ["1.dat", "a/2.dat", "a/b/3.dat", ".git/4.dat", "a/.5.dat", "a/b.txt"] {
+        std::fs::write(root.join(name), "").unwrap();
+    }
+    std::os::unix::fs::symlink(&root, root.join("a/circle")).unwrap();
+    let check = |pattern: &str, expected: &str| assert_eq!(found(&root, pattern), expected, "{pattern}");
+    check("*.dat", "1.dat");
+    check("*/*.dat", "a/2.dat");
+    check("**/*.dat", "1.dat a/2.dat a/b/3.dat");
+    check("**/b/**/*.dat", "a/b/3.dat");
+    check("**/**/?.dat", "1.dat a/2.dat a/b/3.dat");
+    check("a/**", "a/2.dat a/b.txt a/b/3.dat a/circle");
+    check("a/circle/*.dat", "a/circle/1.dat");
+    check("[12]*/*", "`f` in `each` of task `a` has no elements: no file matches `[12]*/*`");
+    check("[a/b]*", "`[a/b]*` is no pattern: invalid range pattern");
+    check("a/../*.dat", "1.dat");
+    check("a/2.dat", "a/2.dat");
+}
+
+#[test]
+fn names_that_are_not_utf8_are_in_the_way_only_where_they_match() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let temporary = tempfile::tempdir().expect("a temporary directory can be made");
+    let directory = temporary.path();
+    std::fs::create_dir(directory.join("d")).unwrap();
+    std::fs::write(directory.join("d/a.dat"), "").unwrap();
+    std::fs::write(directory.join("d").join(OsStr::from_bytes(b"bad\xff.bin")), "").unwrap();
+    let odd = directory.join(OsStr::from_bytes(b"e\xfe"));
+    std::fs::create_dir(&odd).unwrap();
+    std::fs::write(odd.join("c.txt"), "").unwrap();
+    for pattern in ["d/*.dat", "*/*.dat", "**/*.dat", "d/[!b]*"] {
+        assert_eq!(found(directory, pattern), "d/a.dat", "{pattern}");
+    }
+    let shown = directory.display();
+    for pattern in ["d/*", "d/*.bin", "d/bad?.bin", "**/b*"] {
+        let expected =
+            format!("`{pattern}` matches `bad\\xff.bin` in `{shown}/d`, and that name is not UTF-8 text");
+        assert_eq!(found(directory, pattern), expected);
+    }
+    let expected = format!("`*/c.txt` matches `e\\xfe` in `{shown}`, and that name is not UTF-8 text");
+    assert_eq!(found(directory, "*/c.txt"), expected);
+    let task = |inputs: &str| {
+        let text = format!("[tasks.a]\ninputs = '{inputs}'\nrun = 'x {{inputs}}'\n");
+        read_bytes(Path::new("x"), text.as_bytes(), directory, &Functions::built_in())
+    };
+    assert_eq!(shell_lines(&task("d/*.dat").unwrap()), ["x d/a.dat"]);
+    let error = task("d/*").unwrap_err().report();
+    assert!(error.contains("`bad\\xff.bin`") && error.contains("hint: rename it"), "{error}");
 }
 
 #[test]

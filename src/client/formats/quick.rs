@@ -13,7 +13,7 @@ use crate::core::value::Value;
 
 use super::description::{CAPTURE_LIMIT_BYTES, Functions, parse_range};
 use super::disk::{FILE_BYTES_MAX, absolute_directory, read_limited, reason};
-use super::text::{Fault, GraphFileError, Node, Outcome, Problem, Span, Tree, json};
+use super::text::{Fault, GraphFileError, Node, Outcome, Problem, Span, Tree, json, without_mark};
 
 /// Where the elements of `--each` come from.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +67,8 @@ fn read_text(path: &Path) -> Outcome<String> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(Fault::whole(Problem::TooLarge { limit_bytes: FILE_BYTES_MAX }));
     }
-    String::from_utf8(bytes).map_err(|_| Fault::whole(Problem::NotUtf8))
+    let text = std::str::from_utf8(without_mark(&bytes)).map_err(|_| Fault::whole(Problem::NotUtf8))?;
+    Ok(text.to_owned())
 }
 
 fn build_commands(text: &str, directory: &Path, options: &TaskOptions) -> Outcome<Graph> {
@@ -142,7 +143,8 @@ impl Elementary {
 fn read_elements(elements: Elements<'_>) -> Outcome<Elementary> {
     let path = match elements {
         Elements::Range(range) => {
-            return Ok(Elementary { axis: parse_range(range).map_err(no_range)?, lines: None });
+            let axis = parse_range(range).map_err(|reason| no_elements(range, reason))?;
+            return Ok(Elementary { axis, lines: None });
         }
         Elements::Lines(path) => path,
     };
@@ -157,6 +159,18 @@ fn read_elements(elements: Elements<'_>) -> Outcome<Elementary> {
     }
     let axis = parse_range(&format!("1..{}", lines.len())).map_err(no_range)?;
     Ok(Elementary { axis, lines: Some(lines) })
+}
+
+/// Refuses what `--each` cannot take. What does not even look like a range was meant otherwise.
+fn no_elements(written: &str, reason: String) -> Box<Fault> {
+    let is_part = |byte: u8| byte.is_ascii_digit() || b".- ".contains(&byte);
+    if written.contains("..") && written.bytes().all(is_part) {
+        return no_range(reason);
+    }
+    no_range("it is no range".into()).hint(
+        "`--each` takes a range such as `1..1000`, `00..15` or `1..9..2`; \
+         for other elements, write one a line into a file for `--each-line`",
+    )
 }
 
 fn no_range(reason: String) -> Box<Fault> {
@@ -299,6 +313,20 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_belongs_to_no_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let list = directory.path().join("list.txt");
+        std::fs::write(&list, "\u{feff}one\r\ntwo\n").unwrap();
+        let options = TaskOptions::default();
+        let graph = commands(&list, directory.path(), &options).unwrap();
+        assert_eq!(work(&graph, graph.tasks().next().unwrap()), "run one");
+        let words = ["x".to_owned(), "{}".to_owned()];
+        let (lines, echo) = (Elements::Lines(&list), Work::Command(&words));
+        let graph = each(lines, echo, directory.path(), &options, &Functions::built_in()).unwrap();
+        assert_eq!(graph.key(graph.tasks().next().unwrap()), "task[one]");
+    }
+
+    #[test]
     fn braces_are_the_element() {
         let words = ["./prog".to_owned(), "in/{}.txt".to_owned(), "{x}".to_owned()];
         let graph = make("08..10", Work::Command(&words)).unwrap();
@@ -334,6 +362,14 @@ mod tests {
             "1",
             "error: cannot read `--each 9..1`: its end cannot be reached by its step\n",
         );
+        for other in ["{1..3}", "a,b,c", "7"] {
+            let expected = format!(
+                "error: cannot read `--each {other}`: it is no range\n  \
+                 hint: `--each` takes a range such as `1..1000`, `00..15` or `1..9..2`; \
+                 for other elements, write one a line into a file for `--each-line`\n"
+            );
+            check(other, "noop", "1", &expected);
+        }
         check(
             "1..9",
             "noob",

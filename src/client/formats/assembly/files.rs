@@ -92,7 +92,7 @@ impl Files {
             .map(|(path, producer)| self.matched(path, Some(*producer)))
             .collect();
         if found.is_empty() {
-            let paths = self.listings.find(&pattern)?;
+            let paths = pattern.on_disk(&self.listings)?;
             let not_own = |path: &String| self.producer(path) != Some(asker);
             found = paths.iter().filter(|path| not_own(path)).map(|path| self.matched(path, None)).collect();
         }

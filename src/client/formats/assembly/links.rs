@@ -16,7 +16,7 @@ pub(super) fn resolve(reference: &Reference, names: &Names, scope: &Scope<'_>) -
             .map(|number| (number, names.group(number)))
             .filter(|(_, named)| !starred || named.group.is_array())
             .map(|(number, named)| named.whole(number)),
-        Target::Element { name, parts } => match names.find(name) {
+        Target::Element { name, parts, .. } => match names.find(name) {
             Some(number) => element(names.group(number), parts, scope)?.map(Found::One),
             None => None,
         },
@@ -98,6 +98,11 @@ fn unknown(reference: &Reference, names: &Names, scope: &Scope<'_>) -> Outcome<B
             let example = named.group.key(0);
             return Ok(fault(&needs).hint(format!("elements of `{name}` are written like `{example}`")));
         }
+        if let Some(neighbour) = reference.neighbour() {
+            let at = if reference.field == "after" { "" } else { "@" };
+            let hint = format!("where there may be none, write `?` behind it: `\"{at}{neighbour}?\"`");
+            return Ok(fault(&needs).hint(hint));
+        }
     }
     let fault = match reference.field {
         "args" => fault(&needs).hint("a text that starts with `@` is written with two of them"),
@@ -112,7 +117,7 @@ fn written(reference: &Reference, scope: &Scope<'_>) -> Outcome<String> {
         Target::Whole { name, starred: false } => name.clone(),
         Target::Whole { name, starred: true } => format!("{name}[*]"),
         Target::Open(template) => template.expand_plain(scope, Style::Element)?,
-        Target::Element { name, parts } => {
+        Target::Element { name, parts, .. } => {
             let parts = parts.iter().map(|part| part.expand_plain(scope, Style::Element));
             format!("{name}[{}]", parts.collect::<Outcome<Vec<_>>>()?.join(","))
         }

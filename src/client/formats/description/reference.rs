@@ -3,7 +3,7 @@
 use crate::client::formats::text::{Outcome, Span};
 
 use super::template::Template;
-use super::vocabulary::Vocabulary;
+use super::vocabulary::{Form, Hole, Vocabulary};
 
 /// A task or array that another one needs, as written.
 #[derive(Clone, Debug)]
@@ -20,8 +20,8 @@ pub struct Reference {
 pub enum Target {
     /// A task, or all of an array. `starred` when `[*]` says that it is an array.
     Whole { name: String, starred: bool },
-    /// One element; a text for each variable.
-    Element { name: String, parts: Vec<Template> },
+    /// One element; a text for each variable. `written` is for errors, without a `?`.
+    Element { name: String, parts: Vec<Template>, written: String },
     /// The name itself has variables in it.
     Open(Template),
 }
@@ -40,6 +40,17 @@ impl Reference {
         };
         let target = parse_target(text, span, vocabulary)?;
         Ok(Reference { span, field, optional, target })
+    }
+
+    /// What is written to reach an element at some distance, such as `a[{i-1}]`.
+    pub fn neighbour(&self) -> Option<&str> {
+        let is_distant = |hole| matches!(hole, Hole::Variable(_, Form::Plus(_)));
+        match &self.target {
+            Target::Element { parts, written, .. } => {
+                parts.iter().any(|part| part.holes().any(is_distant)).then_some(written)
+            }
+            _ => None,
+        }
     }
 
     /// True if it names the same for every element.
@@ -66,7 +77,7 @@ fn parse_target(text: &str, span: Span, vocabulary: Vocabulary<'_>) -> Outcome<T
         Some("*") => Target::Whole { name, starred: true },
         Some(elements) => {
             let parts = elements.split(',').map(|part| Template::parse(part.trim(), span, vocabulary));
-            Target::Element { name, parts: parts.collect::<Outcome<_>>()? }
+            Target::Element { name, parts: parts.collect::<Outcome<_>>()?, written: text.to_owned() }
         }
     })
 }

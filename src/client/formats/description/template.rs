@@ -97,6 +97,14 @@ impl Template {
         })
     }
 
+    /// What expands in it.
+    pub fn holes(&self) -> impl Iterator<Item = Hole> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Literal(_) => None,
+            Piece::Hole(hole, _) => Some(*hole),
+        })
+    }
+
     /// The variables that it depends on, a bit each; all for the key.
     pub fn uses(&self) -> u32 {
         self.pieces.iter().fold(0, |mask, piece| {

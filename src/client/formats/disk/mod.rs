@@ -6,7 +6,9 @@
 mod bytes;
 mod paths;
 mod patterns;
+mod walk;
 
 pub use bytes::{FILE_BYTES_MAX, read_limited, reason};
 pub use paths::{absolute, absolute_directory, absolute_text, shown};
-pub use patterns::{FilePattern, Listings, exists, files_matching, is_wild};
+pub use patterns::{FilePattern, exists, files_matching, is_wild};
+pub use walk::Listings;

@@ -1,5 +1,7 @@
 //! Paths, absolute and as users see them. Nothing here looks whether a file is there.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use crate::client::formats::text::{Fault, Outcome, Problem};
@@ -40,7 +42,7 @@ pub fn absolute_directory(directory: &Path) -> Outcome<String> {
         std::path::absolute(directory).map_err(|error| Fault::whole(Problem::Unreadable(reason(&error))))?;
     match path.to_str() {
         Some(text) => Ok(absolute("", text)),
-        None => Err(Fault::whole(Problem::PathNotUtf8(path.display().to_string()))),
+        None => Err(Fault::whole(Problem::PathNotUtf8(escaped(path.as_os_str())))),
     }
 }
 
@@ -50,9 +52,29 @@ pub fn shown(directory: &str, path: &str) -> String {
     below.unwrap_or(path).to_owned()
 }
 
+/// A path that may be no text, with `\xff` for each byte that is none and control characters escaped.
+pub fn escaped(path: &OsStr) -> String {
+    let mut text = String::new();
+    for chunk in path.as_bytes().utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            match letter.is_control() {
+                true => text.extend(letter.escape_default()),
+                false => text.push(letter),
+            }
+        }
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_are_escaped() {
+        assert_eq!(escaped(OsStr::from_bytes(b"a \xc3\xa9\xff\xc3\n.bin")), "a é\\xff\\xc3\\n.bin");
+    }
 
     #[test]
     fn paths_become_absolute_and_plain() {

@@ -1,22 +1,20 @@
 //! The files on disk that a path or a pattern names.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::path::Path;
-use std::rc::Rc;
+use std::path::{Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
 
 use crate::client::formats::text::{Fault, Outcome, Problem, Span};
 
-use super::paths::{absolute, shown};
+use super::paths::{absolute, escaped, shown};
+use super::walk::Listings;
 
 /// Patterns match as the shell's do: `*` stops at `/` and finds no dot files.
-const MATCHING: MatchOptions =
+pub(super) const MATCHING: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
 /// What makes a text a pattern.
-const WILD: [char; 3] = ['*', '?', '['];
+pub(super) const WILD: [char; 3] = ['*', '?', '['];
 
 /// True if a text has wildcards.
 pub fn is_wild(text: &str) -> bool {
@@ -25,6 +23,7 @@ pub fn is_wild(text: &str) -> bool {
 
 /// A pattern with an absolute path.
 pub struct FilePattern {
+    written: String,
     absolute: String,
     pattern: Pattern,
     span: Span,
@@ -35,7 +34,7 @@ impl FilePattern {
     pub fn new(directory: &str, written: &str, span: Span) -> Outcome<FilePattern> {
         let absolute = absolute(&Pattern::escape(directory), written);
         let pattern = Pattern::new(&absolute).map_err(|error| wrong_pattern(written, &error, span))?;
-        Ok(FilePattern { absolute, pattern, span })
+        Ok(FilePattern { written: written.to_owned(), absolute, pattern, span })
     }
 
     /// True if an absolute path matches.
@@ -52,48 +51,28 @@ impl FilePattern {
     pub fn suffix(&self) -> &str {
         self.absolute.rsplit(['*', '?', ']']).next().unwrap_or_default()
     }
-}
 
-/// What was seen of the disk, for many elements look into one directory.
-#[derive(Default)]
-pub struct Listings {
-    by_directory: RefCell<HashMap<String, Rc<Vec<String>>>>,
-}
-
-impl Listings {
-    /// The files that match. A directory that many elements ask for is listed once.
-    pub fn find(&self, pattern: &FilePattern) -> Outcome<Vec<String>> {
-        let absolute = pattern.absolute.as_str();
-        let (directory, name) = absolute.rsplit_once('/').unwrap_or(("", absolute));
-        let directory = unescaped(directory);
-        if is_wild(&directory) || name == "**" {
-            return glob_disk(absolute, pattern.span);
-        }
-        let names = self.listing(&directory, pattern.span)?;
-        let prefix = &name[..name.find(WILD).unwrap_or(name.len())];
-        let start = names.partition_point(|other| other.as_str() < prefix);
-        let candidates = names[start..].iter().take_while(|name| name.starts_with(prefix));
-        let paths = candidates.map(|name| format!("{directory}/{name}"));
-        Ok(paths.filter(|path| pattern.matches(path)).collect())
+    /// The files on disk that match, in order.
+    pub fn on_disk(&self, listings: &Listings) -> Outcome<Vec<String>> {
+        let walked = listings.walk(&self.absolute);
+        let paths = walked.map_err(|error| wrong_pattern(&self.written, &error, self.span))?;
+        let text =
+            |path: PathBuf| path.into_os_string().into_string().map_err(|path| self.not_text(path.as_ref()));
+        paths.into_iter().map(text).collect()
     }
 
-    fn listing(&self, directory: &str, span: Span) -> Outcome<Rc<Vec<String>>> {
-        if let Some(names) = self.by_directory.borrow().get(directory) {
-            return Ok(Rc::clone(names));
-        }
-        let mut names = Vec::new();
-        let path = if directory.is_empty() { "/" } else { directory };
-        // A directory that is not there has no files; the error then says that nothing matches.
-        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-            match entry.file_name().into_string() {
-                Ok(name) => names.push(name),
-                Err(name) => return Err(not_text(Path::new(&name), span)),
-            }
-        }
-        names.sort_unstable();
-        let names = Rc::new(names);
-        self.by_directory.borrow_mut().insert(directory.to_owned(), Rc::clone(&names));
-        Ok(names)
+    /// Refuses a file that matches and cannot be named in a graph.
+    fn not_text(&self, path: &Path) -> Box<Fault> {
+        // The part that is no text may be a directory above the file.
+        let wrong =
+            path.ancestors().filter(|path| path.file_name().is_some_and(|name| name.to_str().is_none()));
+        let wrong = wrong.last().unwrap_or(path);
+        let problem = Problem::NameNotUtf8 {
+            pattern: self.written.clone(),
+            name: escaped(wrong.file_name().unwrap_or_default()),
+            directory: escaped(wrong.parent().unwrap_or(Path::new("/")).as_os_str()),
+        };
+        Fault::at(self.span, problem).hint("rename it, or write a pattern that does not match it")
     }
 }
 
@@ -104,34 +83,14 @@ pub fn exists(path: &str) -> bool {
 
 /// The files that match a pattern, in order, relative to `directory` where they are below it.
 pub fn files_matching(pattern: &str, directory: &Path, span: Span) -> Outcome<Vec<String>> {
-    let directory = directory.to_str().ok_or_else(|| not_text(directory, span))?;
-    let paths = glob_disk(&absolute(&Pattern::escape(directory), pattern), span)?;
+    let Some(directory) = directory.to_str() else {
+        return Err(Fault::at(span, Problem::PathNotUtf8(escaped(directory.as_os_str()))));
+    };
+    let paths = FilePattern::new(directory, pattern, span)?.on_disk(&Listings::default())?;
     Ok(paths.iter().map(|path| shown(directory, path)).collect())
-}
-
-fn glob_disk(absolute: &str, span: Span) -> Outcome<Vec<String>> {
-    let paths = glob::glob_with(absolute, MATCHING).map_err(|error| wrong_pattern(absolute, &error, span))?;
-    let texts = paths.flatten().map(|path| match path.into_os_string().into_string() {
-        Ok(path) => Ok(path),
-        Err(path) => Err(not_text(Path::new(&path), span)),
-    });
-    let mut texts = texts.collect::<Outcome<Vec<_>>>()?;
-    texts.sort_unstable();
-    Ok(texts)
-}
-
-fn not_text(path: &Path, span: Span) -> Box<Fault> {
-    Fault::at(span, Problem::PathNotUtf8(path.display().to_string()))
 }
 
 fn wrong_pattern(pattern: &str, error: &glob::PatternError, span: Span) -> Box<Fault> {
     let (pattern, reason) = (pattern.to_owned(), error.msg.to_owned());
     Fault::at(span, Problem::BadPattern { pattern, reason })
-}
-
-/// Undoes `Pattern::escape`.
-fn unescaped(pattern: &str) -> String {
-    ["*", "?", "[", "]"]
-        .iter()
-        .fold(pattern.to_owned(), |text, wild| text.replace(&format!("[{wild}]"), wild))
 }

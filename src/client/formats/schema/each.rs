@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::client::formats::description::{VARIABLES_MAX, Variable, Vocabulary, is_identifier, parse_range};
 use crate::client::formats::disk::{FILE_BYTES_MAX, files_matching, read_limited, reason};
-use crate::client::formats::text::{Entry, Fault, Node, Outcome, Problem, Span, Tree};
+use crate::client::formats::text::{Entry, Fault, Node, Outcome, Problem, Span, Tree, without_mark};
 use crate::core::key::Axis;
 use crate::core::value::Value;
 
@@ -102,6 +102,11 @@ impl Elements<'_> {
     fn files(&self, pattern: &str, directory: &Path) -> Outcome<Variable> {
         let reason = format!("no file matches `{pattern}`");
         let paths = files_matching(pattern, directory, self.span)?;
+        if paths.is_empty() {
+            let hint = "the pattern is looked up on disk when the graph is read, \
+                        so files that only its tasks will make do not count";
+            return Err(self.nothing(&reason).hint(hint));
+        }
         self.words(paths, &reason)
     }
 
@@ -112,7 +117,7 @@ impl Elements<'_> {
         if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(wrong("it is too large"));
         }
-        let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text"))?;
+        let text = std::str::from_utf8(without_mark(&bytes)).map_err(|_| wrong("it is not UTF-8 text"))?;
         let lines = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
         self.words(lines, &format!("`{file}` has no lines"))
     }
@@ -120,8 +125,7 @@ impl Elements<'_> {
     fn words(&self, words: Vec<String>, when_empty: &str) -> Outcome<Variable> {
         let (variable, of) = (self.name.to_owned(), self.of.to_owned());
         if words.is_empty() {
-            let reason = when_empty.to_owned();
-            return Err(Fault::at(self.span, Problem::NoElements { variable, of, reason }));
+            return Err(self.nothing(when_empty));
         }
         let mut seen = HashSet::with_capacity(words.len());
         if let Some(element) = words.iter().find(|word| !seen.insert(word.as_str())) {
@@ -141,5 +145,10 @@ impl Elements<'_> {
         }
         drop(seen);
         Ok(Variable::new(self.name, Axis::Words(words)))
+    }
+
+    fn nothing(&self, reason: &str) -> Box<Fault> {
+        let (variable, of) = (self.name.to_owned(), self.of.to_owned());
+        Fault::at(self.span, Problem::NoElements { variable, of, reason: reason.to_owned() })
     }
 }

@@ -54,6 +54,23 @@ const FIELDS: [Field; 25] = [
     field("isolated", With::Nothing, true),
 ];
 
+/// What fields are called elsewhere, and what is written here.
+const ELSEWHERE: [(&[&str], &str); 13] = [
+    (&["cmd", "command", "shell", "script"], "run"),
+    (&["function", "fn"], "call"),
+    (&["needs", "depends_on", "deps", "depends", "requires", "dependencies"], "after"),
+    (&["input"], "inputs"),
+    (&["output"], "outputs"),
+    (&["cpus", "threads", "cores"], "resources = { cpus = 2 }"),
+    (&["memory", "mem"], "resources = { memory = \"2GiB\" }"),
+    (&["gpus"], "resources = { gpus = 1 }"),
+    (&["walltime", "time", "time_limit"], "timeout"),
+    (&["dir", "workdir", "chdir", "directory"], "cwd"),
+    (&["environment"], "env"),
+    (&["foreach", "array", "matrix", "items"], "each"),
+    (&["retry"], "retries"),
+];
+
 /// The fields of one task, with those of `defaults` behind them.
 pub(super) struct Fields<'t> {
     pub name: &'t str,
@@ -159,9 +176,18 @@ impl<'t> Fields<'t> {
 pub(super) fn find_field(entry: &Entry, of: &str) -> Outcome<&'static Field> {
     FIELDS.iter().find(|field| field.name == entry.key).ok_or_else(|| {
         let (field, of) = (entry.key.clone(), of.to_owned());
-        Fault::at(entry.key_span, Problem::UnknownField { field, of })
-            .nearest(&entry.key, FIELDS.iter().map(|field| field.name))
+        let fault = Fault::at(entry.key_span, Problem::UnknownField { field, of });
+        match called_here(&entry.key) {
+            Some(here) => fault.hint(format!("here this is written `{here}`")),
+            None => fault.nearest(&entry.key, FIELDS.iter().map(|field| field.name)),
+        }
     })
+}
+
+/// What a field of another tool is written like here.
+fn called_here(field: &str) -> Option<&'static str> {
+    let field = field.to_ascii_lowercase().replace('-', "_");
+    ELSEWHERE.iter().find(|(names, _)| names.contains(&field.as_str())).map(|(_, here)| *here)
 }
 
 /// The entries of a table; none if it is not there.
@@ -170,5 +196,21 @@ pub(super) fn entries_of<'t>(entries: &'t [Entry], key: &str, of: &str) -> Outco
         None => Ok(&[]),
         Some(Entry { node: Node { tree: Tree::Table(entries), .. }, .. }) => Ok(entries),
         Some(entry) => Err(Fault::wrong_type(key, of, "a table", &entry.node)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_from_elsewhere_lead_to_fields() {
+        let is_field = |name: &str| FIELDS.iter().any(|field| field.name == name);
+        for (names, here) in ELSEWHERE {
+            assert!(is_field(here.split(' ').next().unwrap()), "{here}");
+            assert!(!names.iter().any(|name| is_field(name)), "{names:?}");
+        }
+        assert_eq!(called_here("Depends-On"), Some("after"));
+        assert_eq!(called_here("retrys"), None);
     }
 }

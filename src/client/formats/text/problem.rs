@@ -114,6 +114,8 @@ pub enum Problem {
     BadPattern { pattern: String, reason: String },
     /// A file's path is no text.
     PathNotUtf8(String),
+    /// A pattern finds a file whose name is no text.
+    NameNotUtf8 { pattern: String, name: String, directory: String },
     /// Two tasks make one file.
     TwoProducers { file: String, first: String, second: String },
     /// These tasks wait for each other.
@@ -223,6 +225,9 @@ impl Problem {
             }
             BadPattern { pattern, reason } => write!(out, "`{pattern}` is no pattern: {reason}"),
             PathNotUtf8(path) => write!(out, "the path `{path}` is not UTF-8 text"),
+            NameNotUtf8 { pattern, name, directory } => {
+                write!(out, "`{pattern}` matches `{name}` in `{directory}`, and that name is not UTF-8 text")
+            }
             TwoProducers { file, first, second } => {
                 write!(out, "tasks `{first}` and `{second}` both make `{file}`")
             }

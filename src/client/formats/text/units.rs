@@ -8,7 +8,7 @@ use super::tree::{Node, Tree};
 const SECONDS_MAX: f64 = 100.0 * 366.0 * 86_400.0;
 
 /// Multipliers of sizes; the longest suffixes first, so that `b` does not end `kib`.
-const SIZES: [(&str, u64); 11] = [
+const SIZES: [(&str, u64); 16] = [
     ("kib", 1 << 10),
     ("mib", 1 << 20),
     ("gib", 1 << 30),
@@ -20,6 +20,12 @@ const SIZES: [(&str, u64); 11] = [
     ("tb", 1_000_000_000_000),
     ("pb", 1_000_000_000_000_000),
     ("b", 1),
+    // As Slurm writes and means them.
+    ("k", 1 << 10),
+    ("m", 1 << 20),
+    ("g", 1 << 30),
+    ("t", 1 << 40),
+    ("p", 1 << 50),
 ];
 
 /// A duration: `"1h 30m"`, or a number of seconds. `Err` says what is wrong.
@@ -47,7 +53,7 @@ fn spoken_duration(text: &str) -> Result<Micros, String> {
     Ok(duration.into())
 }
 
-/// A size: `"2GiB"`, `"500MB"`, or a number of bytes. `Err` says what is wrong.
+/// A size: `"2GiB"`, `"2G"` (the same), `"500MB"`, or a number of bytes. `Err` says what is wrong.
 pub(in crate::client::formats) fn size(node: &Node) -> Option<Result<u64, String>> {
     match &node.tree {
         Tree::Int(bytes) => Some(u64::try_from(*bytes).map_err(|_| "a size is not negative".into())),
@@ -87,7 +93,12 @@ mod tests {
         check("8 gb", Some(8_000_000_000));
         check("1.5KiB", Some(1536));
         check("17B", Some(17));
-        check("8G", None);
+        check("8G", Some(8 << 30));
+        check("500m", Some(500 << 20));
+        check("64K", Some(64 << 10));
+        check("1 T", Some(1 << 40));
+        check("8GG", None);
+        check("8g b", None);
         check("12", None);
         check("GB", None);
         check("-1MB", None);
