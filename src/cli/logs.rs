@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 pub fn run(flags: &LogsFlags) -> CommandResult {
     let run = PastRun::find(flags.run.as_deref())?;
     let tasks = tasks(&run, flags)?;
-    let mut printer = Printer::new(&run, flags, tasks.len())?;
+    let mut printer = Printer::new(&run, flags, &tasks)?;
     loop {
         // Looked at first: what was printed before the end is then surely there.
         let is_over = !flags.follow || run.finished()?.is_some();
@@ -73,7 +73,7 @@ struct Printer<'a> {
 }
 
 impl<'a> Printer<'a> {
-    fn new(run: &'a PastRun, flags: &LogsFlags, tasks: usize) -> Result<Self, Failure> {
+    fn new(run: &'a PastRun, flags: &LogsFlags, tasks: &[TaskId]) -> Result<Self, Failure> {
         let packs =
             PackReader::open(&run.directory.output()).map_err(|error| Failure::broken(error.to_string()))?;
         let pieces = match (flags.stdout, flags.stderr) {
@@ -81,7 +81,12 @@ impl<'a> Printer<'a> {
             (_, true) => vec![Piece::Stderr],
             _ => vec![Piece::Stdout, Piece::Stderr],
         };
-        let has_headings = tasks > 1 || pieces.len() > 1;
+        let has_several = |&task: &TaskId| {
+            let latest = packs.latest_attempt(task).map_or(0, |attempt| attempt.0);
+            let left = |attempt: &Attempt| packs.reader(task, Some(*attempt), pieces[0]).is_some();
+            (1..=latest).map(Attempt).filter(left).count() > 1
+        };
+        let has_headings = tasks.len() > 1 || pieces.len() > 1 || tasks.iter().any(has_several);
         let (printed, last, format, page) = (HashMap::new(), None, flags.output, Page::open());
         Ok(Printer { run, packs, pieces, has_headings, printed, last, format, page })
     }

@@ -10,7 +10,10 @@ const PANIC_TO_END: Duration = Duration::from_secs(5);
 fn check_panic(ranks: Ranks, rank: u32) {
     let place = Place::with("[tasks.long]\neach = { i = '0..3' }\nrun = 'touch begun; sleep 1000'\n");
     let mut command = place.command(ranks);
-    command.args(["run", "g.toml", "--cpus", "2", "--workers", "2"]);
+    command.args(["run", "g.toml", "--cpus", "2"]);
+    if let Ranks::Alone = ranks {
+        command.args(["--workers", "2"]);
+    }
     command.env("DAGMAR_FAULT", format!("panic:{rank}"));
     let (run, ended) = panicked(place.spawn(command));
     assert_eq!(run.code(), Some(1), "{run}");

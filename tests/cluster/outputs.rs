@@ -229,3 +229,26 @@ fn the_quick_forms_print_what_their_commands_print() {
     place.write("list.txt", "true\nexit 5\n");
     place.expect(3, Ranks::Alone, &["run", "--commands", "list.txt"]).tells("exited with 5");
 }
+
+/// Under mpirun the launcher ends rank 0 once a worker has ended with a code: what rank 0 has to print
+/// must be printed before.
+#[test]
+fn a_large_output_is_whole_although_another_task_failed() {
+    let graph =
+        "[tasks.big]\nrun = \"head -c 50000000 /dev/zero | tr '\\\\0' x\"\n[tasks.bad]\nrun = 'exit 1'\n";
+    for ranks in BOTH {
+        let place = Place::with(graph);
+        let run = place.expect(3, ranks, &["run", "g.toml", "big", "bad"]);
+        let bytes = run.stdout.iter().filter(|byte| **byte == b'x').count();
+        assert_eq!(bytes, 50_000_000, "{ranks:?}");
+        run.tells("error: 1 of 2 tasks failed");
+    }
+}
+
+#[test]
+fn an_output_named_by_its_attempt_is_found_by_its_dependents() {
+    let graph = "[tasks.a]\nrun = 'echo {attempt} > o{attempt}.txt; [ {attempt} = 2 ]'\n\
+                 outputs = ['o{attempt}.txt']\nretries = 1\n[tasks.b]\nafter = ['a']\nrun = 'cat o2.txt'\n";
+    let place = Place::with(graph);
+    assert_eq!(place.expect(0, Ranks::Alone, &["run", "g.toml", "b"]).text(), "2\n");
+}

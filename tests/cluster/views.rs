@@ -30,16 +30,20 @@ fn logs(place: &Place, arguments: &[&str]) -> String {
 fn logs_print_the_failed_tasks_first() {
     for ranks in BOTH {
         let place = mixed(ranks);
-        let expected = "==> bad, attempt 2 <==\nbad out\n==> bad, attempt 2, standard error <==\nbad err\n";
+        let expected = "==> bad <==\nbad out\n==> bad, standard error <==\nbad err\n\
+                        ==> bad, attempt 2 <==\nbad out\n==> bad, attempt 2, standard error <==\nbad err\n";
+        let errors =
+            "==> bad, standard error <==\nbad err\n==> bad, attempt 2, standard error <==\nbad err\n";
         assert_eq!(logs(&place, &[]), expected);
         assert_eq!(logs(&place, &["mixed-0001"]), expected);
-        assert_eq!(logs(&place, &["mixed-0001", "bad", "--stderr"]), "bad err\n");
+        assert_eq!(logs(&place, &["mixed-0001", "bad", "--stderr"]), errors);
         assert_eq!(logs(&place, &["mixed-0001", "good[1]", "--stdout"]), "out 1\n");
         let array = "==> good[0], standard error <==\nerr 0\n==> good[1], standard error <==\nerr 1\n\
                      ==> good[2], standard error <==\nerr 2\n";
         assert_eq!(logs(&place, &["mixed-0001", "good", "--stderr"]), array);
         let path = place.run();
-        assert_eq!(logs(&place, &[path.to_str().expect("a path in UTF-8"), "bad", "--stdout"]), "bad out\n");
+        let path = path.to_str().expect("a path in UTF-8");
+        assert_eq!(logs(&place, &[path, "good[1]", "--stdout"]), "out 1\n");
     }
 }
 
