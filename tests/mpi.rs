@@ -31,9 +31,15 @@ enum End {
     Code(i32, u64),
 }
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     Case { name: "two_ranks_conform", ranks: 2, run: conform, end: End::Success },
     Case { name: "four_ranks_conform", ranks: 4, run: conform, end: End::Success },
+    Case {
+        name: "a_rank_closes_while_a_large_body_is_on_its_way_to_it",
+        ranks: 3,
+        run: close_during_a_transfer,
+        end: End::Success,
+    },
     Case { name: "idle_ranks_leave_the_cores_alone", ranks: 7, run: stay_idle, end: End::Success },
     Case {
         name: "an_abort_from_another_thread_ends_the_job",
@@ -132,6 +138,41 @@ fn conform(mut endpoint: Mpi) {
     endpoint.finish(true).expect("MPI can be finalized");
 }
 
+/// A stop during a fetch: rank 0 says goodbye while rank 2 sends to rank 1, which wants it no more.
+fn close_during_a_transfer(mut endpoint: Mpi) {
+    const WITHIN: Duration = Duration::from_secs(10);
+    let goodbye = || Parcel { head: vec![0], ..Parcel::default() };
+    let large = Parcel { head: vec![1], body: Arc::new(vec![1; 64 << 20]) };
+    match endpoint.rank() {
+        Rank(0) => {
+            await_parcel(&mut endpoint);
+            endpoint.send(Rank(1), goodbye()).expect("rank 1 is there");
+            endpoint.send(Rank(2), goodbye()).expect("rank 2 is there");
+        }
+        Rank(1) => assert_eq!(await_parcel(&mut endpoint), (Rank(0), goodbye())),
+        _ => {
+            endpoint.send(Rank(1), large).expect("rank 1 is there");
+            endpoint.send(Rank(0), Parcel::default()).expect("rank 0 is there");
+            await_parcel(&mut endpoint);
+        }
+    }
+    let began = Instant::now();
+    endpoint.close().expect("what is on its way is taken in");
+    endpoint.close().expect("to close again changes nothing");
+    endpoint.finish(true).expect("MPI can be finalized");
+    assert!(began.elapsed() < WITHIN, "leaving took {:?}", began.elapsed());
+}
+
+/// The next parcel, whenever it comes.
+fn await_parcel(endpoint: &mut Mpi) -> (Rank, Parcel) {
+    loop {
+        match endpoint.receive().expect("receiving works") {
+            Some(received) => return received,
+            None => endpoint.wait(Duration::from_secs(10)),
+        }
+    }
+}
+
 /// All ranks together may use a tenth of one core, though each sends a sign of life every second.
 fn stay_idle(mut endpoint: Mpi) {
     const IDLE: Duration = Duration::from_secs(10);
@@ -226,12 +267,7 @@ fn ping_pong(endpoint: &mut Mpi, bytes: usize, rounds: u32) {
         if endpoint.rank() == Rank::SCHEDULER {
             endpoint.send(other, parcel_of(&body)).expect("the other rank is there");
         }
-        let parcel = loop {
-            match endpoint.receive().expect("receiving works") {
-                Some((_, parcel)) => break parcel,
-                None => endpoint.wait(Duration::from_secs(10)),
-            }
-        };
+        let (_, parcel) = await_parcel(endpoint);
         if endpoint.rank() != Rank::SCHEDULER {
             endpoint.send(other, parcel).expect("the other rank is there");
         }

@@ -1,8 +1,8 @@
 //! Parcels on their way in: pieces become bodies, and every pair's order is kept.
 //!
 //! Messages of one rank are matched in the order they were sent, but a large body is complete
-//! only after others behind it have come. What overtakes it waits here. No MPI in this file: the
-//! memory that it writes is a `Landing`.
+//! only after others behind it have come. What overtakes it waits here. This file makes no call of
+//! MPI: the memory that MPI writes is a `Landing`, which the fence owns and this file asks for room.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -80,6 +80,11 @@ impl Arrivals {
     /// True if a parcel can be had.
     pub(super) fn is_ready(&self) -> bool {
         !self.ready.is_empty()
+    }
+
+    /// True if nothing is awaited: every parcel that was announced is complete.
+    pub(super) fn is_complete(&self) -> bool {
+        self.sources.iter().all(|source| source.queue.is_empty())
     }
 
     /// A complete parcel has come.
@@ -214,7 +219,7 @@ mod tests {
     fn small_parcels_pass_through() {
         let mut arrivals = Arrivals::new(2);
         arrivals.add(SOURCE, small(1));
-        assert!(arrivals.is_ready());
+        assert!(arrivals.is_ready() && arrivals.is_complete());
         assert_eq!(heads(&mut arrivals), [1]);
     }
 
@@ -226,7 +231,9 @@ mod tests {
         arrivals.add(Rank(2), small(3));
         assert_eq!(heads(&mut arrivals), [3]);
         let (place, room) = arrivals.room(SOURCE, 10).expect("the piece was announced");
+        assert!(!arrivals.is_complete());
         arrivals.on_piece(place, room.fill(9));
+        assert!(arrivals.is_complete());
         assert_eq!(heads(&mut arrivals), [1, 2]);
     }
 

@@ -7,13 +7,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoint::{Endpoint, Parcel};
+use super::endpoint::{Endpoint, Parcel, TransportError};
 use crate::clock;
 use crate::core::id::Rank;
 use crate::core::time::Timestamp;
 
 /// What a test waits for at most before it gives up.
 const PATIENCE: Duration = Duration::from_secs(50);
+
+/// What is on its way when an endpoint is closed, and how long that may take.
+const LARGE_BYTES: usize = 64 << 20;
+const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Sizes that the transport under test treats differently, and how much is asked of it.
 #[derive(Clone, Debug)]
@@ -52,7 +56,7 @@ const CHECKS: [(&str, Check); 11] = [
     ("a giant arrives", a_giant_arrives),
 ];
 
-/// Runs every check and closes the endpoint.
+/// Runs every check and closes the endpoint, while a large body is on its way to it.
 ///
 /// # Panics
 /// When the transport does not conform.
@@ -64,7 +68,7 @@ pub fn check_all<E: Endpoint>(endpoint: &mut E, plan: &Plan) {
         check(&mut ranks, plan);
         ranks.meet(name);
     }
-    endpoint.close().expect("an endpoint whose parcels have all arrived can be closed");
+    close_while_a_large_body_is_on_its_way(&mut ranks);
 }
 
 /// The names of the checks, in their order.
@@ -369,6 +373,21 @@ fn a_waker_ends_a_wait(ranks: &mut Ranks<'_>, _: &Plan) {
     ranks.endpoint.wait(PATIENCE);
     other.join().expect("the other thread only wakes");
     assert!(elapsed(began) < PATIENCE / 2, "a wait took {:?} though it was woken", elapsed(began));
+}
+
+/// The last check, for it closes the endpoint: nobody receives what the neighbour sends.
+fn close_while_a_large_body_is_on_its_way(ranks: &mut Ranks<'_>) {
+    let neighbour = Rank(ranks.neighbour());
+    let large = Parcel { head: Vec::new(), body: Arc::new(vec![1; LARGE_BYTES]) };
+    // The neighbour may have closed before, and a transport may know it.
+    if let Err(error) = ranks.endpoint.send(neighbour, large) {
+        assert_eq!(error, TransportError::Gone(neighbour));
+    }
+    let began = clock::now();
+    for _ in 0..2 {
+        ranks.endpoint.close().expect("an endpoint can be closed, and again");
+    }
+    assert!(elapsed(began) < CLOSED_WITHIN, "rank {} took {:?} to close", ranks.me(), elapsed(began));
 }
 
 fn a_giant_arrives(ranks: &mut Ranks<'_>, plan: &Plan) {

@@ -40,7 +40,7 @@ impl std::error::Error for TransportError {}
 /// A rank's connection to all others.
 ///
 /// One thread owns it. Parcels from one rank to another arrive in the order they were sent, each
-/// once; parcels of different pairs overtake each other. No call waits except `wait`.
+/// once; parcels of different pairs overtake each other. No call waits except `wait` and `close`.
 pub trait Endpoint: Send {
     /// This rank.
     fn rank(&self) -> Rank;
@@ -62,7 +62,9 @@ pub trait Endpoint: Send {
     /// Ends a `wait` of this endpoint from another thread.
     fn waker(&self) -> Waker;
 
-    /// Sees everything sent off. Nothing may be sent afterwards.
+    /// Sees everything sent off. Nothing may be sent afterwards, and what has not been received is
+    /// dropped. All ranks close when a run ends in order: this may wait until they do, but not for
+    /// ever, and fails if one does not. To close again changes nothing.
     fn close(&mut self) -> Result<(), TransportError>;
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Every call of MPI, and all `unsafe`, is in `fence`; whether MPI runs is in `life`. MPI is
 //! finalized by `Mpi::finish` and by nothing else. No call waits for another rank, except in
-//! `start` and `finish`.
+//! `start`, `close` and `finish`.
 //!
 //! Small parcels are one message. A large one is announced by a message and follows in pieces,
 //! straight from the sender's memory into the receiver's; `departures` and `arrivals` keep count.
@@ -50,7 +50,7 @@ const TAG_PIECE: i32 = 4;
 /// Messages taken in before requests are looked after again.
 const MESSAGES_PER_TURN: usize = 64;
 
-/// How long `close` waits while nothing moves.
+/// How long `close` waits while nothing moves to or from this rank.
 const CLOSE_PATIENCE: Micros = Micros::from_secs(30);
 
 /// One process's endpoint. There is at most one in a process.
@@ -203,6 +203,25 @@ impl Mpi {
         !self.world.sends.is_empty() || !self.departures.is_empty()
     }
 
+    /// True once no rank has anything to send, and what they sent is here.
+    ///
+    /// A rank with nothing to send must not finalize MPI before: it alone can take in what others
+    /// still send to it. The barrier says that all sends are done, not that their receives are.
+    fn has_parted(&mut self) -> Result<bool, TransportError> {
+        let all_sent = !self.is_sending() && self.world.part()?;
+        Ok(all_sent && self.world.receives.is_empty() && self.arrivals.is_complete())
+    }
+
+    /// What a close has waited for in vain.
+    fn kept_waiting(&self) -> TransportError {
+        let why = if self.is_sending() {
+            "a rank does not take what was sent to it"
+        } else {
+            "a rank does not leave with the others"
+        };
+        TransportError::Failed("close", why.to_owned())
+    }
+
     /// Rests before asking again, at most `left`. True if the waker ended it.
     fn rest(&mut self, now: Timestamp, left: Micros) -> bool {
         let in_transfer = self.is_sending() || !self.world.receives.is_empty();
@@ -272,20 +291,28 @@ impl Endpoint for Mpi {
         self.waker.clone()
     }
 
-    /// Waits until every parcel has left, or nothing has moved for 30 seconds, as when a receiver
-    /// died. What comes meanwhile can still be received.
+    /// Waits until all ranks close and every parcel is where it was sent to, or until nothing has
+    /// moved here for 30 seconds, as when a rank died. What comes meanwhile is dropped. Afterwards
+    /// MPI can be finalized.
+    ///
+    /// Large parcels that have not begun to leave are sent too: the receiver may wait for what is
+    /// behind them.
     fn close(&mut self) -> Result<(), TransportError> {
-        let mut moved = clock::now();
-        while self.is_sending() {
-            if self.advance()? {
-                moved = clock::now();
-            } else if clock::now().since(moved) > CLOSE_PATIENCE {
-                let why = "a rank does not take what was sent to it";
-                return Err(TransportError::Failed("close", why.to_owned()));
+        let mut last_moved = clock::now();
+        loop {
+            let moved = self.advance()?;
+            while self.arrivals.next().is_some() {}
+            if self.has_parted()? {
+                return Ok(());
             }
-            self.rest(clock::now(), Micros::from_millis(1));
+            let now = clock::now();
+            if moved {
+                last_moved = now;
+            } else if now.since(last_moved) > CLOSE_PATIENCE {
+                return Err(self.kept_waiting());
+            }
+            self.rest(now, Micros::from_millis(1));
         }
-        Ok(())
     }
 }
 

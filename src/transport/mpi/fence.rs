@@ -56,7 +56,8 @@ impl Library {
         // SAFETY: as above, for `size`.
         check("MPI_Comm_size", unsafe { ffi::MPI_Comm_size(all, &mut size) })?;
         let (rank, size) = (rank_of(rank), rank_of(size).0);
-        Ok(World { rank, size, sends: InFlight::default(), receives: InFlight::default(), all })
+        let (sends, receives) = (InFlight::default(), InFlight::default());
+        Ok(World { rank, size, sends, receives, parting: None, all })
     }
 }
 
@@ -80,6 +81,8 @@ pub(super) struct World {
     pub(super) size: u32,
     pub(super) sends: InFlight<Outgoing>,
     pub(super) receives: InFlight<(Place, Room)>,
+    /// The barrier of `part`, once begun.
+    parting: Option<MPI_Request>,
     all: MPI_Comm,
 }
 
@@ -214,6 +217,26 @@ impl World {
     /// The sends that are done, without the messages that left at once.
     pub(super) fn sent(&mut self) -> Result<Vec<Outgoing>> {
         self.sends.finished()
+    }
+
+    /// Says, the first time, that this rank has sent its last message. True once all have said so.
+    pub(super) fn part(&mut self) -> Result<bool> {
+        let mut parting = match self.parting {
+            Some(parting) => parting,
+            None => self.begin_parting()?,
+        };
+        let mut done = 0;
+        // SAFETY: the request is under way, or null since it is done; `done` is written.
+        let code = unsafe { ffi::MPI_Test(&mut parting, &mut done, ffi::RSMPI_STATUS_IGNORE) };
+        self.parting = Some(parting);
+        check("MPI_Test", code).map(|()| done != 0)
+    }
+
+    fn begin_parting(&mut self) -> Result<MPI_Request> {
+        let mut parting = no_request();
+        // SAFETY: the communicator is ours, and the call reads and writes no memory but the request.
+        check("MPI_Ibarrier", unsafe { ffi::MPI_Ibarrier(self.all, &mut parting) })?;
+        Ok(parting)
     }
 
     /// Ends MPI, which waits until all ranks do so.
