@@ -511,6 +511,29 @@ fn a_file_that_is_late_is_waited_for() {
 }
 
 #[test]
+fn a_file_of_another_size_than_its_writer_reported_only_delays() {
+    let mut world = World::new();
+    let path = world.path("edited");
+    fs::write(&path, "longer").unwrap();
+    let mut task = world.shell(&format!("cat {path}"));
+    task.expected_files = vec![(path, 4)];
+    let began = Instant::now();
+    world.run_beside(task).unwrap();
+    assert_eq!(world.stdout(0), b"longer");
+    assert!(began.elapsed() < Duration::from_secs(8), "it waits less than for a file that is absent");
+}
+
+#[test]
+fn a_file_that_is_absent_is_named_though_another_was_changed() {
+    let mut world = World::new();
+    let (edited, never) = (world.path("edited"), world.path("never"));
+    fs::write(&edited, "longer").unwrap();
+    let mut task = world.shell("true");
+    task.expected_files = vec![(edited, 4), (never.clone(), 4)];
+    assert_eq!(failure(world.run_beside(task)), Cause::MissingInput(never));
+}
+
+#[test]
 fn a_file_that_never_comes_is_named() {
     let mut world = World::new();
     let path = world.path("never");

@@ -142,7 +142,7 @@ pub enum Cause {
     OutOfMemory,
     /// It ended well but did not write a file that it declares.
     MissingOutput(String),
-    /// A file that it needs was not to be seen, or had another size than its writer reported.
+    /// A file that it needs was not to be seen.
     MissingInput(String),
     /// It printed more than its `capture_limit`, in bytes.
     CaptureLimit(u64),

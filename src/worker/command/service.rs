@@ -16,13 +16,16 @@ use crate::core::event::{Cause, Failure};
 use crate::core::id::{Attempt, TaskId};
 use crate::core::time::{Micros, Timestamp};
 use crate::worker::executor::{Ended, Job};
-use crate::worker::files;
+use crate::worker::files::{self, Sight};
 use crate::worker::memory_events::MemoryEvents;
 use crate::worker::sink::OutputSink;
 use crate::worker::spawner::{KeeperLink, Reply, SpawnerLink};
 
-/// How long an attempt waits for files that another node wrote.
-const FILE_PATIENCE: Micros = Micros::from_secs(10);
+/// How long an attempt waits for files that another node wrote; then it fails.
+const ABSENT_PATIENCE: Micros = Micros::from_secs(10);
+/// How long it waits for files to reach the sizes that were reported; then it starts, as a later
+/// task may well have changed them.
+const CHANGED_PATIENCE: Micros = Micros::from_secs(2);
 /// How often it looks.
 const FILE_LOOK: Micros = Micros::from_millis(50);
 
@@ -50,6 +53,8 @@ pub struct Service {
 struct Waiting {
     job: Job,
     since: Timestamp,
+    /// When all its files were first seen, if not in the right sizes.
+    present: Option<Timestamp>,
     look: Timestamp,
 }
 
@@ -118,10 +123,7 @@ impl Service {
 
     fn start(&mut self, job: Job) {
         let since = now();
-        if missing_file(&job).is_none() {
-            return self.launch(job, since);
-        }
-        self.waiting.push(Waiting { job, since, look: since + FILE_LOOK });
+        self.look(Waiting { job, since, present: None, look: since });
     }
 
     fn launch(&mut self, job: Job, since: Timestamp) {
@@ -161,19 +163,28 @@ impl Service {
     fn look_for_files(&mut self) {
         let time = now();
         for waiting in std::mem::take(&mut self.waiting) {
-            let Waiting { job, since, look } = waiting;
-            if time < look {
-                self.waiting.push(Waiting { job, since, look });
-                continue;
-            }
-            match missing_file(&job) {
-                None => self.launch(job, since),
-                Some(path) if time.since(since) >= FILE_PATIENCE => {
-                    self.fail(&job, since, Cause::MissingInput(path));
-                }
-                Some(_) => self.waiting.push(Waiting { job, since, look: time + FILE_LOOK }),
+            match time < waiting.look {
+                true => self.waiting.push(waiting),
+                false => self.look(waiting),
             }
         }
+    }
+
+    /// Starts an attempt whose files are there, and fails one whose files do not come.
+    fn look(&mut self, mut waiting: Waiting) {
+        let time = now();
+        let Waiting { job, since, present, look } = &mut waiting;
+        match files::look(&job.expected_files, job.graph.operation(job.task), job.attempt) {
+            Sight::Complete => return self.launch(waiting.job, waiting.since),
+            Sight::Changed if time.since(*present.get_or_insert(time)) >= CHANGED_PATIENCE => {
+                return self.launch(waiting.job, waiting.since);
+            }
+            Sight::Absent(path) if time.since(*since) >= ABSENT_PATIENCE => {
+                return self.fail(&waiting.job, waiting.since, Cause::MissingInput(path));
+            }
+            Sight::Changed | Sight::Absent(_) => *look = time + FILE_LOOK,
+        }
+        self.waiting.push(waiting);
     }
 
     fn check_deadlines(&mut self) {
@@ -302,10 +313,6 @@ impl Service {
         self.announce();
         self.idle.clear();
     }
-}
-
-fn missing_file(job: &Job) -> Option<String> {
-    files::first_missing(job.graph.operation(job.task), job.attempt, &job.expected_files)
 }
 
 fn spawner_gone() -> Cause {
