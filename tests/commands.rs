@@ -511,6 +511,29 @@ fn a_file_that_is_late_is_waited_for() {
 }
 
 #[test]
+fn a_file_of_another_size_than_its_writer_reported_only_delays() {
+    let mut world = World::new();
+    let path = world.path("edited");
+    fs::write(&path, "longer").unwrap();
+    let mut task = world.shell(&format!("cat {path}"));
+    task.expected_files = vec![(path, 4)];
+    let began = Instant::now();
+    world.run_beside(task).unwrap();
+    assert_eq!(world.stdout(0), b"longer");
+    assert!(began.elapsed() < Duration::from_secs(8), "it waits less than for a file that is absent");
+}
+
+#[test]
+fn a_file_that_is_absent_is_named_though_another_was_changed() {
+    let mut world = World::new();
+    let (edited, never) = (world.path("edited"), world.path("never"));
+    fs::write(&edited, "longer").unwrap();
+    let mut task = world.shell("true");
+    task.expected_files = vec![(edited, 4), (never.clone(), 4)];
+    assert_eq!(failure(world.run_beside(task)), Cause::MissingInput(never));
+}
+
+#[test]
 fn a_file_that_never_comes_is_named() {
     let mut world = World::new();
     let path = world.path("never");
@@ -567,15 +590,22 @@ fn a_dead_spawner_fails_what_runs_and_what_comes() {
     until("both print", || world.stdout(0) == b"up\n" && world.stdout(1) == b"up\n");
     kill(world.spawner);
     for _ in 0..2 {
-        assert_eq!(failure(world.next().1), Cause::NotStarted(GONE.to_owned()));
+        assert_eq!(failure(world.next().1), Cause::NoSpawner);
     }
     world.expect_nothing_left();
     let task = world.shell("true");
-    assert_eq!(failure(world.run(vec![task]).remove(0)), Cause::NotStarted(GONE.to_owned()));
-    assert!(!world.executor.as_ref().unwrap().is_able());
+    assert_eq!(failure(world.run(vec![task]).remove(0)), Cause::NoSpawner);
 }
 
-const GONE: &str = "the spawner is gone, and with it every command of its rank";
+#[test]
+fn a_spawner_that_dies_between_commands_is_told_by_the_next() {
+    let mut world = World::new();
+    let words = |world: &World| (0..4).map(|_| world.words(&["true"])).collect::<Vec<_>>();
+    assert!(world.run(words(&world)).iter().all(Result::is_ok));
+    kill(world.spawner);
+    assert!(world.run(words(&world)).into_iter().all(|ending| failure(ending) == Cause::NoSpawner));
+    assert!(Cause::NoSpawner.is_infrastructure(), "it costs no retry");
+}
 
 #[test]
 fn a_dead_keeper_fails_its_attempt_alone() {

@@ -19,8 +19,8 @@ pub struct Job {
     pub attempt: Attempt,
     /// The task's value inputs, by position.
     pub inputs: Vec<Arc<Output>>,
-    /// Sizes of files that tasks before this one reported, by path: what must be seen before it
-    /// starts, as another node may see a new file late.
+    /// Sizes of files that tasks before this one reported, by path. They must be seen before it
+    /// starts, as another node may see a new file late; another size only delays it.
     pub expected_files: Vec<(String, u64)>,
     /// True if other tasks take the output's value, so that it must be kept in memory.
     pub keep_value: bool,

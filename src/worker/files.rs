@@ -1,7 +1,6 @@
 //! The files that tasks declare: made possible before, waited for, and checked after.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 
 use crate::core::event::Cause;
@@ -33,16 +32,30 @@ pub fn output_sizes(outputs: &[Text], attempt: Attempt) -> Result<Vec<u64>, Caus
     outputs.iter().map(size).collect()
 }
 
-/// The first file that an attempt needs and that is not to be seen yet, or not in its full size.
-pub fn first_missing(operation: &Operation, attempt: Attempt, expected: &[(String, u64)]) -> Option<String> {
-    let sized = expected.iter().find(|(path, size)| size_of(path).ok() != Some(*size));
-    let missing = sized.map(|(path, _)| path.clone());
-    missing.or_else(|| {
-        let mut paths = operation.inputs.iter().map(|input| input.resolve(attempt));
-        paths.find(|path| size_of(path).is_err()).map(|path| path.into_owned())
-    })
+/// How the files that an attempt needs look from this node.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// As they were left.
+    Complete,
+    /// All are there, but one has another size than its writer reported: it arrives late, or a later
+    /// task has changed it.
+    Changed,
+    /// This one is not there.
+    Absent(String),
 }
 
-fn size_of(path: &str) -> io::Result<u64> {
-    fs::metadata(path).map(|found| found.len())
+/// Looks at the files that tasks before this one reported, with their sizes, and at the inputs that
+/// its operation declares.
+pub fn look(expected: &[(String, u64)], operation: &Operation, attempt: Attempt) -> Sight {
+    let mut sight = Sight::Complete;
+    for (path, size) in expected {
+        match fs::metadata(path) {
+            Err(_) => return Sight::Absent(path.clone()),
+            Ok(found) if found.len() != *size => sight = Sight::Changed,
+            Ok(_) => {}
+        }
+    }
+    let mut inputs = operation.inputs.iter().map(|input| input.resolve(attempt));
+    let absent = inputs.find(|path| fs::metadata(&**path).is_err());
+    absent.map_or(sight, |path| Sight::Absent(path.into_owned()))
 }

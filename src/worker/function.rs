@@ -34,6 +34,10 @@ use crate::core::value::Value;
 /// A function as tasks call it. Its error completes "`task` failed: ".
 pub type Function = dyn Fn(&Context, Arguments<'_>) -> Result<Value, String> + Send + Sync;
 
+/// How deep the value of a task may nest: a list of numbers has one level. Copying, sending and
+/// dropping a value take stack for each level, so none may grow along a chain of tasks.
+const LEVELS_MAX: u32 = 128;
+
 /// How long dropping an executor waits for functions that do not look whether they should return.
 const CLOSING: Duration = Duration::from_secs(2);
 
@@ -143,6 +147,13 @@ impl Drop for FunctionExecutor {
     }
 }
 
+/// What a call that ended well gives.
+struct Returned {
+    value: Value,
+    size_bytes: u64,
+    file_sizes: Vec<u64>,
+}
+
 /// What one slot's thread holds.
 struct SlotThread {
     jobs: Receiver<Job>,
@@ -170,8 +181,8 @@ impl SlotThread {
         let result = self.call(&job, started);
         let ran = now().since(started);
         match result {
-            Ok((value, file_sizes)) => {
-                let success = Success { started, ran, size_bytes: size_of(&value), file_sizes };
+            Ok(Returned { value, size_bytes, file_sizes }) => {
+                let success = Success { started, ran, size_bytes, file_sizes };
                 let kept = job.keep_value || job.persist;
                 Ok((success, kept.then(|| Arc::new(Output::Value(value)))))
             }
@@ -179,7 +190,7 @@ impl SlotThread {
         }
     }
 
-    fn call(&self, job: &Job, started: Timestamp) -> Result<(Value, Vec<u64>), Cause> {
+    fn call(&self, job: &Job, started: Timestamp) -> Result<Returned, Cause> {
         let operation = job.graph.operation(job.task);
         let Body::Call(call) = &operation.body else {
             return Err(Cause::NotStarted("it is not a call of a function".to_owned()));
@@ -191,7 +202,10 @@ impl SlotThread {
         let result = self.run_function(job, call, &context);
         context.check()?;
         check_timeout(timeout, started)?;
-        Ok((result?, files::output_sizes(&operation.outputs, job.attempt)?))
+        let value = result?;
+        let size_bytes = size_of(&value, LEVELS_MAX).ok_or_else(nested_too_deep)?;
+        let file_sizes = files::output_sizes(&operation.outputs, job.attempt)?;
+        Ok(Returned { value, size_bytes, file_sizes })
     }
 
     fn run_function(&self, job: &Job, call: &Call, context: &Context) -> Result<Value, Cause> {
@@ -222,17 +236,29 @@ fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
     text.unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
-/// About how many bytes a value holds: those of its texts and numbers, without their frame.
-fn size_of(value: &Value) -> u64 {
-    match value {
+fn nested_too_deep() -> Cause {
+    Cause::Function(format!("its value is nested more than {LEVELS_MAX} levels deep"))
+}
+
+/// About how many bytes a value holds: those of its texts and numbers, without their frame. None if
+/// it nests deeper than `levels`.
+fn size_of(value: &Value, levels: u32) -> Option<u64> {
+    Some(match value {
         Value::Null => 0,
         Value::Bool(_) => 1,
         Value::Int(_) | Value::Float(_) => 8,
         Value::Text(text) => text.len() as u64,
         Value::Bytes(bytes) => bytes.len() as u64,
-        Value::List(values) => values.iter().map(size_of).sum(),
-        Value::Map(entries) => entries.iter().map(|(name, value)| name.len() as u64 + size_of(value)).sum(),
-    }
+        Value::List(values) => {
+            let levels = levels.checked_sub(1)?;
+            values.iter().map(|value| size_of(value, levels)).sum::<Option<u64>>()?
+        }
+        Value::Map(entries) => {
+            let levels = levels.checked_sub(1)?;
+            let sizes = entries.iter().map(|(name, value)| Some(name.len() as u64 + size_of(value, levels)?));
+            sizes.sum::<Option<u64>>()?
+        }
+    })
 }
 
 #[cfg(test)]
@@ -380,6 +406,21 @@ mod tests {
         let options = TaskOptions { timeout: Some(limit), ..TaskOptions::default() };
         let graph = graph(call("sleep", vec![value(1000)]), options);
         assert_eq!(World::new().run(&graph, vec![]), Err(Cause::Timeout(limit)));
+    }
+
+    #[test]
+    fn a_value_may_nest_as_deep_as_the_limit_and_no_deeper() {
+        let mut world = World::new();
+        let nest = plain("list", vec![Argument::Input(0), value(1)]);
+        let mut input = Value::Null;
+        for _ in 0..LEVELS_MAX {
+            input = world.run(&nest, vec![Arc::new(Output::Value(input))]).unwrap();
+        }
+        let cause = Cause::Function("its value is nested more than 128 levels deep".to_owned());
+        let map = plain("identity", vec![Argument::Map(vec![("m".to_owned(), Argument::Input(0))])]);
+        for deeper in [nest, map] {
+            assert_eq!(world.run(&deeper, vec![Arc::new(Output::Value(input.clone()))]), Err(cause.clone()));
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub struct MemoryEvents {
 impl MemoryEvents {
     /// Starts to watch the cgroup that this process is in.
     pub fn new() -> Self {
-        let file = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| candidates(&text));
+        let file = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| count_file(&text));
         let mut events = MemoryEvents { file, count: 0, rose: None };
         events.count = events.read();
         events
@@ -48,7 +48,7 @@ impl MemoryEvents {
 
 /// The file with the count: of the memory controller if it is mounted the old way, else of the
 /// unified hierarchy. The root of the unified hierarchy has none.
-fn candidates(cgroups: &str) -> Option<PathBuf> {
+fn count_file(cgroups: &str) -> Option<PathBuf> {
     let old = cgroups.lines().find_map(|line| {
         let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
         let file = PathBuf::from(format!("/sys/fs/cgroup/memory{path}/memory.oom_control"));

@@ -208,6 +208,21 @@ after = ["take"]
 }
 
 #[test]
+fn a_file_may_be_edited_in_place_by_a_later_task() {
+    let place = Place::with(
+        r#"
+        tasks.a = { run = "echo one > conf.txt", outputs = ["conf.txt"] }
+        tasks.b = { run = "echo two >> conf.txt", after = ["a"] }
+        tasks.c = { run = "cat conf.txt", after = ["a", "b"], inputs = ["conf.txt"] }
+        "#,
+    );
+    for ranks in BOTH {
+        let run = place.expect(0, ranks, &["run", "g.toml", "c"]);
+        assert_eq!(run.text(), "one\ntwo\n", "{run}");
+    }
+}
+
+#[test]
 fn the_quick_forms_print_what_their_commands_print() {
     let place = Place::new();
     place.write("list.txt", "echo one\necho two >&2\n\necho 'three  words'\n");

@@ -64,6 +64,17 @@ fn a_chain_of_ten_thousand_counts_to_ten_thousand() {
 }
 
 #[test]
+fn a_chain_that_nests_its_values_ends_at_a_depth() {
+    let place = Place::with("[tasks.a]\neach = { i = '1..20000' }\ncall = 'list'\nargs = ['@a[{i-1}]?']\n");
+    for ranks in BOTH {
+        let run = place.expect(3, ranks, &["run", "g.toml"]);
+        run.tells(": its value is nested more than 128 levels deep");
+        let tasks = &place.status()["report"]["tasks"];
+        assert_eq!((tasks["finished"].as_u64(), tasks["failed"].as_u64()), (Some(128), Some(1)), "{tasks}");
+    }
+}
+
+#[test]
 fn a_tree_counts_its_leaves() {
     let size = size(1 << 15, 1);
     BOTH.into_iter().for_each(|ranks| check(ranks, Shape::Tree, size, &["level_15".into()]));

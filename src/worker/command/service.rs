@@ -1,8 +1,6 @@
 //! The thread that serves all commands of a rank.
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -16,13 +14,16 @@ use crate::core::event::{Cause, Failure};
 use crate::core::id::{Attempt, TaskId};
 use crate::core::time::{Micros, Timestamp};
 use crate::worker::executor::{Ended, Job};
-use crate::worker::files;
+use crate::worker::files::{self, Sight};
 use crate::worker::memory_events::MemoryEvents;
 use crate::worker::sink::OutputSink;
 use crate::worker::spawner::{KeeperLink, Reply, SpawnerLink};
 
-/// How long an attempt waits for files that another node wrote.
-const FILE_PATIENCE: Micros = Micros::from_secs(10);
+/// How long an attempt waits for files that another node wrote; then it fails.
+const ABSENT_PATIENCE: Micros = Micros::from_secs(10);
+/// How long it waits for files to reach the sizes that were reported; then it starts, as a later
+/// task may well have changed them.
+const CHANGED_PATIENCE: Micros = Micros::from_secs(2);
 /// How often it looks.
 const FILE_LOOK: Micros = Micros::from_millis(50);
 
@@ -33,7 +34,6 @@ pub struct Service {
     wake: Box<dyn Fn() + Send>,
     orders: Receiver<Order>,
     hearing: Hearing,
-    able: Arc<AtomicBool>,
     /// Attempts whose files are not to be seen yet.
     waiting: Vec<Waiting>,
     running: Vec<Running>,
@@ -50,6 +50,8 @@ pub struct Service {
 struct Waiting {
     job: Job,
     since: Timestamp,
+    /// When all its files were first seen, if not in the right sizes.
+    present: Option<Timestamp>,
     look: Timestamp,
 }
 
@@ -57,7 +59,6 @@ struct Waiting {
 #[derive(Clone, Copy)]
 enum Watched {
     Bell,
-    Spawner,
     Keeper(usize),
     Stdin(usize),
     Stdout(usize),
@@ -70,7 +71,6 @@ impl Service {
         sink: Box<dyn OutputSink>,
         (ended, wake): (Sender<Ended>, Box<dyn Fn() + Send>),
         (orders, hearing): (Receiver<Order>, Hearing),
-        able: Arc<AtomicBool>,
     ) -> Self {
         Service {
             link,
@@ -79,7 +79,6 @@ impl Service {
             wake,
             orders,
             hearing,
-            able,
             waiting: Vec::new(),
             running: Vec::new(),
             idle: Vec::new(),
@@ -118,10 +117,7 @@ impl Service {
 
     fn start(&mut self, job: Job) {
         let since = now();
-        if missing_file(&job).is_none() {
-            return self.launch(job, since);
-        }
-        self.waiting.push(Waiting { job, since, look: since + FILE_LOOK });
+        self.look(Waiting { job, since, present: None, look: since });
     }
 
     fn launch(&mut self, job: Job, since: Timestamp) {
@@ -142,9 +138,9 @@ impl Service {
             keeper.launch(&prepared.launch, prepared.streams())?;
             Ok(keeper)
         });
-        engaged.map_err(|error| match self.able.load(Ordering::Acquire) {
-            true => Cause::NotStarted(format!("the spawner did not take it: {error}")),
-            false => spawner_gone(),
+        engaged.map_err(|error| match self.link.is_gone() {
+            true => Cause::NoSpawner,
+            false => Cause::NotStarted(format!("the spawner did not take it: {error}")),
         })
     }
 
@@ -161,19 +157,28 @@ impl Service {
     fn look_for_files(&mut self) {
         let time = now();
         for waiting in std::mem::take(&mut self.waiting) {
-            let Waiting { job, since, look } = waiting;
-            if time < look {
-                self.waiting.push(Waiting { job, since, look });
-                continue;
-            }
-            match missing_file(&job) {
-                None => self.launch(job, since),
-                Some(path) if time.since(since) >= FILE_PATIENCE => {
-                    self.fail(&job, since, Cause::MissingInput(path));
-                }
-                Some(_) => self.waiting.push(Waiting { job, since, look: time + FILE_LOOK }),
+            match time < waiting.look {
+                true => self.waiting.push(waiting),
+                false => self.look(waiting),
             }
         }
+    }
+
+    /// Starts an attempt whose files are there, and fails one whose files do not come.
+    fn look(&mut self, mut waiting: Waiting) {
+        let time = now();
+        let Waiting { job, since, present, look } = &mut waiting;
+        match files::look(&job.expected_files, job.graph.operation(job.task), job.attempt) {
+            Sight::Complete => return self.launch(waiting.job, waiting.since),
+            Sight::Changed if time.since(*present.get_or_insert(time)) >= CHANGED_PATIENCE => {
+                return self.launch(waiting.job, waiting.since);
+            }
+            Sight::Absent(path) if time.since(*since) >= ABSENT_PATIENCE => {
+                return self.fail(&waiting.job, waiting.since, Cause::MissingInput(path));
+            }
+            Sight::Changed | Sight::Absent(_) => *look = time + FILE_LOOK,
+        }
+        self.waiting.push(waiting);
     }
 
     fn check_deadlines(&mut self) {
@@ -207,9 +212,6 @@ impl Service {
     fn watched(&self) -> Vec<(Watched, PollFd<'_>)> {
         let (read, write) = (PollFlags::POLLIN, PollFlags::POLLOUT);
         let mut all = vec![(Watched::Bell, PollFd::new(self.hearing.stream.as_fd(), read))];
-        if self.able.load(Ordering::Acquire) {
-            all.push((Watched::Spawner, PollFd::new(self.link.as_fd(), read)));
-        }
         for (place, running) in self.running.iter().enumerate() {
             all.push((Watched::Keeper(place), PollFd::new(running.keeper.as_fd(), read)));
             let mut stream = |what, descriptor: Option<_>, flags| {
@@ -234,7 +236,6 @@ impl Service {
         let (sink, buffer) = (&mut *self.sink, &mut self.buffer[..]);
         match watched {
             Watched::Bell => self.hearing.hush(),
-            Watched::Spawner => self.able.store(false, Ordering::Release),
             Watched::Stdin(place) => self.running[place].feed(),
             Watched::Stdout(place) => self.running[place].read_stdout(sink, buffer),
             Watched::Stderr(place) => self.running[place].read_stderr(sink, buffer),
@@ -264,12 +265,12 @@ impl Service {
         self.send(running.job.task, running.job.attempt, ending);
     }
 
-    /// Why a keeper is gone. A spawner's end ends all keepers, whichever is seen first.
+    /// Why a keeper is gone. A spawner's end ends all keepers. It is looked for only here and where a
+    /// keeper is wanted, as a dead spawner harms nobody else.
     fn loss(&self) -> Cause {
-        let mut spawner = [PollFd::new(self.link.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut spawner, PollTimeout::ZERO) {
-            Ok(0) => Cause::NotStarted("the process that kept it is gone, and it was killed".to_owned()),
-            _ => spawner_gone(),
+        match self.link.is_gone() {
+            true => Cause::NoSpawner,
+            false => Cause::NotStarted("the process that kept it is gone, and it was killed".to_owned()),
         }
     }
 
@@ -302,12 +303,4 @@ impl Service {
         self.announce();
         self.idle.clear();
     }
-}
-
-fn missing_file(job: &Job) -> Option<String> {
-    files::first_missing(job.graph.operation(job.task), job.attempt, &job.expected_files)
-}
-
-fn spawner_gone() -> Cause {
-    Cause::NotStarted("the spawner is gone, and with it every command of its rank".to_owned())
 }
