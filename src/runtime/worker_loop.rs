@@ -62,6 +62,8 @@ pub enum WorkerError {
     Garbled(Rank, CodecError),
     /// Something on this node failed: what, and why.
     Io(&'static str, io::Error),
+    /// What starts its programs is gone, and a process with threads and MPI cannot start another.
+    NoSpawner,
 }
 
 impl fmt::Display for WorkerError {
@@ -70,6 +72,7 @@ impl fmt::Display for WorkerError {
             WorkerError::Transport(error) => write!(out, "a worker cannot go on: {error}"),
             WorkerError::Garbled(rank, error) => write!(out, "rank {rank} sent what cannot be read: {error}"),
             WorkerError::Io(what, error) => write!(out, "a worker cannot {what}: {error}"),
+            WorkerError::NoSpawner => write!(out, "its spawner, which starts all programs, is gone"),
         }
     }
 }
@@ -201,7 +204,7 @@ impl<'a> Hands<'a> {
         }
         while let Ok(ended) = self.ended.try_recv() {
             received = true;
-            self.on_ended(ended);
+            self.on_ended(ended)?;
         }
         Ok(received)
     }
@@ -226,8 +229,11 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
-    fn on_ended(&mut self, ended: Ended) {
+    fn on_ended(&mut self, ended: Ended) -> Result<(), WorkerError> {
         let Ended { task, attempt, ending } = ended;
+        if ending.as_ref().is_err_and(|failure| failure.cause == Cause::NoSpawner) {
+            return Err(WorkerError::NoSpawner);
+        }
         let ending = ending.and_then(|(success, output)| {
             let success = self.persist(task, attempt, success, output.as_deref())?;
             if let Some(output) = output {
@@ -237,6 +243,7 @@ impl<'a> Hands<'a> {
         });
         self.persisted.remove(&task);
         self.feed(Input::Ended { task, attempt, ending });
+        Ok(())
     }
 
     /// Writes a call's value into the pack if it is wanted there.

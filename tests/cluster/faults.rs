@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Place, Process, Ranks, Running};
+use crate::harness::{BOTH, Place, Process, Ranks, Running};
 
 /// From the panic to the end of the job.
 const PANIC_TO_END: Duration = Duration::from_secs(5);
@@ -99,4 +99,20 @@ fn ticks(place: &Place) -> Vec<(i32, u64, bool)> {
 
 fn sum(ticks: &[(i32, u64, bool)]) -> u64 {
     ticks.iter().map(|(_, ticks, _)| ticks).sum()
+}
+
+/// The spawner cannot be started again, and every further command of its rank would fail: the run ends
+/// with the true cause instead of failing innocent tasks.
+#[test]
+fn a_killed_spawner_ends_the_run_and_fails_no_task() {
+    // The parent of a command is its keeper, whose parent is the spawner.
+    let kill = "kill -9 $(awk '{print $4}' /proc/$PPID/stat); sleep 30";
+    let graph =
+        format!("[tasks.bad]\nrun = '''{kill}'''\n[tasks.good]\neach = {{ i = '0..9' }}\nrun = 'true'\n");
+    for ranks in BOTH {
+        let place = Place::with(&graph);
+        let run = place.expect(1, ranks, &["run", "g.toml", "--cpus", "1"]);
+        run.tells("cannot go on: its spawner, which starts all programs, is gone");
+        place.expect_nothing_left();
+    }
 }
