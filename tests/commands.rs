@@ -590,15 +590,28 @@ fn a_dead_spawner_fails_what_runs_and_what_comes() {
     until("both print", || world.stdout(0) == b"up\n" && world.stdout(1) == b"up\n");
     kill(world.spawner);
     for _ in 0..2 {
-        assert_eq!(failure(world.next().1), Cause::NotStarted(GONE.to_owned()));
+        assert_eq!(failure(world.next().1), Cause::NoSpawner);
     }
     world.expect_nothing_left();
     let task = world.shell("true");
-    assert_eq!(failure(world.run(vec![task]).remove(0)), Cause::NotStarted(GONE.to_owned()));
-    assert!(!world.executor.as_ref().unwrap().is_able());
+    assert_eq!(failure(world.run(vec![task]).remove(0)), Cause::NoSpawner);
 }
 
-const GONE: &str = "the spawner is gone, and with it every command of its rank";
+#[test]
+fn a_spawner_that_dies_between_commands_is_told_by_the_next() {
+    let mut world = World::new();
+    let run_one = |world: &mut World| {
+        let task = world.words(&["true"]);
+        world.run(vec![task]).remove(0)
+    };
+    assert!(run_one(&mut world).is_ok());
+    kill(world.spawner);
+    // Its keeper has not heard of it yet and may still run some.
+    let cause = (0..1000).find_map(|_| run_one(&mut world).err());
+    assert_eq!(cause, Some(Cause::NoSpawner));
+    assert_eq!(run_one(&mut world).err(), Some(Cause::NoSpawner));
+    assert!(Cause::NoSpawner.is_infrastructure(), "it costs no retry");
+}
 
 #[test]
 fn a_dead_keeper_fails_its_attempt_alone() {

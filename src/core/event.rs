@@ -156,6 +156,8 @@ pub enum Cause {
     NotRecorded(String),
     /// The rank it ran on was lost.
     LostRank(Rank),
+    /// The rank it was given to has lost its spawner, and so can run no command any more.
+    NoSpawner,
     /// A person cancelled it.
     Cancelled,
     /// The run was told to stop before its end.
@@ -165,7 +167,7 @@ pub enum Cause {
 impl Cause {
     /// True if the fault lies with the machines and not with the task: it costs no retry.
     pub const fn is_infrastructure(&self) -> bool {
-        matches!(self, Cause::LostRank(_))
+        matches!(self, Cause::LostRank(_) | Cause::NoSpawner)
     }
 }
 
@@ -185,6 +187,7 @@ impl fmt::Display for Cause {
             Cause::Panic(message) => write!(out, "panicked: {message}"),
             Cause::NotRecorded(why) => write!(out, "ended, but its output could not be recorded: {why}"),
             Cause::LostRank(rank) => write!(out, "was lost with rank {rank}"),
+            Cause::NoSpawner => write!(out, "could not be started: the spawner of its rank is gone"),
             Cause::Cancelled => write!(out, "was cancelled"),
             Cause::Stopped => write!(out, "was stopped with the run"),
         }

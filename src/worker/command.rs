@@ -27,11 +27,12 @@ use service::Service;
 
 /// Runs the tasks that are commands.
 ///
-/// Dropping it ends every attempt, with `Cause::Stopped`, and the spawner.
+/// Dropping it ends every attempt, with `Cause::Stopped`, and the spawner. An attempt that ends with
+/// `Cause::NoSpawner` says that no later one will run: the spawner cannot be started again, so the
+/// rank must leave the run. A rank that runs only functions never learns of it, and need not.
 pub struct CommandExecutor {
     orders: Sender<Order>,
     bell: Arc<Bell>,
-    able: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -53,16 +54,9 @@ impl CommandExecutor {
         raise_descriptor_limit();
         let (bell, hearing) = Bell::new()?;
         let (orders, received) = crossbeam_channel::unbounded();
-        let able = Arc::new(AtomicBool::new(true));
-        let service = Service::new(link, sink, (ended, wake), (received, hearing), able.clone());
+        let service = Service::new(link, sink, (ended, wake), (received, hearing));
         let thread = std::thread::Builder::new().name("commands".to_owned()).spawn(move || service.run())?;
-        Ok(CommandExecutor { orders, bell, able, thread: Some(thread) })
-    }
-
-    /// False once the spawner is gone: every further attempt will fail with `Cause::NotStarted`.
-    /// A worker that goes on then only wastes the tasks it is given.
-    pub fn is_able(&self) -> bool {
-        self.able.load(Ordering::Acquire)
+        Ok(CommandExecutor { orders, bell, thread: Some(thread) })
     }
 
     fn order(&self, order: Order) {

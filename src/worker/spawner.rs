@@ -95,9 +95,12 @@ impl SpawnerLink {
         Ok(KeeperLink { socket: ours })
     }
 
-    /// Readable, or hung up, once the spawner is gone.
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    /// True once the spawner is gone, and with it every keeper. There is no way to start another: by
+    /// now the rank has threads and MPI.
+    pub fn is_gone(&self) -> bool {
+        // The spawner never writes, so all there can be to read is the end.
+        let mut watched = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        matches!(retry(|| poll(&mut watched, PollTimeout::ZERO)), Ok(1..))
     }
 
     /// The spawner's process number.

@@ -1,8 +1,6 @@
 //! The thread that serves all commands of a rank.
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -36,7 +34,6 @@ pub struct Service {
     wake: Box<dyn Fn() + Send>,
     orders: Receiver<Order>,
     hearing: Hearing,
-    able: Arc<AtomicBool>,
     /// Attempts whose files are not to be seen yet.
     waiting: Vec<Waiting>,
     running: Vec<Running>,
@@ -62,7 +59,6 @@ struct Waiting {
 #[derive(Clone, Copy)]
 enum Watched {
     Bell,
-    Spawner,
     Keeper(usize),
     Stdin(usize),
     Stdout(usize),
@@ -75,7 +71,6 @@ impl Service {
         sink: Box<dyn OutputSink>,
         (ended, wake): (Sender<Ended>, Box<dyn Fn() + Send>),
         (orders, hearing): (Receiver<Order>, Hearing),
-        able: Arc<AtomicBool>,
     ) -> Self {
         Service {
             link,
@@ -84,7 +79,6 @@ impl Service {
             wake,
             orders,
             hearing,
-            able,
             waiting: Vec::new(),
             running: Vec::new(),
             idle: Vec::new(),
@@ -144,9 +138,9 @@ impl Service {
             keeper.launch(&prepared.launch, prepared.streams())?;
             Ok(keeper)
         });
-        engaged.map_err(|error| match self.able.load(Ordering::Acquire) {
-            true => Cause::NotStarted(format!("the spawner did not take it: {error}")),
-            false => spawner_gone(),
+        engaged.map_err(|error| match self.link.is_gone() {
+            true => Cause::NoSpawner,
+            false => Cause::NotStarted(format!("the spawner did not take it: {error}")),
         })
     }
 
@@ -218,9 +212,6 @@ impl Service {
     fn watched(&self) -> Vec<(Watched, PollFd<'_>)> {
         let (read, write) = (PollFlags::POLLIN, PollFlags::POLLOUT);
         let mut all = vec![(Watched::Bell, PollFd::new(self.hearing.stream.as_fd(), read))];
-        if self.able.load(Ordering::Acquire) {
-            all.push((Watched::Spawner, PollFd::new(self.link.as_fd(), read)));
-        }
         for (place, running) in self.running.iter().enumerate() {
             all.push((Watched::Keeper(place), PollFd::new(running.keeper.as_fd(), read)));
             let mut stream = |what, descriptor: Option<_>, flags| {
@@ -245,7 +236,6 @@ impl Service {
         let (sink, buffer) = (&mut *self.sink, &mut self.buffer[..]);
         match watched {
             Watched::Bell => self.hearing.hush(),
-            Watched::Spawner => self.able.store(false, Ordering::Release),
             Watched::Stdin(place) => self.running[place].feed(),
             Watched::Stdout(place) => self.running[place].read_stdout(sink, buffer),
             Watched::Stderr(place) => self.running[place].read_stderr(sink, buffer),
@@ -275,12 +265,12 @@ impl Service {
         self.send(running.job.task, running.job.attempt, ending);
     }
 
-    /// Why a keeper is gone. A spawner's end ends all keepers, whichever is seen first.
+    /// Why a keeper is gone. A spawner's end ends all keepers. It is looked for only here and where a
+    /// keeper is wanted, as a dead spawner harms nobody else.
     fn loss(&self) -> Cause {
-        let mut spawner = [PollFd::new(self.link.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut spawner, PollTimeout::ZERO) {
-            Ok(0) => Cause::NotStarted("the process that kept it is gone, and it was killed".to_owned()),
-            _ => spawner_gone(),
+        match self.link.is_gone() {
+            true => Cause::NoSpawner,
+            false => Cause::NotStarted("the process that kept it is gone, and it was killed".to_owned()),
         }
     }
 
@@ -313,8 +303,4 @@ impl Service {
         self.announce();
         self.idle.clear();
     }
-}
-
-fn spawner_gone() -> Cause {
-    Cause::NotStarted("the spawner is gone, and with it every command of its rank".to_owned())
 }
