@@ -99,8 +99,10 @@ pub fn work(endpoint: &mut dyn Endpoint, setup: Setup) -> Result<u8, WorkerError
             await_goodbye(endpoint);
         }
     }
-    let closed = endpoint.close();
-    worked.and_then(|exit_code| closed.map(|()| exit_code).map_err(WorkerError::from))
+    // Closing waits for all ranks, and those of a broken run do not come.
+    let exit_code = worked?;
+    endpoint.close()?;
+    Ok(exit_code)
 }
 
 fn await_goodbye(endpoint: &mut dyn Endpoint) {
