@@ -82,6 +82,7 @@ fn seven_idle_ranks_use_a_tenth_of_a_core_at_most() {
     assert_eq!(running.end().code(), Some(0));
 }
 
+#[cfg(feature = "mpi")]
 /// The CPU time of each dagmar process in hundredths of a second, and whether it is a rank.
 fn ticks(place: &Place) -> Vec<(i32, u64, bool)> {
     let is_spawner = |process: &Process| process.line.starts_with("dagmar __spawner");
@@ -96,7 +97,7 @@ fn ticks(place: &Place) -> Vec<(i32, u64, bool)> {
     });
     ticks.collect()
 }
-
+#[cfg(feature = "mpi")]
 fn sum(ticks: &[(i32, u64, bool)]) -> u64 {
     ticks.iter().map(|(_, ticks, _)| ticks).sum()
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::harness::{BOTH, Place, Ranks, Running, kill, until};
+#[cfg(feature = "mpi")]
+use crate::harness::kill;
+use crate::harness::{BOTH, Place, Ranks, Running, until};
 
 /// Two tasks that run until they are ended, and one that waits for them.
 const LONG: &str = r#"
