@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{BOTH, Place, Process, Ranks, Running};
+#[cfg(feature = "mpi")]
+use crate::harness::Process;
+use crate::harness::{BOTH, Place, Ranks, Running};
 
 /// From the panic to the end of the job.
 const PANIC_TO_END: Duration = Duration::from_secs(5);
