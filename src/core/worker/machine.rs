@@ -287,7 +287,7 @@ impl Worker {
         }
     }
 
-    /// The reports not yet sent, taken out: what a leaving worker still has to say.
+    /// Adds something to the next message to the scheduler.
     pub(super) fn push_report(&mut self, report: Report) {
         self.reports.push(report);
     }
