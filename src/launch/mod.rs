@@ -1,0 +1,4 @@
+//! PILLAR. Batch systems: what is asked of them, what they answer, and how a run is started inside
+//! an allocation.
+
+pub mod plan;
