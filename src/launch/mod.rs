@@ -2,3 +2,5 @@
 //! an allocation.
 
 pub mod plan;
+pub mod start;
+pub mod supervise;
