@@ -8,6 +8,7 @@
 //! because its `Universe` finalizes MPI when it is dropped, even by a panic, which hangs the job.
 #![allow(unsafe_code)]
 
+use std::env;
 use std::ffi::{c_char, c_int};
 use std::ptr::null_mut;
 
@@ -21,6 +22,14 @@ use crate::transport::endpoint::TransportError;
 
 type Result<T> = std::result::Result<T, TransportError>;
 
+/// Networks that Open MPI shall not use through libfabric: its own list and what it forgets there, the
+/// providers that dress plain TCP and UDP up. Through them, up to 4.1 at least, a rank that probes
+/// finds messages that it cannot receive. MPI's own TCP takes over.
+const LIBFABRIC_EXCLUDED: (&str, &str) =
+    ("OMPI_MCA_mtl_ofi_provider_exclude", "shm,sockets,tcp,udp,rstream,usnic,net,tcp;ofi_rxm,udp;ofi_rxd");
+/// Set by users who have chosen a provider; Open MPI takes one of the two lists.
+const LIBFABRIC_INCLUDED: &str = "OMPI_MCA_mtl_ofi_provider_include";
+
 /// MPI, started in this process and not yet finalized.
 #[derive(Debug)]
 pub(super) struct Library(());
@@ -29,6 +38,11 @@ impl Library {
     /// Starts MPI for one calling thread among several; None if it allows no threads. Errors are
     /// returned from now on. MPI starts once in a process: `life` sees to it.
     pub(super) fn start() -> Result<Option<Library>> {
+        let (name, excluded) = LIBFABRIC_EXCLUDED;
+        if env::var_os(name).is_none() && env::var_os(LIBFABRIC_INCLUDED).is_none() {
+            // SAFETY: MPI starts before this process has a thread that could read its variables.
+            unsafe { env::set_var(name, excluded) };
+        }
         let mut provided = 0;
         // SAFETY: reads a constant of the library.
         let funnelled = unsafe { ffi::RSMPI_THREAD_FUNNELED };
@@ -57,7 +71,7 @@ impl Library {
         check("MPI_Comm_size", unsafe { ffi::MPI_Comm_size(all, &mut size) })?;
         let (rank, size) = (rank_of(rank), rank_of(size).0);
         let (sends, receives) = (InFlight::default(), InFlight::default());
-        Ok(World { rank, size, sends, receives, parting: None, all })
+        Ok(World { rank, size, sends, receives, all })
     }
 }
 
@@ -81,8 +95,6 @@ pub(super) struct World {
     pub(super) size: u32,
     pub(super) sends: InFlight<Outgoing>,
     pub(super) receives: InFlight<(Place, Room)>,
-    /// The barrier of `part`, once begun.
-    parting: Option<MPI_Request>,
     all: MPI_Comm,
 }
 
@@ -135,8 +147,7 @@ impl World {
         let (mut found, mut count) = (0, 0);
         let mut status = empty_status();
         // Not `MPI_Improbe`: one thread alone receives here, so the message that was seen is the one
-        // that a receive from its source with its tag gets; and Open MPI over libfabric cannot
-        // receive what its matched probe found.
+        // that a receive from its source with its tag gets, and not every network matches probes.
         // SAFETY: both are written by the call; the communicator is ours.
         let code = unsafe {
             let (source, tag) = (ffi::RSMPI_ANY_SOURCE, ffi::RSMPI_ANY_TAG);
@@ -220,26 +231,6 @@ impl World {
     /// The sends that are done, without the messages that left at once.
     pub(super) fn sent(&mut self) -> Result<Vec<Outgoing>> {
         self.sends.finished()
-    }
-
-    /// Says, the first time, that this rank has sent its last message. True once all have said so.
-    pub(super) fn part(&mut self) -> Result<bool> {
-        let mut parting = match self.parting {
-            Some(parting) => parting,
-            None => self.begin_parting()?,
-        };
-        let mut done = 0;
-        // SAFETY: the request is under way, or null since it is done; `done` is written.
-        let code = unsafe { ffi::MPI_Test(&mut parting, &mut done, ffi::RSMPI_STATUS_IGNORE) };
-        self.parting = Some(parting);
-        check("MPI_Test", code).map(|()| done != 0)
-    }
-
-    fn begin_parting(&mut self) -> Result<MPI_Request> {
-        let mut parting = no_request();
-        // SAFETY: the communicator is ours, and the call reads and writes no memory but the request.
-        check("MPI_Ibarrier", unsafe { ffi::MPI_Ibarrier(self.all, &mut parting) })?;
-        Ok(parting)
     }
 
     /// Ends MPI, which waits until all ranks do so.
