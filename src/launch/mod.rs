@@ -2,4 +2,7 @@
 //! an allocation.
 
 pub mod batch;
+pub mod pbs;
 pub mod plan;
+pub mod poll;
+pub mod slurm;
