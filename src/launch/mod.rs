@@ -2,6 +2,9 @@
 //! an allocation.
 
 pub mod batch;
+pub mod pbs;
 pub mod plan;
+pub mod poll;
+pub mod slurm;
 pub mod start;
 pub mod supervise;
