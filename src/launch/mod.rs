@@ -2,4 +2,12 @@
 //! an allocation.
 
 pub mod batch;
+pub mod field;
+pub mod given;
+pub mod limits;
 pub mod plan;
+pub mod request;
+pub mod rule;
+pub mod script;
+pub mod template;
+pub mod units;
