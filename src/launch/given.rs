@@ -98,9 +98,11 @@ impl fmt::Display for Value {
             Value::Flag(flag) => flag.to_string(),
             Value::Text(text) => shown(text),
             Value::List(list) => list.iter().map(|text| shown(text)).collect::<Vec<_>>().join(", "),
-            Value::Pairs(pairs) => {
-                pairs.iter().map(|(name, text)| format!("{name}={}", shown(text))).collect::<Vec<_>>().join(", ")
-            }
+            Value::Pairs(pairs) => pairs
+                .iter()
+                .map(|(name, text)| format!("{name}={}", shown(text)))
+                .collect::<Vec<_>>()
+                .join(", "),
             Value::Amounts(pairs) => {
                 pairs.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(", ")
             }

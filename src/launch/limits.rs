@@ -27,7 +27,8 @@ pub fn check(request: &Request, load: Load) -> Result<(), RequestError> {
 }
 
 fn walltime(request: &Request) -> Result<(), RequestError> {
-    let (Some(asked), Some(most)) = (request.seconds("walltime"), request.seconds("limits.walltime_max")) else {
+    let (Some(asked), Some(most)) = (request.seconds("walltime"), request.seconds("limits.walltime_max"))
+    else {
         return Ok(());
     };
     let hint = "ask for less, and submit several jobs in a chain if the run needs longer";

@@ -92,6 +92,7 @@ impl Request {
         choose_memory(&mut values)?;
         let system = system(template, &values)?;
         check_values(&values, system)?;
+        check_form(&values, system)?;
         let removed = removed(&values)?;
         check_required(&values)?;
         let shape = Shape::of(&values, system)?;
@@ -142,6 +143,11 @@ impl Request {
         self.text(field).map(|text| units::seconds(text).expect("the request was checked"))
     }
 
+    /// How PBS is asked for nodes.
+    pub fn form(&self) -> &str {
+        self.text("form").unwrap_or(usual_form(self.system))
+    }
+
     /// The variables of the script, the ranks and the tasks.
     pub fn variables(&self) -> BTreeMap<String, String> {
         match self.values.get("environment.variables").map(|given| &given.value) {
@@ -154,7 +160,11 @@ impl Request {
 fn system(template: &Template, values: &BTreeMap<&'static str, Given>) -> Result<System, RequestError> {
     let Some(given) = values.get("batch_system") else {
         let why = format!("the template `{}` does not say it", template.name);
-        return Err(RequestError::missing("batch_system", why, "write `extends = \"slurm\"` or `\"pbs\"` into it"));
+        return Err(RequestError::missing(
+            "batch_system",
+            why,
+            "write `extends = \"slurm\"` or `\"pbs\"` into it",
+        ));
     };
     let systems = [System::Slurm, System::Pbs, System::Torque, System::Local];
     let named = systems.into_iter().find(|system| given.value.text() == Some(system.name()));
@@ -189,6 +199,37 @@ fn check_values(values: &BTreeMap<&'static str, Given>, system: System) -> Resul
     Ok(())
 }
 
+const fn usual_form(system: System) -> &'static str {
+    match system {
+        System::Torque => "nodes",
+        _ => "select",
+    }
+}
+
+/// Not every way to ask PBS for nodes can say everything.
+fn check_form(values: &BTreeMap<&'static str, Given>, system: System) -> Result<(), RequestError> {
+    let form = values.get("form").and_then(|given| given.value.text()).unwrap_or(usual_form(system));
+    let is_pbs = system == System::Pbs;
+    if system == System::Torque && form != "nodes" {
+        let refusal = Refusal::new("Torque has no such form", "leave it out, or take a template for `pbs`");
+        return Err(RequestError::of("form", &values["form"], refusal));
+    }
+    let unsaid: &[&str] = match form {
+        "totals" => &["constraint", "exclusive"],
+        "nodes" if is_pbs => &["exclusive"],
+        _ => &[],
+    };
+    let asked = |field: &&&str| values.get(**field).is_some_and(|given| given.value != Value::Flag(false));
+    match unsaid.iter().find(asked).filter(|_| is_pbs) {
+        Some(field) => {
+            let why = format!("the form `{form}` has no place for it");
+            let hint = "say it in PBS's words with `directives`";
+            Err(RequestError::of(field, &values[*field], Refusal::new(why, hint)))
+        }
+        None => Ok(()),
+    }
+}
+
 fn unknown_there(field: &Field, system: System) -> Refusal {
     let hint = match (field.name, system) {
         ("project", _) => "write `account`".to_owned(),
@@ -202,7 +243,8 @@ fn unknown_there(field: &Field, system: System) -> Refusal {
 fn removed(values: &BTreeMap<&'static str, Given>) -> Result<BTreeSet<&'static str>, RequestError> {
     let Some(remove) = values.get("remove") else { return Ok(BTreeSet::new()) };
     let names = remove.value.list().unwrap_or_default();
-    let fields: BTreeSet<_> = names.iter().filter_map(|name| Field::find(name)).map(|field| field.name).collect();
+    let fields: BTreeSet<_> =
+        names.iter().filter_map(|name| Field::find(name)).map(|field| field.name).collect();
     let typed = fields.iter().find_map(|field| Some((field, values.get(field)?)));
     match typed.filter(|(_, given)| given.layer == TYPED_LAYER && remove.layer != TYPED_LAYER) {
         Some((field, given)) => {
@@ -218,7 +260,9 @@ fn check_required(values: &BTreeMap<&'static str, Given>) -> Result<(), RequestE
     let Some(require) = values.get("require") else { return Ok(()) };
     let names = require.value.list().unwrap_or_default();
     let fields = names.iter().filter_map(|name| Field::find(name));
-    let Some(field) = fields.into_iter().find(|field| !values.contains_key(field.name)) else { return Ok(()) };
+    let Some(field) = fields.into_iter().find(|field| !values.contains_key(field.name)) else {
+        return Ok(());
+    };
     let why = format!("nothing is said, and the site demands it ({})", require.source);
     let hint = format!("say it with `{}`, or in a template of your own", typed::flag_of(field));
     Err(RequestError::missing(field.name, why, hint))

@@ -101,15 +101,14 @@ fn check_text(kind: Kind, system: System, text: &str) -> Result<(), Refusal> {
         Kind::Memory | Kind::Size => units::bytes(text)
             .map(|_| ())
             .map_err(|why| Refusal::new(why, "write a whole number and a unit: `64GB`, `64GiB`, `4000M`")),
-        Kind::Choice(words) | Kind::Choices(words) => choice(words, text),
+        Kind::Choice(words) => choice(words, text),
+        Kind::Choices(words) => choice(words, text).and_then(|()| mail_type(system, text)),
         Kind::Workers if ["socket", "gpu"].contains(&text) => Ok(()),
         Kind::Workers => Err(Refusal::because("it is neither a number nor `socket` nor `gpu`")),
         Kind::Fields => named_field(text),
         Kind::Export => variable::check_name(text),
         Kind::Lines | Kind::Words => Ok(()),
-        Kind::Count | Kind::Flag | Kind::Variables | Kind::Amounts => {
-            Err(Refusal::because("it is a text"))
-        }
+        Kind::Count | Kind::Flag | Kind::Variables | Kind::Amounts => Err(Refusal::because("it is a text")),
     }
 }
 
@@ -196,7 +195,9 @@ fn path(system: System, text: &str) -> Result<(), Refusal> {
     quotable(text, PATH_MAX)?;
     let is_pbs = matches!(system, System::Pbs | System::Torque);
     match text.chars().find(|letter| is_pbs && !letter.is_ascii()) {
-        Some(letter) => Err(Refusal::because(format!("it contains `{letter}`, and PBS takes paths in ASCII"))),
+        Some(letter) => {
+            Err(Refusal::because(format!("it contains `{letter}`, and PBS takes paths in ASCII")))
+        }
         None => Ok(()),
     }
 }
@@ -205,7 +206,10 @@ fn shebang(text: &str) -> Result<(), Refusal> {
     too_long(text, SHEBANG_MAX)?;
     no_control(text)?;
     if !text.starts_with("#!/") || !text.is_ascii() || !text.contains("bash") {
-        return Err(Refusal::new("it is no bash", "write `#!/bin/bash`, `#!/bin/bash -l` or `#!/usr/bin/env bash`"));
+        return Err(Refusal::new(
+            "it is no bash",
+            "write `#!/bin/bash`, `#!/bin/bash -l` or `#!/usr/bin/env bash`",
+        ));
     }
     Ok(())
 }
@@ -233,6 +237,17 @@ fn choice(words: &[&str], text: &str) -> Result<(), Refusal> {
         None => format!("it may be {}", listed.join(", ")),
     };
     Err(Refusal::new("it is not one of the words for it", hint))
+}
+
+/// PBS sends mail on three occasions only.
+fn mail_type(system: System, text: &str) -> Result<(), Refusal> {
+    let is_pbs = matches!(system, System::Pbs | System::Torque);
+    match is_pbs && !["none", "begin", "end", "fail", "all"].contains(&text) {
+        true => {
+            Err(Refusal::new("PBS sends no such mail", "it may be `begin`, `end`, `fail`, `all`, `none`"))
+        }
+        false => Ok(()),
+    }
 }
 
 fn named_field(text: &str) -> Result<(), Refusal> {

@@ -76,7 +76,9 @@ impl ScriptError {
         match self {
             ScriptError::Path(_, _, refusal) | ScriptError::Word(_, _, refusal) => refusal.hint.clone(),
             ScriptError::Request(error) => error.hint.clone(),
-            ScriptError::Template(..) => Some("`dagmar cluster show NAME --template` prints the one in use".into()),
+            ScriptError::Template(..) => {
+                Some("`dagmar cluster show NAME --template` prints the one in use".into())
+            }
         }
     }
 }
@@ -86,7 +88,8 @@ pub fn render(request: &Request, context: &ScriptContext<'_>) -> Result<String, 
     let (name, text) = template(request);
     let values = context::values(request, context)?;
     let environment = environment();
-    let filled = environment.template_from_named_str(&name, text).and_then(|template| template.render(values));
+    let filled =
+        environment.template_from_named_str(&name, text).and_then(|template| template.render(values));
     let mut script = filled.map_err(|error| wrong(&name, &error))?;
     if !script.ends_with('\n') {
         script.push('\n');

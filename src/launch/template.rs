@@ -217,7 +217,8 @@ fn locate(argument: &str, places: &Places, seen: &[Origin]) -> Result<Origin, Te
     }
     let files = places.directories.iter().map(|directory| directory.join(format!("{argument}.toml")));
     let found = files.filter(|path| path.is_file()).map(Origin::File).find(|origin| !is_seen(origin, seen));
-    let built_in = || BUILT_IN.iter().find(|(name, _)| *name == argument).map(|(name, _)| Origin::BuiltIn(name));
+    let built_in =
+        || BUILT_IN.iter().find(|(name, _)| *name == argument).map(|(name, _)| Origin::BuiltIn(name));
     let not_found = || {
         let names = places.list().into_iter().map(|(name, _)| name).collect();
         TemplateError::NotFound(argument.to_owned(), places.directories.clone(), names)

@@ -73,7 +73,9 @@ impl Shape {
 
     /// GPUs of each worker, if they can be shared out evenly.
     pub fn gpus_per_worker(&self) -> Option<u32> {
-        self.gpus_per_node.filter(|gpus| gpus % self.workers_per_node == 0).map(|gpus| gpus / self.workers_per_node)
+        self.gpus_per_node
+            .filter(|gpus| gpus % self.workers_per_node == 0)
+            .map(|gpus| gpus / self.workers_per_node)
     }
 
     fn check(&self, values: &Values, system: System) -> Result<(), RequestError> {
@@ -95,7 +97,11 @@ impl Shape {
         {
             let (workers, all) = (self.workers_per_node, self.cpus_per_node());
             let why = format!("{workers} workers a node would need {all} cores, and a node has {have}");
-            return refuse("cpus_per_worker", why, "ask for fewer, or leave it out: they are shared out evenly");
+            return refuse(
+                "cpus_per_worker",
+                why,
+                "ask for fewer, or leave it out: they are shared out evenly",
+            );
         }
         Ok(())
     }
@@ -115,7 +121,11 @@ fn workers(values: &Values) -> Result<u32, RequestError> {
     };
     count(values, field).ok_or_else(|| {
         let why = format!("one worker for each {unit} is asked for, and `{field}` is not said");
-        RequestError::of("workers_per_node", given, Refusal::new(why, format!("say `{field}`, or a number of workers")))
+        RequestError::of(
+            "workers_per_node",
+            given,
+            Refusal::new(why, format!("say `{field}`, or a number of workers")),
+        )
     })
 }
 

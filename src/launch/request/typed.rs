@@ -25,7 +25,10 @@ pub fn lay_on(values: &mut BTreeMap<&'static str, Given>, typed: &[Typed]) -> Re
             }
             (_, value) => value,
         };
-        values.insert(field.name, Given { value, source: Source::Flag(typed.flag.clone()), layer: TYPED_LAYER });
+        values.insert(
+            field.name,
+            Given { value, source: Source::Flag(typed.flag.clone()), layer: TYPED_LAYER },
+        );
     }
     Ok(())
 }

@@ -15,7 +15,10 @@ pub const fn name_max(system: System) -> usize {
 /// A job's name begins with a letter, as PBS wants.
 pub fn name(system: System, text: &str) -> Result<(), Refusal> {
     if text.bytes().next().is_some_and(|first| first.is_ascii_digit() || first == b'_') {
-        return Err(Refusal::new("it does not begin with a letter", "PBS takes no other names, so nobody does"));
+        return Err(Refusal::new(
+            "it does not begin with a letter",
+            "PBS takes no other names, so nobody does",
+        ));
     }
     words_of(text, "", "_.+-", name_max(system))
 }
@@ -37,7 +40,10 @@ pub fn constraint(system: System, text: &str) -> Result<(), Refusal> {
         System::Pbs | System::Torque => ("", "_.:=-/"),
     };
     if !is_plain(text, first, inner) {
-        return Err(Refusal::new(strange(text, inner), "names of features, and how they are joined, see the manual"));
+        return Err(Refusal::new(
+            strange(text, inner),
+            "names of features, and how they are joined, see the manual",
+        ));
     }
     match has_pairs(text, '[', ']') && has_pairs(text, '(', ')') {
         true => Ok(()),
@@ -60,7 +66,16 @@ fn has_pairs(text: &str, open: char, close: char) -> bool {
 const SLURM_CONDITIONS: &[&str] =
     &["after", "afterany", "afterburstbuffer", "aftercorr", "afternotok", "afterok", "singleton"];
 const PBS_CONDITIONS: &[&str] = &[
-    "after", "afterok", "afternotok", "afterany", "before", "beforeok", "beforenotok", "beforeany", "on", "runone",
+    "after",
+    "afterok",
+    "afternotok",
+    "afterany",
+    "before",
+    "beforeok",
+    "beforenotok",
+    "beforeany",
+    "on",
+    "runone",
 ];
 
 /// Conditions and jobs: `afterok:12:13,afterany:14`.

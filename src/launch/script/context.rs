@@ -34,8 +34,10 @@ pub fn values(request: &Request, context: &ScriptContext<'_>) -> Result<Seen, Sc
     set(&mut flat, request, "cpus_per_worker", request.shape.cpus_per_worker);
     set(&mut flat, request, "environment.export", export(request));
     set(&mut flat, request, "mail.types", mail_types(request));
+    let removed: Vec<&str> =
+        FIELDS.iter().map(|field| field.name).filter(|name| request.is_removed(name)).collect();
     flat.insert("shebang".into(), request.text("shebang").unwrap_or("#!/bin/bash").into());
-    flat.insert("form".into(), form(request).into());
+    flat.insert("form".into(), request.form().into());
     flat.insert("margin_s".into(), request.seconds("margin").unwrap_or(60).into());
     flat.insert("system".into(), request.system.name().into());
     flat.insert("shape".into(), shape(request));
@@ -43,6 +45,7 @@ pub fn values(request: &Request, context: &ScriptContext<'_>) -> Result<Seen, Sc
     flat.insert("first_chunk".into(), chunk(request, 1).into());
     flat.insert("total_memory".into(), total_memory(request).into());
     flat.insert("passed".into(), passed(request, context).into());
+    flat.insert("removed".into(), removed.into());
     flat.insert("mark".into(), context.mark.into());
     flat.insert("run".into(), utf8("the run directory", context.run)?.into());
     flat.insert("program".into(), utf8("the program", context.program)?.into());
@@ -124,7 +127,11 @@ fn name(request: &Request, context: &ScriptContext<'_>) -> String {
 }
 
 /// Where the script's output goes: below the run directory. Slurm's patterns are switched off.
-fn path(request: &Request, context: &ScriptContext<'_>, field: &'static str) -> Result<Option<String>, ScriptError> {
+fn path(
+    request: &Request,
+    context: &ScriptContext<'_>,
+    field: &'static str,
+) -> Result<Option<String>, ScriptError> {
     let asked = match (request.text(field), field) {
         (Some(asked), _) => asked,
         (None, "stdout") => "batch.out",
@@ -216,31 +223,30 @@ fn mail_types(request: &Request) -> Option<String> {
     Some(types.iter().map(letter).collect())
 }
 
-/// How PBS is asked for nodes.
-fn form(request: &Request) -> String {
-    let usual = if request.system == System::Torque { "nodes" } else { "select" };
-    request.text("form").unwrap_or(usual).to_owned()
-}
-
 /// What PBS is told of each node after its count, with room for `extra` more processes.
 fn chunk(request: &Request, extra: u64) -> String {
     let shape = &request.shape;
     let has = |field: &str| !request.is_removed(field);
     let mut parts = Vec::new();
-    let mut add = |is_there: bool, part: String| if is_there { parts.push(part) };
-    if form(request) == "nodes" {
+    let mut add = |is_there: bool, part: String| {
+        if is_there {
+            parts.push(part)
+        }
+    };
+    if request.form() == "nodes" {
         add(has("cpus_per_worker"), format!("ppn={}", shape.cpus_per_node()));
         add(has("gpus_per_node"), shape.gpus_per_node.map_or(String::new(), |gpus| format!("gpus={gpus}")));
     } else {
         add(has("cpus_per_worker"), format!("ncpus={}", shape.cpus_per_node()));
         add(has("workers_per_node"), format!("mpiprocs={}", u64::from(shape.workers_per_node) + extra));
         add(has("gpus_per_node"), shape.gpus_per_node.map_or(String::new(), |gpus| format!("ngpus={gpus}")));
-        let memory = shape.memory_per_node().map_or(String::new(), |bytes| format!("mem={}mb", units::mebibytes(bytes)));
+        let memory = shape
+            .memory_per_node()
+            .map_or(String::new(), |bytes| format!("mem={}mb", units::mebibytes(bytes)));
         add(!is_memory_removed(request), memory);
     }
     add(has("constraint"), request.text("constraint").unwrap_or_default().to_owned());
-    parts.retain(|part| !part.is_empty());
-    parts.join(":")
+    parts.iter().filter(|part| !part.is_empty()).map(|part| format!(":{part}")).collect()
 }
 
 fn shape(request: &Request) -> Seen {
@@ -255,5 +261,7 @@ fn shape(request: &Request) -> Seen {
         ("cpus", shape.cpus_per_node() * nodes),
         ("gpus", u64::from(shape.gpus_per_node.unwrap_or(0)) * nodes),
     ];
-    Seen::from(figures.into_iter().map(|(name, figure)| (name.to_owned(), Seen::from(figure))).collect::<Values>())
+    Seen::from(
+        figures.into_iter().map(|(name, figure)| (name.to_owned(), Seen::from(figure))).collect::<Values>(),
+    )
 }
