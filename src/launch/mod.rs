@@ -2,9 +2,17 @@
 //! an allocation.
 
 pub mod batch;
+pub mod field;
+pub mod given;
+pub mod limits;
 pub mod pbs;
 pub mod plan;
 pub mod poll;
+pub mod request;
+pub mod rule;
+pub mod script;
 pub mod slurm;
 pub mod start;
 pub mod supervise;
+pub mod template;
+pub mod units;
