@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::allocation_flags::AllocationFlags;
 use super::output::Format;
 
 /// Runs graphs of tasks: on this machine, under mpirun, or in a batch job.
@@ -21,8 +22,16 @@ pub enum Command {
     /// Run a graph here: alone, or as one rank when started by mpirun
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunFlags>),
+    /// Hand a graph to a batch system, and be done
+    #[command(after_help = SUBMIT_EXAMPLES)]
+    Submit(Box<SubmitFlags>),
+    /// Start the ranks of a submitted run; job scripts call this in the allocation
+    Launch(LaunchFlags),
     /// Tell how a run stands
     Status(StatusFlags),
+    /// Sleep until a run is over, and end with its exit code
+    Wait(WaitFlags),
+
     /// Print what tasks printed
     #[command(after_help = LOGS_EXAMPLES)]
     Logs(LogsFlags),
@@ -45,6 +54,16 @@ Examples:
 
 Exit codes: 0 done, 2 wrong usage or graph, 3 a task failed, 4 stopped by SIGTERM,
 5 a rank was lost, 7 tasks ran out of memory, 130 interrupted, 1 a bug.";
+
+const SUBMIT_EXAMPLES: &str = "\
+Examples:
+  dagmar submit graph.toml --cluster mysite --nodes 4 --walltime 2h
+  dagmar submit graph.toml merge --cluster slurm -N 4 -t 2h -A myproject -p long
+  dagmar submit graph.toml --cluster mysite --dry-run         print the job script and do nothing
+  dagmar submit graph.toml --cluster mysite --wait            end with the run's exit code
+  dagmar submit --each 1..1000 --cluster pbs -- ./simulate {}
+
+`dagmar cluster list` names the clusters that are known here.";
 
 const LOGS_EXAMPLES: &str = "\
 Examples:
@@ -115,6 +134,47 @@ pub struct StatusFlags {
     pub output: Format,
 }
 
+/// `dagmar submit`.
+#[derive(Clone, Debug, Args)]
+pub struct SubmitFlags {
+    /// What shall be run.
+    #[command(flatten)]
+    pub source: SourceFlags,
+    /// What is asked of the batch system.
+    #[command(flatten)]
+    pub allocation: AllocationFlags,
+    /// Print the job script and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Wait until the run is over, and end with its exit code
+    #[arg(short = 'W', long)]
+    pub wait: bool,
+    /// How the result is told
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `dagmar launch`.
+#[derive(Clone, Debug, Args)]
+pub struct LaunchFlags {
+    /// The run directory that `dagmar submit` made
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+}
+
+/// `dagmar wait`.
+#[derive(Clone, Debug, Args)]
+pub struct WaitFlags {
+    /// A path, a name under `./dagmar-runs`, or nothing for the latest
+    pub run: Option<String>,
+    /// Tell nothing but failures
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// How the result is told
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
 /// `dagmar logs`.
 #[derive(Clone, Debug, Args)]
 pub struct LogsFlags {
@@ -141,6 +201,9 @@ pub struct LogsFlags {
 pub struct CancelFlags {
     /// A path or a name under `./dagmar-runs`
     pub run: String,
+    /// End its batch job as well, without waiting for tasks to end
+    #[arg(long)]
+    pub now: bool,
     /// How the result is told
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,

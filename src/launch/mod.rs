@@ -2,6 +2,7 @@
 //! an allocation.
 
 pub mod batch;
+pub mod connect;
 pub mod field;
 pub mod given;
 pub mod limits;

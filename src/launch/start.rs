@@ -247,12 +247,10 @@ impl Ranks<'_> {
     fn add_open_mpi(&self, command: &mut Command, ranks: u32, host_file: &Path) {
         command.args(&self.launcher[1..]);
         command.arg("--hostfile").arg(host_file).args(["-n", &ranks.to_string()]);
+        // The batch system counts no slot for the scheduler.
+        command.args(["--map-by", "slot:OVERSUBSCRIBE", "--bind-to", "none"]);
         // Version 5 calls the same things by other names; each ignores what is not its own.
         for (name, value) in [
-            ("OMPI_MCA_hwloc_base_binding_policy", "none"),
-            ("PRTE_MCA_hwloc_default_binding_policy", "none"),
-            ("OMPI_MCA_rmaps_base_mapping_policy", "slot:oversubscribe"),
-            ("PRTE_MCA_rmaps_default_mapping_policy", "slot:oversubscribe"),
             // What mpirun gives its ranks between TERM and KILL, in seconds; it is 1 by itself.
             ("OMPI_MCA_odls_base_sigkill_timeout", "20"),
             ("PRTE_MCA_odls_base_sigkill_timeout", "20"),

@@ -104,6 +104,13 @@ impl RunDirectory {
         }
     }
 
+    /// Where `create` would make the next run's directory.
+    pub fn next(root: &Path, graph_name: &str) -> PathBuf {
+        let (runs, name) = (root.join(RUNS), safe_name(graph_name));
+        let last = last_number(&runs, &name).unwrap_or(0);
+        runs.join(format!("{name}-{:04}", last + 1))
+    }
+
     /// Makes this directory into that of a new run. It may exist, as it does when a job script was
     /// put there, but must not have been run in.
     pub fn create_at(path: &Path) -> Result<Self, LayoutError> {
