@@ -3,18 +3,21 @@
 //! Job scripts call it. What it ends with is what the run directory says: the exit codes of
 //! launchers lie once something went wrong.
 
+use std::env;
 use std::fs;
 use std::path::PathBuf;
 
 use crate::clock;
 use crate::core::time::{Micros, Timestamp};
 use crate::launch::allocation::Allocation;
+use crate::launch::connect::connect;
 use crate::launch::plan::LaunchPlan;
 use crate::launch::start::{Layout, Mpi, Ranks, StartError, find_launcher};
 use crate::launch::supervise::{Ended, StopCause, supervise};
 use crate::record::description::Description;
 use crate::record::layout::RunDirectory;
 use crate::record::outcome::Finished;
+use crate::record::submission::Submission;
 use crate::runtime::{exit, logger};
 use crate::transport::launcher;
 
@@ -39,8 +42,9 @@ pub fn run(flags: &LaunchFlags) -> CommandResult {
         tell(&format!("{} is over already, with exit code {}", directory.name(), finished.exit_code));
         return Ok(finished.exit_code);
     }
-    let allocation = Allocation::of_this_process().map_err(|error| Failure::usage(error.to_string()))?;
-    begin_anew(&directory, &allocation)?;
+    let allocation = Allocation::from_variables(&|name| env::var(name).ok());
+    let allocation = allocation.map_err(|error| Failure::usage(error.to_string()))?;
+    begin_anew(&directory, allocation.as_ref())?;
     logger::start(&directory.path().join("logs/launch.log")).map_err(not_written(&directory))?;
     Launch { directory, plan, allocation }.run()
 }
@@ -51,13 +55,13 @@ fn finished(directory: &RunDirectory) -> Result<Option<Finished>, Failure> {
 
 /// A job that the batch system starts again finds what its first start left. Only the same job
 /// may put that aside: another one could take it from ranks that are alive.
-fn begin_anew(directory: &RunDirectory, allocation: &Allocation) -> Result<(), Failure> {
+fn begin_anew(directory: &RunDirectory, allocation: Option<&Allocation>) -> Result<(), Failure> {
     if !directory.has_begun() {
         return Ok(());
     }
     let description = Description::read(&directory.description()).ok();
     let earlier = description.and_then(|description| description.batch).map(|batch| batch.id);
-    if earlier.is_none() || earlier != allocation.job().map(|id| id.to_string()) {
+    if earlier.is_none() || earlier != allocation.map(|allocation| allocation.id.to_string()) {
         let name = directory.name();
         return Err(Failure::usage(format!("`{name}` was begun already, by another job")).hint(format!(
             "`dagmar status {name}` tells how it stands; submit the graph again for a new run"
@@ -71,20 +75,20 @@ fn begin_anew(directory: &RunDirectory, allocation: &Allocation) -> Result<(), F
 struct Launch {
     directory: RunDirectory,
     plan: LaunchPlan,
-    allocation: Allocation,
+    /// None on a machine without a batch system.
+    allocation: Option<Allocation>,
 }
 
 impl Launch {
     fn run(&self) -> CommandResult {
         let mpi = linked_mpi();
         let launcher = find_launcher(&self.plan, mpi, &version).map_err(unstartable)?;
-        let layout = Layout::new(&self.plan, self.allocation.hosts()).map_err(unstartable)?;
-        let kind = self.plan.launcher.kind;
-        let host_file = self.write("hosts", &layout.host_file(kind, mpi))?;
-        let node_file = self.write("nodes", &layout.node_file(kind, mpi))?;
+        let layout = Layout::new(&self.plan, &self.hosts()).map_err(unstartable)?;
+        let host_file = self.write("hosts", &layout.host_file())?;
+        let node_file = self.write("nodes", &layout.node_file())?;
         let ranks =
             Ranks { plan: &self.plan, launcher: &launcher, mpi, layout: &layout, host_file: &host_file };
-        log::info!("{} hosts of {}: {}", layout.hosts().len(), self.allocation, layout.hosts().join(","));
+        log::info!("{} ranks on {}", layout.rank_count(), layout.hosts().join(","));
         for line in &self.plan.node_start {
             self.on_every_node(&ranks, line, &node_file)?;
         }
@@ -100,6 +104,13 @@ impl Launch {
             Failure::usage(format!("cannot start the ranks with `{}`: {error}", launcher.join(" ")))
         })?;
         self.conclude(&ended)
+    }
+
+    fn hosts(&self) -> Vec<String> {
+        match &self.allocation {
+            Some(allocation) => allocation.hosts.iter().map(|host| host.name.clone()).collect(),
+            None => vec![hostname::get().map_or("localhost".into(), |name| name.to_string_lossy().into_owned())],
+        }
     }
 
     fn write(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
@@ -125,8 +136,16 @@ impl Launch {
     /// is a quarter at most.
     fn ends(&self) -> Option<(Timestamp, Micros)> {
         let now = clock::now();
-        let planned = self.plan.walltime_s.map(|walltime| now + Micros::from_secs(walltime));
-        let end = self.allocation.ends().or(planned)?;
+        let walltime = self.plan.walltime_s.map(Micros::from_secs);
+        let end = match &self.allocation {
+            Some(allocation) => {
+                let submission = Submission::read(&self.directory.submission()).ok().flatten();
+                let commands = submission.map(|submission| submission.commands).unwrap_or_default();
+                let system = connect(allocation.system, &commands, self.directory.path());
+                allocation.end(&*system, now, now, walltime)
+            }
+            None => walltime.map(|walltime| now + walltime),
+        }?;
         let margin = Micros::from_secs(self.plan.margin_s).min(Micros(end.since(now).0 / 4));
         log::info!("the allocation ends in {}; the run is asked to stop {margin} before", end.since(now));
         Some((end, margin))

@@ -88,6 +88,12 @@ impl System {
         }
     }
 
+    /// The one with this name.
+    pub fn of_name(name: &str) -> Option<System> {
+        let known = [System::Slurm, System::Pbs, System::Torque, System::Local];
+        known.into_iter().find(|system| system.name() == name)
+    }
+
     /// Its name in a sentence.
     pub const fn title(self) -> &'static str {
         match self {

@@ -136,30 +136,17 @@ impl Layout {
         self.hosts.len() as u32 * self.workers_per_node + 1
     }
 
-    /// The hosts with the ranks on each.
-    fn counts(&self) -> impl Iterator<Item = (&str, u32)> {
+    /// The file that tells every launcher alike which rank runs where: a line a rank, in their order.
+    pub fn host_file(&self) -> String {
+        let count = |number| self.workers_per_node as usize + usize::from(number == 0);
         let hosts = self.hosts.iter().enumerate();
-        hosts.map(|(number, host)| (host.as_str(), self.workers_per_node + u32::from(number == 0)))
+        hosts.map(|(number, host)| format!("{host}\n").repeat(count(number))).collect()
     }
 
-    /// The file that tells a launcher of this kind which ranks run where.
-    pub fn host_file(&self, kind: LauncherKind, mpi: Mpi) -> String {
-        lines(self.counts(), kind, mpi)
+    /// The same for one process on each node.
+    pub fn node_file(&self) -> String {
+        self.hosts.iter().map(|host| format!("{host}\n")).collect()
     }
-
-    /// The file that has one process on each node.
-    pub fn node_file(&self, kind: LauncherKind, mpi: Mpi) -> String {
-        lines(self.hosts.iter().map(|host| (host.as_str(), 1)), kind, mpi)
-    }
-}
-
-fn lines<'a>(counts: impl Iterator<Item = (&'a str, u32)>, kind: LauncherKind, mpi: Mpi) -> String {
-    let line = |(host, count): (&str, u32)| match (kind, mpi) {
-        (LauncherKind::Srun | LauncherKind::Custom, _) => format!("{host}\n").repeat(count as usize),
-        (_, Mpi::OpenMpi) => format!("{host} slots={count}\n"),
-        (_, Mpi::Mpich) => format!("{host}:{count}\n"),
-    };
-    counts.map(line).collect()
 }
 
 /// Finds the launcher of `plan` that belongs to `mpi`. `version` gives what a program prints with
@@ -248,7 +235,7 @@ impl Ranks<'_> {
         command.args(&self.launcher[1..]);
         command.arg("--hostfile").arg(host_file).args(["-n", &ranks.to_string()]);
         // The batch system counts no slot for the scheduler.
-        command.args(["--map-by", "slot:OVERSUBSCRIBE", "--bind-to", "none"]);
+        command.args(["--map-by", "seq", "--oversubscribe", "--bind-to", "none"]);
         // Version 5 calls the same things by other names; each ignores what is not its own.
         for (name, value) in [
             // What mpirun gives its ranks between TERM and KILL, in seconds; it is 1 by itself.
@@ -279,12 +266,17 @@ impl Ranks<'_> {
         let nodes = self.layout.hosts.len();
         command.args([format!("--nodes={nodes}"), format!("--ntasks={ranks}")]);
         command.env("SLURM_HOSTFILE", host_file);
+        // What the job asked for in other words contradicts the layout.
+        for name in ["SLURM_NTASKS_PER_NODE", "SLURM_TRES_PER_TASK", "SLURM_DISTRIBUTION", "SLURM_EXACT"] {
+            command.env_remove(name);
+        }
         command.args([
             "--distribution=arbitrary",
             // The scheduler shares its node's cores, and tasks start steps beside this one.
             "--overlap",
             "--overcommit",
             "--cpu-bind=none",
+            "--mem=0",
             // All ranks end together, with one exit code: a single one that ends is lost.
             "--kill-on-bad-exit=0",
         ]);
@@ -345,11 +337,8 @@ mod tests {
     fn the_scheduler_shares_the_first_node() {
         let layout = Layout::new(&plan(LauncherKind::Mpirun, 2, 2), &hosts(&["a", "b", "c"])).unwrap();
         assert_eq!((layout.rank_count(), layout.hosts().len()), (5, 2));
-        let file = |kind, mpi| layout.host_file(kind, mpi);
-        assert_eq!(file(LauncherKind::Mpirun, Mpi::OpenMpi), "a slots=3\nb slots=2\n");
-        assert_eq!(file(LauncherKind::Mpiexec, Mpi::Mpich), "a:3\nb:2\n");
-        assert_eq!(file(LauncherKind::Srun, Mpi::OpenMpi), "a\na\na\nb\nb\n");
-        assert_eq!(layout.node_file(LauncherKind::Mpiexec, Mpi::Mpich), "a:1\nb:1\n");
+        assert_eq!(layout.host_file(), "a\na\na\nb\nb\n");
+        assert_eq!(layout.node_file(), "a\nb\n");
     }
 
     #[test]
@@ -413,6 +402,12 @@ mod tests {
             line(LauncherKind::Srun, Mpi::Mpich, &["srun"]),
             line(LauncherKind::Custom, Mpi::Mpich, &["start", "-n{ranks}", "{hostfile}", "{hosts}"]),
         ];
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        mpirun --hostfile h -n 3 --map-by seq --oversubscribe --bind-to none -x PATH -x LANG --extra {nodes} apptainer exec /opt/dagmar run
+        mpiexec -f h -n 3 --extra {nodes} apptainer exec /opt/dagmar run
+        srun --nodes=2 --ntasks=3 --distribution=arbitrary --overlap --overcommit --cpu-bind=none --mem=0 --kill-on-bad-exit=0 --mpi=pmix --extra {nodes} apptainer exec /opt/dagmar run
+        srun --nodes=2 --ntasks=3 --distribution=arbitrary --overlap --overcommit --cpu-bind=none --mem=0 --kill-on-bad-exit=0 --mpi=pmi2 --extra {nodes} apptainer exec /opt/dagmar run
+        start -n3 h a,b --extra 2 apptainer exec /opt/dagmar run
+        ");
     }
 }
