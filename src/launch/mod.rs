@@ -3,6 +3,7 @@
 
 pub mod allocation;
 pub mod batch;
+pub mod local;
 pub mod pbs;
 pub mod plan;
 pub mod poll;
