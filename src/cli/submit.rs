@@ -13,7 +13,7 @@ use crate::clock;
 use crate::launch::batch::{BatchError, BatchSystem, Submitted, submit_once};
 use crate::launch::connect::{ROLES, connect};
 use crate::launch::limits::{self, Load};
-use crate::launch::request::{Request, RequestError};
+use crate::launch::request::Request;
 use crate::launch::script::{self, ScriptContext, ScriptError};
 use crate::record::layout::RunDirectory;
 use crate::record::publish;
@@ -49,7 +49,7 @@ pub fn run(flags: &SubmitFlags) -> CommandResult {
 
 /// What is asked of the batch system, checked.
 fn request(flags: &AllocationFlags) -> Result<Request, Failure> {
-    flags.request(&source::current_directory()?)
+    flags.request()
 }
 
 /// The dagmar that the job script calls: this one.
@@ -182,12 +182,6 @@ fn answer(
     }
     tell(&format!("  `dagmar status {name}` tells how it stands, `dagmar wait {name}` waits for its end"));
     Ok(())
-}
-
-impl From<RequestError> for Failure {
-    fn from(error: RequestError) -> Self {
-        Failure::usage(error.to_string()).hint(error.hint)
-    }
 }
 
 impl From<ScriptError> for Failure {

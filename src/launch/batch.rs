@@ -19,6 +19,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::local::Local;
+use super::pbs::Pbs;
+use super::slurm::Slurm;
+
 pub use batch_error::BatchError;
 pub use commands::Commands;
 pub use job_end::JobEnd;
@@ -61,6 +65,17 @@ pub trait BatchSystem: Send + Sync {
 
     /// The names of the queues that jobs can be sent to.
     fn queues(&self) -> Result<Vec<String>, BatchError>;
+}
+
+/// The batch system of this kind, whose commands are called as `commands` says. `directory` is the
+/// run's: where there is no batch system, the files in it are all that is known of a job.
+pub fn open(system: System, commands: Commands, directory: &Path) -> Box<dyn BatchSystem> {
+    match system {
+        System::Slurm => Box::new(Slurm::new(commands)),
+        System::Pbs => Box::new(Pbs::new(commands)),
+        System::Torque => Box::new(Pbs::torque(commands)),
+        System::Local => Box::new(Local::new(directory)),
+    }
 }
 
 /// The batch systems that are known.

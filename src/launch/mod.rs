@@ -7,6 +7,7 @@ pub mod connect;
 pub mod field;
 pub mod given;
 pub mod limits;
+pub mod local;
 pub mod pbs;
 pub mod plan;
 pub mod poll;

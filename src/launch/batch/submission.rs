@@ -63,3 +63,95 @@ fn look_for(
     };
     Err(if is_known_absent { cause } else { uncertain(cause) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::core::time::Micros;
+    use crate::launch::batch::{JobView, System};
+
+    type Look = Result<Option<JobId>, BatchError>;
+
+    /// A system that answers a submission once, and looks in order.
+    struct Scripted {
+        submission: Mutex<Vec<Result<JobId, BatchError>>>,
+        looks: Mutex<Vec<Look>>,
+    }
+
+    impl BatchSystem for Scripted {
+        fn system(&self) -> System {
+            System::Slurm
+        }
+        fn submit(&self, _: &Path, _: &str) -> Result<JobId, BatchError> {
+            self.submission.lock().unwrap().pop().expect("a job is submitted once")
+        }
+        fn find(&self, mark: &str) -> Look {
+            assert_eq!(mark, "mark");
+            self.looks.lock().unwrap().remove(0)
+        }
+        fn jobs(&self, _: &[JobId]) -> Result<BTreeMap<JobId, JobView>, BatchError> {
+            unreachable!("submitting asks for no state")
+        }
+        fn cancel(&self, _: &JobId) -> Result<(), BatchError> {
+            unreachable!("submitting cancels nothing")
+        }
+        fn test(&self, _: &Path) -> Option<Result<String, BatchError>> {
+            None
+        }
+        fn queued_jobs(&self) -> Result<usize, BatchError> {
+            Ok(0)
+        }
+        fn queues(&self) -> Result<Vec<String>, BatchError> {
+            Ok(Vec::new())
+        }
+    }
+
+    /// Submits, and says how often was looked.
+    fn submit(answer: Result<JobId, BatchError>, looks: Vec<Look>) -> (Result<Submitted, BatchError>, usize) {
+        let system = Scripted { submission: Mutex::new(vec![answer]), looks: Mutex::new(looks) };
+        let mut pauses = 0;
+        let result = submit_pausing(&system, Path::new("job.sh"), "mark", |_| pauses += 1);
+        (result, pauses)
+    }
+
+    fn lost() -> BatchError {
+        BatchError::NoAnswer { system: System::Slurm, command: "sbatch".into(), after: Micros::from_secs(60) }
+    }
+
+    fn id() -> JobId {
+        JobId::new("7").unwrap()
+    }
+
+    #[test]
+    fn an_answered_submission_is_not_looked_for() {
+        assert_eq!(submit(Ok(id()), vec![]), (Ok(Submitted { id: id(), was_looked_up: false }), 0));
+        let refused =
+            BatchError::NoCommand { system: System::Slurm, command: "sbatch".into(), why: String::new() };
+        assert_eq!(submit(Err(refused.clone()), vec![]), (Err(refused), 0));
+    }
+
+    #[test]
+    fn a_job_whose_answer_was_lost_is_found_and_not_submitted_again() {
+        let looks = vec![Ok(None), Err(lost()), Ok(Some(id()))];
+        assert_eq!(submit(Err(lost()), looks), (Ok(Submitted { id: id(), was_looked_up: true }), 3));
+    }
+
+    #[test]
+    fn a_job_that_is_nowhere_was_not_submitted() {
+        let looks = vec![Err(lost()), Ok(None), Ok(None), Ok(None)];
+        assert_eq!(submit(Err(lost()), looks), (Err(lost()), LOOKS.len()));
+    }
+
+    #[test]
+    fn a_job_that_cannot_be_looked_for_is_uncertain() {
+        let looks = vec![Ok(None), Ok(None), Ok(None), Err(lost())];
+        let (result, _) = submit(Err(lost()), looks);
+        let error = result.unwrap_err();
+        assert!(matches!(&error, BatchError::Uncertain { mark, .. } if mark == "mark"), "{error}");
+        assert!(error.is_ambiguous() && !error.is_transient());
+        assert!(error.hint().unwrap().contains("`mark`"));
+    }
+}
