@@ -109,7 +109,9 @@ impl Launch {
     fn hosts(&self) -> Vec<String> {
         match &self.allocation {
             Some(allocation) => allocation.hosts.iter().map(|host| host.name.clone()).collect(),
-            None => vec![hostname::get().map_or("localhost".into(), |name| name.to_string_lossy().into_owned())],
+            None => {
+                vec![hostname::get().map_or("localhost".into(), |name| name.to_string_lossy().into_owned())]
+            }
         }
     }
 

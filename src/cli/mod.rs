@@ -1,8 +1,5 @@
 //! ROOF. The command line: what was typed (`flags`), what it means, one file per subcommand.
 
-pub mod run_job;
-pub mod submit;
-pub mod wait;
 pub mod allocation_flags;
 pub mod cancel;
 pub mod failed_tasks;
@@ -16,9 +13,12 @@ pub mod past_run;
 pub mod preparation;
 pub mod progress;
 pub mod run;
+pub mod run_job;
 pub mod source;
 pub mod status;
+pub mod submit;
 pub mod values;
+pub mod wait;
 
 use std::process::ExitCode;
 

@@ -37,7 +37,8 @@ pub fn run(flags: &SubmitFlags) -> CommandResult {
     let commands = commands(&request);
     check_limits(&request, &*connect(request.system, &commands, Path::new("")))?;
     let directory = work.set_down()?;
-    let handed = Handover { directory: &directory, request: &request, program: &program, commands }.hand_over();
+    let handed =
+        Handover { directory: &directory, request: &request, program: &program, commands }.hand_over();
     let (submitted, system) = handed.map_err(|error| refused(error, &directory))?;
     answer(flags, &directory, &request, &submitted, &*system)?;
     if flags.wait {
@@ -113,8 +114,13 @@ impl Handover<'_> {
         let (directory, request) = (self.directory, self.request);
         let name = directory.name();
         let mark = mark(&name);
-        let context =
-            ScriptContext { run: directory.path(), program: self.program, name: &name, mark: &mark, dependency: None };
+        let context = ScriptContext {
+            run: directory.path(),
+            program: self.program,
+            name: &name,
+            mark: &mark,
+            dependency: None,
+        };
         let text = script::render(request, &context).map_err(|error| HandoverError::Before(error.into()))?;
         let mut submission = Submission::new(request.system.name(), request.cluster.clone(), mark.clone());
         submission.commands.clone_from(&self.commands);

@@ -13,11 +13,7 @@ pub const ROLES: [&str; 3] = ["submit", "status", "cancel"];
 
 /// The batch system of this kind, called by these commands. `run` is the run directory, where a
 /// machine without a batch system keeps its record of the job.
-pub fn connect(
-    system: System,
-    commands: &BTreeMap<String, Vec<String>>,
-    run: &Path,
-) -> Box<dyn BatchSystem> {
+pub fn connect(system: System, commands: &BTreeMap<String, Vec<String>>, run: &Path) -> Box<dyn BatchSystem> {
     let [submit, status, cancel] = ROLES.map(|role| commands.get(role).cloned().unwrap_or_default());
     let commands = Commands { submit, status, cancel, ..Commands::default() };
     match system {
