@@ -1,6 +1,7 @@
 //! What was typed. No file is opened here; what it means is decided by each command.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -9,11 +10,28 @@ use super::output::Format;
 
 /// Runs graphs of tasks: on this machine, under mpirun, or in a batch job.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "dagmar", version, about, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "dagmar", version, long_version = long_version(), about, arg_required_else_help = true, max_term_width = 100)]
 pub struct Flags {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The version, and the MPI that this program is linked with.
+fn long_version() -> &'static str {
+    static TEXT: LazyLock<String> =
+        LazyLock::new(|| format!("{}\n{}", env!("CARGO_PKG_VERSION"), mpi_version()));
+    &TEXT
+}
+
+#[cfg(feature = "mpi")]
+fn mpi_version() -> String {
+    format!("with {}", crate::transport::mpi::library::library())
+}
+
+#[cfg(not(feature = "mpi"))]
+fn mpi_version() -> String {
+    "without MPI".to_owned()
 }
 
 /// The subcommands.

@@ -6,6 +6,7 @@
 use std::env;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use crate::clock;
 use crate::core::time::{Micros, Timestamp};
@@ -81,7 +82,14 @@ struct Launch {
 
 impl Launch {
     fn run(&self) -> CommandResult {
-        let mpi = linked_mpi();
+        match linked_mpi() {
+            Some((mpi, library)) => self.run_ranks(mpi, &library),
+            None => self.run_alone(),
+        }
+    }
+
+    /// Ranks as processes, started by a launcher.
+    fn run_ranks(&self, mpi: Mpi, library: &str) -> CommandResult {
         let launcher = find_launcher(&self.plan, mpi, &version).map_err(unstartable)?;
         let layout = Layout::new(&self.plan, &self.hosts()).map_err(unstartable)?;
         let host_file = self.write("hosts", &layout.host_file())?;
@@ -90,19 +98,36 @@ impl Launch {
             Ranks { plan: &self.plan, launcher: &launcher, mpi, layout: &layout, host_file: &host_file };
         log::info!("{} ranks on {}", layout.rank_count(), layout.hosts().join(","));
         for line in &self.plan.node_start {
-            self.on_every_node(&ranks, line, &node_file)?;
+            on_every_node(&ranks, line, &node_file)?;
         }
         let command = ranks.command(&self.arguments());
-        log::info!("dagmar is linked with {mpi}; starting {command:?}");
-        let ended = supervise(command, &self.directory, self.ends());
+        log::info!("dagmar is linked with {library}; starting {command:?}");
+        let concluded = self.see_to_its_end(command);
         for line in &self.plan.node_stop {
-            if let Err(failure) = self.on_every_node(&ranks, line, &node_file) {
+            if let Err(failure) = on_every_node(&ranks, line, &node_file) {
                 failure.report();
             }
         }
-        let ended = ended.map_err(|error| {
-            Failure::usage(format!("cannot start the ranks with `{}`: {error}", launcher.join(" ")))
-        })?;
+        concluded
+    }
+
+    /// Ranks as threads of one process: without MPI there is one node.
+    fn run_alone(&self) -> CommandResult {
+        if self.plan.nodes > 1 {
+            let message = format!("cannot use {} nodes: this dagmar was built without MPI", self.plan.nodes);
+            return Err(Failure::usage(message).hint("build it with `cargo build --features mpi`".to_owned()));
+        }
+        let mut command = Command::new(&self.plan.program);
+        command.args(self.arguments()).args(["--workers", &self.plan.workers_per_node.to_string()]);
+        command.envs(&self.plan.environment);
+        self.see_to_its_end(command)
+    }
+
+    fn see_to_its_end(&self, command: Command) -> CommandResult {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let ended = supervise(command, &self.directory, self.ends());
+        let ended = ended
+            .map_err(|error| Failure::usage(format!("cannot start the ranks with `{program}`: {error}")))?;
         self.conclude(&ended)
     }
 
@@ -153,22 +178,6 @@ impl Launch {
         Some((end, margin))
     }
 
-    fn on_every_node(
-        &self,
-        ranks: &Ranks<'_>,
-        line: &str,
-        node_file: &std::path::Path,
-    ) -> Result<(), Failure> {
-        let mut command = ranks.node_command(line, node_file);
-        log::info!("on every node: {command:?}");
-        let broken = |why: String| {
-            Failure::new(exit::USAGE, format!("the command for every node failed: {why}"))
-                .hint(format!("it is `{line}`, from the cluster template"))
-        };
-        let status = command.status().map_err(|error| broken(error.to_string()))?;
-        if status.success() { Ok(()) } else { Err(broken(status.to_string())) }
-    }
-
     /// What the run directory says, and where it says nothing, what the launcher's end means.
     fn conclude(&self, ended: &Ended) -> CommandResult {
         log::info!("the launcher ended: {}", ended.status);
@@ -200,17 +209,41 @@ impl Launch {
     }
 }
 
+fn on_every_node(ranks: &Ranks<'_>, line: &str, node_file: &std::path::Path) -> Result<(), Failure> {
+    let mut command = ranks.node_command(line, node_file);
+    log::info!("on every node: {command:?}");
+    let broken = |why: String| {
+        Failure::new(exit::USAGE, format!("the command for every node failed: {why}"))
+            .hint(format!("it is `{line}`, from the cluster template"))
+    };
+    let status = command.status().map_err(|error| broken(error.to_string()))?;
+    if status.success() { Ok(()) } else { Err(broken(status.to_string())) }
+}
+
 fn unstartable(error: StartError) -> Failure {
     Failure::usage(error.to_string()).hint(error.hint())
 }
 
-/// The MPI that this program is linked with; its ranks are the same program.
-fn linked_mpi() -> Mpi {
-    if std::env::var("TRIAL_MPICH").is_ok() { Mpi::Mpich } else { Mpi::OpenMpi }
+/// The MPI that this program is linked with, if any; its ranks are the same program.
+#[cfg(feature = "mpi")]
+fn linked_mpi() -> Option<(Mpi, String)> {
+    use crate::transport::mpi::library::{Family, library};
+
+    let library = library();
+    let mpi = match library.family {
+        Family::OpenMpi => Mpi::OpenMpi,
+        Family::Mpich | Family::IntelMpi | Family::Mvapich | Family::Other => Mpi::Mpich,
+    };
+    Some((mpi, library.to_string()))
+}
+
+#[cfg(not(feature = "mpi"))]
+fn linked_mpi() -> Option<(Mpi, String)> {
+    None
 }
 
 /// What a launcher says of itself.
 fn version(program: &str) -> Option<String> {
-    let output = std::process::Command::new(program).arg("--version").output().ok()?;
+    let output = Command::new(program).arg("--version").output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -8,6 +8,7 @@
 //! straight from the sender's memory into the receiver's; `departures` and `arrivals` keep count.
 
 pub(super) mod fence;
+pub mod library;
 mod life;
 
 use std::sync::Arc;
@@ -22,11 +23,12 @@ use super::arrivals::{Announced, Arrivals, Misfit};
 use super::backoff::{Backoff, Pace, Rest};
 use super::departures::Departures;
 use super::endpoint::{Endpoint, Parcel, TransportError, Waker};
-use super::launcher::launcher_rank_count;
+use super::launcher::{launcher_of, launcher_rank_count};
 use crate::clock;
 use crate::core::id::Rank;
 use crate::core::time::{Micros, Timestamp};
-use fence::{Library, Outgoing, Probed, World};
+use fence::{Outgoing, Probed, Started, World};
+use library::Library;
 
 pub use life::{StartError, abort_job};
 
@@ -62,6 +64,8 @@ const CLOSE_PATIENCE: Micros = Micros::from_secs(30);
 #[derive(Debug)]
 pub struct Mpi {
     world: World,
+    library: Library,
+    threads: &'static str,
     ranks_on_node: u32,
     waker: Waker,
     backoff: Backoff,
@@ -88,18 +92,22 @@ impl Mpi {
     /// Starts MPI. All ranks do so together.
     pub fn start() -> Result<Mpi, StartError> {
         life::begin()?;
-        let library = start_library().inspect_err(|_| life::end())?;
-        let mut world = library.world()?;
+        let library = library::library();
+        let started = start().inspect_err(|_| life::end())?;
+        let threads = started.threads;
+        let mut world = started.world()?;
         if let Some((variable, launched)) =
             launcher_rank_count().filter(|(_, launched)| *launched > world.size)
         {
-            return Err(StartError::WrongLauncher { variable, launched, known: world.size });
+            return Err(StartError::WrongLauncher { variable, launched, known: world.size, library });
         }
         let node = node(&mut world)?;
         // Sleeps end 50 us late otherwise, which would double the shortest ones.
         let _ = prctl::set_timerslack(1_000);
         let pace = Pace::new(world.rank == Rank::SCHEDULER, node.ranks <= node.cores);
         Ok(Mpi {
+            library,
+            threads,
             ranks_on_node: node.ranks,
             waker: Waker::default(),
             backoff: Backoff::new(pace, clock::now()),
@@ -117,10 +125,30 @@ impl Mpi {
         self.ranks_on_node
     }
 
+    /// Which MPI this is and how it was started, for the log.
+    pub fn description(&self) -> String {
+        let (library, threads, ranks) = (&self.library, self.threads, self.world.size);
+        match launcher_rank_count() {
+            Some((variable, _)) => {
+                let launcher = launcher_of(variable);
+                format!(
+                    "{library}, thread level {threads}: {ranks} ranks, started by {launcher} (`{variable}`)"
+                )
+            }
+            None => format!("{library}, thread level {threads}: {ranks} ranks"),
+        }
+    }
+
     /// The end of MPI in this process. `clean` says that every rank does the same now and none was
     /// lost: MPI is finalized, which waits for the others. Otherwise MPI is left as it is, for
-    /// finalizing would hang, and the caller ends the process.
+    /// finalizing would hang, and the caller ends the process. So it is with a library that may hang
+    /// even then: `close` has seen that nothing is under way any more.
     pub fn finish(self, clean: bool) -> Result<(), TransportError> {
+        let is_on_many_nodes = self.ranks_on_node < self.world.size;
+        if clean && is_on_many_nodes && self.library.may_hang_at_the_end() {
+            life::end();
+            return Ok(());
+        }
         if !clean {
             return Ok(());
         }
@@ -349,8 +377,8 @@ impl Endpoint for Mpi {
     }
 }
 
-fn start_library() -> Result<Library, StartError> {
-    Library::start()?.ok_or(StartError::NoThreads)
+fn start() -> Result<Started, StartError> {
+    Started::start()?.ok_or(StartError::NoThreads)
 }
 
 /// A parcel as one message: head, body, and the head's length.

@@ -30,14 +30,32 @@ const LIBFABRIC_EXCLUDED: (&str, &str) =
 /// Set by users who have chosen a provider; Open MPI takes one of the two lists.
 const LIBFABRIC_INCLUDED: &str = "OMPI_MCA_mtl_ofi_provider_include";
 
+/// What the library says about itself. MPI need not be started.
+pub(super) fn library_version() -> String {
+    // SAFETY: reads a constant of the library.
+    let room = unsafe { ffi::RSMPI_MAX_LIBRARY_VERSION_STRING };
+    let mut text = vec![0_u8; usize::try_from(room).unwrap_or(0) + 1];
+    let mut length = 0;
+    // SAFETY: there is room for the longest text, which the call may write before MPI is started.
+    let code = unsafe { ffi::MPI_Get_library_version(text.as_mut_ptr().cast(), &mut length) };
+    if code != ffi::MPI_SUCCESS as c_int {
+        return String::new();
+    }
+    text.truncate(usize::try_from(length).unwrap_or(0));
+    String::from_utf8_lossy(&text).trim_end_matches('\0').to_owned()
+}
+
 /// MPI, started in this process and not yet finalized.
 #[derive(Debug)]
-pub(super) struct Library(());
+pub(super) struct Started {
+    /// What it allows threads to do, in the standard's word.
+    pub(super) threads: &'static str,
+}
 
-impl Library {
+impl Started {
     /// Starts MPI for one calling thread among several; None if it allows no threads. Errors are
     /// returned from now on. MPI starts once in a process: `life` sees to it.
-    pub(super) fn start() -> Result<Option<Library>> {
+    pub(super) fn start() -> Result<Option<Started>> {
         let (name, excluded) = LIBFABRIC_EXCLUDED;
         if env::var_os(name).is_none() && env::var_os(LIBFABRIC_INCLUDED).is_none() {
             // SAFETY: MPI starts before this process has a thread that could read its variables.
@@ -55,7 +73,7 @@ impl Library {
         // SAFETY: MPI is running; both handles are the library's constants.
         let code = unsafe { ffi::MPI_Comm_set_errhandler(ffi::RSMPI_COMM_WORLD, ffi::RSMPI_ERRORS_RETURN) };
         check("MPI_Comm_set_errhandler", code)?;
-        Ok(Some(Library(())))
+        Ok(Some(Started { threads: thread_level(provided) }))
     }
 
     /// A world of our own. All ranks ask for it together.
@@ -72,6 +90,16 @@ impl Library {
         let (rank, size) = (rank_of(rank), rank_of(size).0);
         let (sends, receives) = (InFlight::default(), InFlight::default());
         Ok(World { rank, size, sends, receives, all })
+    }
+}
+
+fn thread_level(provided: c_int) -> &'static str {
+    // SAFETY: both read constants of the library.
+    let (serialized, multiple) = unsafe { (ffi::RSMPI_THREAD_SERIALIZED, ffi::RSMPI_THREAD_MULTIPLE) };
+    match provided {
+        level if level >= multiple => "multiple",
+        level if level >= serialized => "serialized",
+        _ => "funneled",
     }
 }
 
