@@ -8,9 +8,13 @@ mod commands;
 mod job_end;
 mod job_state;
 mod job_view;
+#[cfg(test)]
+pub(crate) mod pretend;
 pub(crate) mod printed;
 mod reason;
 mod runner;
+#[cfg(test)]
+mod strange_answers;
 mod submission;
 
 use std::collections::BTreeMap;

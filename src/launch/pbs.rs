@@ -271,38 +271,17 @@ fn captured(name: &str) -> String {
     super::batch::printed::captured("openpbs-23.06", name)
 }
 
+/// Hands a text to every parser, and asks every job found for its view.
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_id_of_a_submitted_job_keeps_its_suffix() {
-        for (output, id) in [
-            ("20.pbs\n", "20.pbs"),
-            ("21[].pbs-1.site.org\n", "21[].pbs-1.site.org"),
-            ("13\n", "13"),
-            ("*** Maintenance on 2026-12-01. ***\n2026 begins well\n20.pbs\n", "20.pbs"),
-        ] {
-            assert_eq!(submitted_id(output).map(String::from).as_deref(), Some(id), "{output}");
-        }
-        for output in ["", "qsub: waiting", ".pbs", "[].pbs", "7$(x).pbs"] {
-            assert_eq!(submitted_id(output), None, "{output}");
-        }
+pub(super) fn read_everything_from(text: &str) {
+    let jobs = attributes::text(text).into_iter().chain(attributes::json(text).unwrap_or_default());
+    for (id, job) in jobs {
+        let _ =
+            (states::view(&job, System::Pbs), states::view(&job, System::Torque), number(&id), local(&id));
+        let _ = job.has_variable(MARK_VARIABLE, text);
     }
-
-    #[test]
-    fn a_job_is_found_by_its_mark_in_json_and_in_text() {
-        let text = "Job Id: 8.pbs\n    job_state = R\n    Variable_List = A=1,DAGMAR_SUBMISSION=run-7,\n\tB=2\n\n\
-                    Job Id: 9.pbs\n    job_state = Q\n    Variable_List = DAGMAR_SUBMISSION=run-70\n";
-        let found = marked(&attributes::text(text), "run-7").map(String::from);
-        assert_eq!(found.as_deref(), Some("8.pbs"));
-        let json = r#"{"Jobs": {"8.pbs": {"Variable_List": {"DAGMAR_SUBMISSION": "run-7"}}, "9.pbs": {}}}"#;
-        assert_eq!(marked(&attributes::json(json).unwrap(), "run-7").map(String::from), found);
-        assert_eq!(marked(&attributes::text(text), "run"), None);
-    }
-
-    #[test]
-    fn the_queues_are_named() {
-        assert_eq!(queue_names(&captured("qstat-Q-f.txt")), ["workq"]);
-    }
+    let _ = (marked(&attributes::text(text), text), submitted_id(text), queue_names(text));
 }
+
+#[cfg(test)]
+mod tests;

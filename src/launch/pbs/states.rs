@@ -143,6 +143,8 @@ fn reason(job: &Attributes, state: &JobState) -> Option<Reason> {
         (JobState::Vanished, _) => known("it was moved to another server", "ask that server", false),
         (_, "T") => known("it is on its way to a queue", "", false),
         (_, "W") => known("its earliest start has not come, or its files could not be staged", "", false),
+        // Its end says the rest.
+        (JobState::Ended(_), _) => None,
         _ => comment.map(|comment| explain(comment, state)),
     }
 }

@@ -50,12 +50,16 @@ impl Record {
     pub fn view(&self) -> JobView {
         let state = self.state();
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let is_over = matches!(state, JobState::Ended(_));
+        let reason = || states::flag_reason(&self.states).or_else(|| reasons::explain(&self.reason));
         JobView {
-            reason: states::flag_reason(&self.states).or_else(|| reasons::explain(&self.reason)),
+            // Of a job that is over Slurm goes on to print why it waited; its end says the rest.
+            reason: if is_over { None } else { reason() },
             queue: some(&self.queue),
             nodes: some(&self.nodes),
             node_count: self.node_count,
-            start: self.start,
+            // A job that was cancelled in the queue "started" at that moment.
+            start: self.start.filter(|_| !is_over || !self.nodes.is_empty()),
             // Of a job that waits Slurm prints all it asked for.
             time_left: self.time_left.filter(|_| state.has_nodes()),
             restarts: self.restarts,
@@ -98,7 +102,7 @@ fn contains(ranges: &str, index: u64) -> bool {
             let (last, step) = last.split_once(':').unwrap_or((last, "1"));
             match (first.parse::<u64>(), last.parse::<u64>(), step.parse::<u64>()) {
                 (Ok(first), Ok(last), Ok(step)) if step > 0 => {
-                    (first..=last).contains(&index) && (index - first) % step == 0
+                    (first..=last).contains(&index) && (index - first).is_multiple_of(step)
                 }
                 _ => false,
             }

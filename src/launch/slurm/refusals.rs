@@ -32,6 +32,10 @@ const HINTS: &[(&str, &str)] = &[
         "ask for less with `--walltime`; `sinfo -o '%P %l'` shows the limits",
     ),
     (
+        "Memory specification can not be satisfied",
+        "ask for less memory, or set `memory = \"none\"` in the cluster template if the site forbids to ask",
+    ),
+    (
         "Requested node configuration is not available",
         "no nodes have that much: `sinfo -o '%P %D %c %m %G'` shows nodes, cores, memory (MB) and GPUs",
     ),
@@ -39,10 +43,6 @@ const HINTS: &[(&str, &str)] = &[
     (
         "More processors requested than permitted",
         "ask for fewer nodes or cores; the partition has a limit on them",
-    ),
-    (
-        "Memory specification can not be satisfied",
-        "ask for less memory, or set `memory = \"none\"` in the cluster template if the site forbids to ask",
     ),
     ("Invalid generic resource", "`sinfo -o '%P %G'` shows the GPUs and how they are called here"),
     ("Invalid feature specification", "`sinfo -o '%P %f'` shows the constraints that are known here"),
@@ -122,7 +122,7 @@ mod tests {
     fn known_words_say_what_to_do() {
         let words = "sbatch: error: Memory specification can not be satisfied\n\
                      sbatch: error: Batch job submission failed: Requested node configuration is not available\n";
-        assert!(error(&answer(words)).hint().unwrap().contains("no nodes have that much"));
+        assert!(error(&answer(words)).hint().unwrap().contains("ask for less memory"));
         assert_eq!(error(&answer("sbatch: error: Something new")).hint(), None);
     }
 }

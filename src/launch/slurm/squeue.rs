@@ -215,13 +215,16 @@ mod tests {
     fn the_jobs_of_22_05_are_read_from_lines() {
         let records = lines(&captured("squeue-batch-format.txt"));
         let ids: Vec<&str> = records.iter().map(|record| record.id.as_str()).collect();
-        assert_eq!(ids, ["2", "1", "3_1", "3_2", "3_3", "4+0", "4+1"]);
-        assert_eq!(stand(&records, "2"), "is held");
+        assert_eq!(ids, ["2", "1", "3_1", "3_2", "3_3", "4+0", "4+1", "32", "31"]);
+        assert_eq!(stand(&records, "32"), "is held");
+        assert_eq!(stand(&records, "2"), "was cancelled");
+        assert_eq!(find(&records, "2").view().start, None);
+        assert_eq!(stand(&records, "3_2"), "completed");
         assert_eq!(find(&records, "2").comment, "dagmar-mark-1");
-        let view = find(&records, "1").view();
+        let view = find(&records, "31").view();
         assert_eq!((view.nodes.as_deref(), view.queue.as_deref()), (Some("n1"), Some("short")));
         assert_eq!(view.time_left, Some(Micros::from_secs(298)));
-        assert_eq!(view.start, Some(Timestamp(1_795_313_621_000_000)));
+        assert_eq!(view.start, Some(Timestamp(1_795_316_013_000_000)));
         assert_eq!(find(&records, "4+1").comment, "");
     }
 
