@@ -4,10 +4,13 @@
 //! how it is asked, is behind the trait. Nothing here decides when to ask: see `poll`.
 
 mod batch_error;
+mod commands;
 mod job_end;
 mod job_state;
 mod job_view;
+pub(crate) mod printed;
 mod reason;
+mod runner;
 mod submission;
 
 use std::collections::BTreeMap;
@@ -17,10 +20,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use batch_error::BatchError;
+pub use commands::Commands;
 pub use job_end::JobEnd;
 pub use job_state::JobState;
 pub use job_view::JobView;
 pub use reason::Reason;
+pub use runner::{Answer, Runner};
 pub use submission::{Submitted, submit_once};
 
 /// The variable by which a PBS job carries its mark. Slurm's carry it as their comment.
