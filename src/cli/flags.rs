@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::cluster::ClusterCommand;
 use super::output::Format;
 
 /// Runs graphs of tasks: on this machine, under mpirun, or in a batch job.
@@ -31,6 +32,9 @@ pub enum Command {
     /// Look at graphs, pack them, make them
     #[command(subcommand)]
     Graph(GraphCommand),
+    /// Look at cluster templates: how batch systems are asked for nodes
+    #[command(subcommand)]
+    Cluster(Box<ClusterCommand>),
 }
 
 const RUN_EXAMPLES: &str = "\

@@ -1,6 +1,8 @@
 //! ROOF. The command line: what was typed (`flags`), what it means, one file per subcommand.
 
+pub mod allocation_flags;
 pub mod cancel;
+pub mod cluster;
 pub mod failed_tasks;
 pub mod failure;
 pub mod flags;
@@ -39,6 +41,7 @@ pub fn main() -> ExitCode {
         Command::Logs(flags) => logs::run(&flags),
         Command::Cancel(flags) => cancel::run(&flags),
         Command::Graph(command) => graph::run(command),
+        Command::Cluster(command) => cluster::run(*command),
     };
     ExitCode::from(result.unwrap_or_else(|failure| failure.report()))
 }

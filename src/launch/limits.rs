@@ -74,7 +74,7 @@ fn exceeded(request: &Request, field: &str, why: String, hint: &str) -> RequestE
     RequestError {
         field: field.to_owned(),
         value: given.map(|given| given.value.to_string()),
-        source: given.map(|given| given.source.clone()),
+        source: given.map(|given| Box::new(given.source.clone())),
         why,
         hint: Some(hint.to_owned()),
     }
