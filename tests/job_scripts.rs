@@ -1,11 +1,23 @@
 //! Job scripts, from what is asked to what a batch system and a shell read in them.
 
+#[path = "job_scripts/allowed.rs"]
+mod allowed;
 #[path = "job_scripts/asking.rs"]
 mod asking;
 #[path = "job_scripts/cases.rs"]
 mod cases;
+#[path = "job_scripts/documents.rs"]
+mod documents;
+#[path = "job_scripts/injection.rs"]
+mod injection;
 #[path = "job_scripts/reading.rs"]
 mod reading;
+#[path = "job_scripts/running.rs"]
+mod running;
+#[path = "job_scripts/templates.rs"]
+mod templates;
+#[path = "job_scripts/testbed.rs"]
+mod testbed;
 
 use asking::{Asked, MARK};
 use cases::CASES;

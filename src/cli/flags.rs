@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use clap::{Args, Parser, Subcommand};
 
 use super::allocation_flags::AllocationFlags;
+use super::cluster::ClusterCommand;
 use super::output::Format;
 
 /// Runs graphs of tasks: on this machine, under mpirun, or in a batch job.
@@ -58,6 +59,9 @@ pub enum Command {
     /// Look at graphs, pack them, make them
     #[command(subcommand)]
     Graph(GraphCommand),
+    /// Look at cluster templates: how batch systems are asked for nodes
+    #[command(subcommand)]
+    Cluster(Box<ClusterCommand>),
 }
 
 const RUN_EXAMPLES: &str = "\

@@ -11,7 +11,7 @@ use std::process::Command;
 use crate::clock;
 use crate::core::time::{Micros, Timestamp};
 use crate::launch::allocation::Allocation;
-use crate::launch::connect::connect;
+use crate::launch::batch;
 use crate::launch::plan::LaunchPlan;
 use crate::launch::start::{Layout, Mpi, Ranks, StartError, find_launcher};
 use crate::launch::supervise::{Ended, StopCause, supervise};
@@ -27,6 +27,7 @@ use super::failure::Failure;
 use super::flags::LaunchFlags;
 use super::output::tell;
 use super::preparation::{not_written, refused};
+use super::run_job;
 
 /// Starts a run's ranks and waits for their end.
 pub fn run(flags: &LaunchFlags) -> CommandResult {
@@ -168,7 +169,8 @@ impl Launch {
             Some(allocation) => {
                 let submission = Submission::read(&self.directory.submission()).ok().flatten();
                 let commands = submission.map(|submission| submission.commands).unwrap_or_default();
-                let system = connect(allocation.system, &commands, self.directory.path());
+                let system =
+                    batch::open(allocation.system, run_job::commands(&commands), self.directory.path());
                 allocation.end(&*system, now, now, walltime)
             }
             None => walltime.map(|walltime| now + walltime),

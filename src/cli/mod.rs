@@ -2,6 +2,7 @@
 
 pub mod allocation_flags;
 pub mod cancel;
+pub mod cluster;
 pub mod failed_tasks;
 pub mod failure;
 pub mod flags;
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Logs(flags) => logs::run(&flags),
         Command::Cancel(flags) => cancel::run(&flags),
         Command::Graph(command) => graph::run(command),
+        Command::Cluster(command) => cluster::run(*command),
     };
     ExitCode::from(result.unwrap_or_else(|failure| failure.report()))
 }

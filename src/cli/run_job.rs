@@ -1,15 +1,27 @@
 //! The batch job that a run was handed to, asked about from wherever the user is.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::core::time::Micros;
-use crate::launch::batch::{BatchError, BatchSystem, JobEnd, JobId, JobState, JobView, System};
-use crate::launch::connect::connect;
+use crate::launch::batch::{
+    BatchError, BatchSystem, Commands, JobEnd, JobId, JobState, JobView, System, open,
+};
 use crate::record::layout::RunDirectory;
 use crate::record::submission::Submission;
 use crate::runtime::exit;
 
 use super::failure::Failure;
+
+/// The roles of commands that a cluster template may name, as a run's record calls them.
+pub const ROLES: [&str; 3] = ["submit", "status", "cancel"];
+
+/// The commands of a run's record.
+pub fn commands(recorded: &BTreeMap<String, Vec<String>>) -> Commands {
+    let [submit, status, cancel] = ROLES.map(|role| recorded.get(role).cloned().unwrap_or_default());
+    Commands { submit, status, cancel, ..Commands::default() }
+}
 
 /// The batch job of a run, and whom to ask about it.
 pub struct RunJob {
@@ -33,7 +45,7 @@ impl RunJob {
                 submission.system
             ))
         })?;
-        let system = connect(system, &submission.commands, directory.path());
+        let system = open(system, commands(&submission.commands), directory.path());
         Ok(RunJob { submission, system })
     }
 

@@ -41,8 +41,10 @@ fn print(story: &Story<'_>) -> Result<(), super::Failure> {
     let Story { run, events, .. } = story;
     let mut page = Page::open();
     page.line(format!("{}  {}", run.directory.name(), standing(story)))?;
-    for line in events.report().to_lines() {
-        page.line(format!("  {}", line.trim_start()))?;
+    if run.directory.has_begun() {
+        for line in events.report().to_lines() {
+            page.line(format!("  {}", line.trim_start()))?;
+        }
     }
     let groups = run.graph.keys().groups().iter().zip(events.snapshot().groups());
     let shown: Vec<_> = groups.filter(|(group, _)| !group.hidden).collect();

@@ -10,11 +10,10 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::clock;
-use crate::launch::batch::{BatchError, BatchSystem, Submitted, submit_once};
-use crate::launch::connect::{ROLES, connect};
+use crate::launch::batch::{BatchError, BatchSystem, Submitted, open, submit_once};
 use crate::launch::limits::{self, Load};
 use crate::launch::request::Request;
-use crate::launch::script::{self, ScriptContext, ScriptError};
+use crate::launch::script::{self, ScriptContext};
 use crate::record::layout::RunDirectory;
 use crate::record::publish;
 use crate::record::submission::Submission;
@@ -24,6 +23,7 @@ use super::failure::Failure;
 use super::flags::{SubmitFlags, WaitFlags};
 use super::output::{Format, Page, tell};
 use super::preparation::{Preparation, not_written};
+use super::run_job::{self, ROLES};
 use super::{CommandResult, OK, source, wait};
 
 /// Submits a run.
@@ -35,7 +35,7 @@ pub fn run(flags: &SubmitFlags) -> CommandResult {
         return print_script(&work, &request, &program);
     }
     let commands = commands(&request);
-    check_limits(&request, &*connect(request.system, &commands, Path::new("")))?;
+    check_limits(&request, &*open(request.system, run_job::commands(&commands), Path::new("")))?;
     let directory = work.set_down()?;
     let handed =
         Handover { directory: &directory, request: &request, program: &program, commands }.hand_over();
@@ -132,7 +132,7 @@ impl Handover<'_> {
             submission.write(&directory.submission())
         };
         write().map_err(|error| HandoverError::Before(not_written(directory)(error)))?;
-        let system = connect(request.system, &self.commands, directory.path());
+        let system = open(request.system, run_job::commands(&self.commands), directory.path());
         let submitted =
             submit_once(&*system, &directory.job_script(), &mark).map_err(HandoverError::Batch)?;
         submission.jobs.push(submitted.id.to_string());
@@ -188,10 +188,4 @@ fn answer(
     }
     tell(&format!("  `dagmar status {name}` tells how it stands, `dagmar wait {name}` waits for its end"));
     Ok(())
-}
-
-impl From<ScriptError> for Failure {
-    fn from(error: ScriptError) -> Self {
-        Failure::usage(error.to_string()).hint(error.hint())
-    }
 }

@@ -56,16 +56,23 @@ fn nodes(request: &Request) -> Result<(), RequestError> {
 }
 
 fn jobs(request: &Request, load: Load) -> Result<(), RequestError> {
-    if let Some(most) = request.count("limits.array_size_max").filter(|most| load.jobs > *most) {
-        let why = format!("{} jobs at once are asked for, the site allows {most}", load.jobs);
-        return Err(exceeded(request, "limits.array_size_max", why, "submit fewer at once"));
-    }
+    let refuse = |limit: &str, why: String, hint: &str| {
+        let source = request.given(limit).map(|given| Box::new(given.source.clone()));
+        let (field, value, hint) = ("jobs".to_owned(), Some(load.jobs.to_string()), Some(hint.to_owned()));
+        Err(RequestError { field, value, source, why, hint })
+    };
     let queued = load.queued.unwrap_or(0);
-    if let Some(most) = request.count("limits.queued_jobs_max").filter(|most| queued + load.jobs > *most) {
-        let why = format!("{queued} jobs wait or run already, and the site allows {most}");
-        return Err(exceeded(request, "limits.queued_jobs_max", why, "wait for one to end, or cancel one"));
+    if let Some(most) = request.count("limits.array_size_max").filter(|most| load.jobs > *most) {
+        let why = format!("the site allows {most} at once");
+        return refuse("limits.array_size_max", why, "submit fewer at once");
     }
-    Ok(())
+    match request.count("limits.queued_jobs_max").filter(|most| queued + load.jobs > *most) {
+        Some(most) => {
+            let why = format!("{queued} wait or run already, and the site allows {most}");
+            refuse("limits.queued_jobs_max", why, "wait for one to end, or cancel one")
+        }
+        None => Ok(()),
+    }
 }
 
 /// What was asked for, and by whom.
@@ -74,7 +81,7 @@ fn exceeded(request: &Request, field: &str, why: String, hint: &str) -> RequestE
     RequestError {
         field: field.to_owned(),
         value: given.map(|given| given.value.to_string()),
-        source: given.map(|given| given.source.clone()),
+        source: given.map(|given| Box::new(given.source.clone())),
         why,
         hint: Some(hint.to_owned()),
     }

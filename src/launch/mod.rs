@@ -3,7 +3,6 @@
 
 pub mod allocation;
 pub mod batch;
-pub mod connect;
 pub mod field;
 pub mod given;
 pub mod limits;

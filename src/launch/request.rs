@@ -47,7 +47,7 @@ pub struct RequestError {
     /// Its value as it is shown, if there is one.
     pub value: Option<String>,
     /// Where it came from.
-    pub source: Option<Source>,
+    pub source: Option<Box<Source>>,
     /// Why it is refused.
     pub why: String,
     /// What to do.
@@ -72,7 +72,7 @@ impl RequestError {
         RequestError {
             field: field.to_owned(),
             value: Some(given.value.to_string()),
-            source: Some(given.source.clone()),
+            source: Some(Box::new(given.source.clone())),
             why: refusal.why,
             hint: refusal.hint,
         }

@@ -118,8 +118,8 @@ fn check_list(kind: Kind, system: System, list: &[String]) -> Result<(), Refusal
     }
     // An empty word is an argument like another one; a line of a script may be empty as well.
     let may_be_empty = matches!(kind, Kind::Words | Kind::Lines);
-    let checked = list.iter().filter(|text| !may_be_empty || !text.is_empty());
-    checked.map(|text| check_text(kind, system, text)).collect()
+    let mut checked = list.iter().filter(|text| !may_be_empty || !text.is_empty());
+    checked.try_for_each(|text| check_text(kind, system, text))
 }
 
 /// Letters, digits and `inner`; the first a letter, a digit or one of `first`.

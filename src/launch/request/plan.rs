@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::launch::batch::Commands;
 use crate::launch::given::Value;
 use crate::launch::plan::{LaunchPlan, Launcher, LauncherKind};
 
@@ -31,6 +32,14 @@ impl Request {
             args: self.list("launcher.args").to_vec(),
         };
         plan
+    }
+
+    /// Which words call the batch system's commands.
+    pub fn commands(&self) -> Commands {
+        let words = |field| self.list(field).to_vec();
+        let (submit, status, cancel) =
+            (words("commands.submit"), words("commands.status"), words("commands.cancel"));
+        Commands { submit, status, cancel, ..Commands::default() }
     }
 
     /// What starts the ranks.

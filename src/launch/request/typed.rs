@@ -37,7 +37,7 @@ fn read(typed: &Typed) -> Result<(&'static Field, Value), RequestError> {
     let refuse = |refusal: Refusal| RequestError {
         field: typed.field.clone(),
         value: Some(shown(&typed.text)),
-        source: Some(Source::Flag(typed.flag.clone())),
+        source: Some(Box::new(Source::Flag(typed.flag.clone()))),
         why: refusal.why,
         hint: refusal.hint,
     };

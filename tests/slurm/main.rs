@@ -1,0 +1,12 @@
+//! dagmar on a real Slurm: submitted, run on several nodes, looked after from outside.
+//!
+//! `scripts/testbed/slurm up` makes the cluster, and `DAGMAR_TESTBED` names its directory. Where it
+//! is not set nothing here can run, and each test says so.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod ends;
+mod launchers;
+mod submission;
+mod testbed;
