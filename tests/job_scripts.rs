@@ -1,4 +1,5 @@
 //! Job scripts, from what is asked to what a batch system and a shell read in them.
+#![allow(clippy::unwrap_used)] // clippy.toml allows it only inside test functions
 
 #[path = "job_scripts/allowed.rs"]
 mod allowed;

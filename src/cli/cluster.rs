@@ -242,6 +242,7 @@ fn print(
     page.line("where it comes from:")?;
     print_values(page, request.values())?;
     page.line(format!("launcher: {}", launcher(request)))?;
+    page.line(format!("program: {}, which the nodes must see as well", program()?.display()))?;
     page.line(match verdict {
         Some(Ok(words)) => format!("accepted: {}", words.trim()),
         Some(Err(words)) => format!("refused: {words}"),
