@@ -7,6 +7,8 @@ mod allowed;
 mod asking;
 #[path = "job_scripts/cases.rs"]
 mod cases;
+#[path = "job_scripts/checking.rs"]
+mod checking;
 #[path = "job_scripts/documents.rs"]
 mod documents;
 #[path = "job_scripts/injection.rs"]
