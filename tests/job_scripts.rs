@@ -1,4 +1,5 @@
 //! Job scripts, from what is asked to what a batch system and a shell read in them.
+#![allow(clippy::unwrap_used)] // clippy.toml allows it only inside test functions
 
 #[path = "job_scripts/allowed.rs"]
 mod allowed;
@@ -6,6 +7,8 @@ mod allowed;
 mod asking;
 #[path = "job_scripts/cases.rs"]
 mod cases;
+#[path = "job_scripts/checking.rs"]
+mod checking;
 #[path = "job_scripts/documents.rs"]
 mod documents;
 #[path = "job_scripts/injection.rs"]

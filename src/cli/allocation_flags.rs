@@ -81,8 +81,14 @@ pub struct AllocationFlags {
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     pub mail_type: Option<String>,
     /// The job's name, instead of the run's
-    #[arg(short = 'J', long, visible_alias = "job-name", value_name = "NAME", allow_hyphen_values = true)]
-    pub name: Option<String>,
+    #[arg(
+        short = 'J',
+        long = "name",
+        visible_alias = "job-name",
+        value_name = "NAME",
+        allow_hyphen_values = true
+    )]
+    pub job_name: Option<String>,
     /// Words for people
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     pub comment: Option<String>,
@@ -155,7 +161,7 @@ impl AllocationFlags {
             ("exclude", "--exclude", self.exclude.as_ref()),
             ("mail.user", "--mail-user", self.mail_user.as_ref()),
             ("mail.types", "--mail-type", self.mail_type.as_ref()),
-            ("name", "--name", self.name.as_ref()),
+            ("name", "--name", self.job_name.as_ref()),
             ("comment", "--comment", self.comment.as_ref()),
             ("dependency", "--dependency", self.dependency.as_ref()),
             ("launcher.kind", "--launcher", self.launcher.as_ref()),
@@ -196,5 +202,37 @@ impl From<RequestError> for Failure {
 impl From<TemplateError> for Failure {
     fn from(error: TemplateError) -> Self {
         Failure::usage(error.to_string()).hint(error.hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::super::flags::Flags;
+    use super::*;
+    use crate::launch::field::Field;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        allocation: AllocationFlags,
+    }
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_says_a_field_and_slurms_own_words_work() {
+        let words = "x -N 4 --time 2h -p short -A a -J n -c 2 --exclusive --directive=--nice=5 --without memory --set margin=5";
+        let typed = Line::parse_from(words.split(' ')).allocation.typed().unwrap();
+        assert!(typed.iter().all(|typed| Field::find(&typed.field).is_some()), "{typed:?}");
+        let fields: Vec<&str> = typed.iter().map(|typed| typed.field.as_str()).collect();
+        let expected = "nodes walltime queue account cpus_per_worker name exclusive directives remove margin";
+        assert_eq!(fields.join(" "), expected);
+        let flags = AllocationFlags::default();
+        assert!(flags.texts().iter().all(|(field, _, _)| Field::find(field).is_some()));
     }
 }

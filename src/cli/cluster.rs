@@ -74,7 +74,8 @@ pub struct ShowFlags {
 #[derive(Clone, Debug, Args)]
 pub struct CheckFlags {
     /// The template: a name, or a file
-    pub name: Option<String>,
+    #[arg(value_name = "NAME")]
+    pub template: Option<String>,
     /// What is asked.
     #[command(flatten)]
     pub allocation: AllocationFlags,
@@ -168,7 +169,7 @@ fn spelling(field: &Field, system: System) -> Option<&'static str> {
 
 fn check(flags: &CheckFlags) -> CommandResult {
     let mut allocation = flags.allocation.clone();
-    if let Some(name) = &flags.name {
+    if let Some(name) = &flags.template {
         if allocation.cluster.is_some() {
             return Err(Failure::usage("two clusters are named").hint("leave `--cluster` out".to_owned()));
         }
@@ -242,6 +243,7 @@ fn print(
     page.line("where it comes from:")?;
     print_values(page, request.values())?;
     page.line(format!("launcher: {}", launcher(request)))?;
+    page.line(format!("program: {}, which the nodes must see as well", program()?.display()))?;
     page.line(match verdict {
         Some(Ok(words)) => format!("accepted: {}", words.trim()),
         Some(Err(words)) => format!("refused: {words}"),

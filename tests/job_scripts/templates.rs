@@ -24,7 +24,8 @@ fn refusal(text: &str) -> String {
         }
     };
     let message = message.replace(&format!("{}/", directory.path().display()), "");
-    format!("{message}\n  hint: {}", hint.unwrap_or_default())
+    let hint = hint.unwrap_or_default().replace(&directory.path().display().to_string(), "DIR");
+    format!("{message}\n  hint: {hint}")
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl Reader<'_> {
                 TemplateError::Content(source.clone(), format!("`{name}` is not {shape}"), None)
             })?;
             if self.content.values.insert(field.name, (value, source.clone())).is_some() {
-                let why = format!("`{name}` says `{}` a second time", field.name);
+                let why = format!("`{}` is said twice, under two of its names", field.name);
                 return Err(TemplateError::Content(source, why, None));
             }
             return Ok(());
