@@ -40,15 +40,20 @@ pub fn run(flags: &LaunchFlags) -> CommandResult {
             format!("`dagmar launch` starts the ranks itself, but `{variable}` says it is one of them");
         return Err(Failure::usage(message).hint("call it once, without mpirun or srun".to_owned()));
     }
-    if let Some(finished) = finished(&directory)? {
+    let allocation = Allocation::from_variables(&|name| env::var(name).ok());
+    let allocation = allocation.map_err(|error| Failure::usage(error.to_string()))?;
+    if let Some(finished) = finished(&directory)?.filter(|finished| !can_go_on(finished)) {
         tell(&format!("{} is over already, with exit code {}", directory.name(), finished.exit_code));
         return Ok(finished.exit_code);
     }
-    let allocation = Allocation::from_variables(&|name| env::var(name).ok());
-    let allocation = allocation.map_err(|error| Failure::usage(error.to_string()))?;
     begin_anew(&directory, allocation.as_ref())?;
     logger::start(&directory.path().join("logs/launch.log")).map_err(not_written(&directory))?;
     Launch { directory, plan, allocation }.run()
+}
+
+/// True if the run was only stopped, as by the signal that goes before a job is queued again.
+fn can_go_on(finished: &Finished) -> bool {
+    finished.exit_code == exit::STOPPED
 }
 
 fn finished(directory: &RunDirectory) -> Result<Option<Finished>, Failure> {

@@ -11,6 +11,7 @@ use crate::launch::batch::{JobId, JobState, JobView};
 use crate::launch::poll::{Poller, Verdict};
 use crate::record::layout::RunDirectory;
 use crate::record::outcome::Finished;
+use crate::runtime::exit;
 
 use super::CommandResult;
 use super::failure::Failure;
@@ -29,13 +30,16 @@ pub fn run(flags: &WaitFlags) -> CommandResult {
     let directory = PastRun::directory(flags.run.as_deref())?;
     let mut wait = Wait::new(directory, flags)?;
     loop {
-        if let Some(finished) = wait.finished()? {
-            return wait.tell_outcome(&finished);
+        let finished = wait.finished()?;
+        if let Some(finished) = finished.as_ref().filter(|finished| !wait.may_go_on(finished)) {
+            return wait.tell_outcome(finished);
         }
-        if let Some(end) = wait.lost_end()? {
-            return wait.tell_loss(end);
+        wait.ask()?;
+        match finished {
+            Some(finished) if wait.over.is_some() => return wait.tell_outcome(&finished),
+            None if wait.is_lost() => return wait.tell_loss(),
+            _ => thread::sleep(LOOK_EVERY),
         }
-        thread::sleep(LOOK_EVERY);
     }
 }
 
@@ -61,13 +65,23 @@ impl<'a> Wait<'a> {
         Finished::read(&self.directory.finished()).map_err(|error| Failure::broken(error.to_string()))
     }
 
-    /// How the job ended, if it did without a word from the run.
-    fn lost_end(&mut self) -> Result<Option<Option<(JobId, JobView)>>, Failure> {
+    /// True if the run was stopped only: its job may be queued again, and then the run is not over.
+    fn may_go_on(&self, finished: &Finished) -> bool {
+        finished.exit_code == exit::STOPPED && self.job.is_some()
+    }
+
+    /// True if the job is over, and the run has not said a word although there was time to see it.
+    fn is_lost(&self) -> bool {
+        self.over.as_ref().is_some_and(|(since, _)| clock::now().since(*since) > SIGHT_OF_FILES)
+    }
+
+    /// Asks the batch system, if it is time.
+    fn ask(&mut self) -> Result<(), Failure> {
         let now = clock::now();
-        if let Some((since, end)) = &self.over {
-            return Ok((now.since(*since) > SIGHT_OF_FILES).then(|| end.clone()));
+        if self.over.is_some() {
+            return Ok(());
         }
-        let Some(job) = self.job.as_ref().filter(|_| self.poller.is_due(now)) else { return Ok(None) };
+        let Some(job) = self.job.as_ref().filter(|_| self.poller.is_due(now)) else { return Ok(()) };
         let look = job.look();
         let sentence = run_job::sentence(job, &look);
         let is_new = sentence != self.told;
@@ -88,7 +102,7 @@ impl<'a> Wait<'a> {
                 }
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     fn tell_outcome(&self, finished: &Finished) -> CommandResult {
@@ -106,17 +120,18 @@ impl<'a> Wait<'a> {
         Ok(finished.exit_code)
     }
 
-    fn tell_loss(&self, end: Option<(JobId, JobView)>) -> CommandResult {
-        let state = end.as_ref().map_or(&JobState::Vanished, |(_, view)| &view.state);
+    fn tell_loss(&self) -> CommandResult {
+        let end = self.over.as_ref().and_then(|(_, end)| end.as_ref());
+        let state = end.map_or(&JobState::Vanished, |(_, view)| &view.state);
         let exit_code = run_job::code_of_end(state);
         let name = self.directory.name();
         if self.flags.output == Format::Json {
-            let view = end.as_ref().map(|(_, view)| view);
+            let view = end.map(|(_, view)| view);
             let said = json!({ "run": name, "exit_code": exit_code, "over": false, "job": view });
             Page::open().json(&said)?;
             return Ok(exit_code);
         }
-        let why = match &end {
+        let why = match end {
             Some((id, view)) => format!("job {id} {}", view.state),
             None => "its job is not there".to_owned(),
         };

@@ -52,7 +52,8 @@ fn scancel_stops_a_run_in_order() {
     site.await_tasks("running", 2);
     site.slurm(&["scancel", &job]);
     site.expect(4, &["wait"]);
-    assert_eq!(site.status()["groups"][0]["cancelled"], 2);
+    let status = site.status();
+    assert_eq!((&status["over"], &status["groups"][0]["running"]), (&true.into(), &0.into()), "{status}");
 }
 
 #[test]
@@ -98,7 +99,7 @@ fn a_job_that_waits_for_a_failed_one_says_that_it_never_starts() {
         }
     });
     site.expect(0, &["cancel", "second-0001"]);
-    site.expect(130, &["wait", "second-0001"]);
+    site.expect(6, &["wait", "second-0001"]).tells("never started");
 }
 
 #[test]
