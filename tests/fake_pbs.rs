@@ -250,10 +250,12 @@ fn walltime_ends_a_job_with_a_line_in_its_output() {
 #[test]
 fn dependencies_wait_and_decide() {
     let pbs = Pbs::new();
-    let first = pbs.submit(&["-N", "exit3", "--", "/bin/bash", "-c", "sleep 0.5; exit 3"]);
+    let first =
+        pbs.submit(&["-N", "exit3", "--", "/bin/bash", "-c", "until [ -e go ]; do sleep 0.05; done; exit 3"]);
     let [good, any] = ["afterok", "afterany"]
         .map(|kind| pbs.submit(&["-N", kind, "-W", &format!("depend={kind}:{first}"), "--", "/bin/true"]));
     assert_eq!(pbs.job(&any, |_| true)["job_state"], "H");
+    fs::write(pbs.path().join("go"), "").expect("a file can be written");
     let (job, real) = (pbs.finished(&good), captured_job("qstat-xf-all.json", "8.pbs"));
     let without = |value: &Value| shape(value).into_keys().filter(|key| key != ".etime").collect::<Vec<_>>();
     assert_eq!(without(&job), without(&real));

@@ -131,13 +131,15 @@ fn one_rank_of_mpirun_is_alone() {
     run.tells("on 2 workers");
 }
 
-/// Two ranks, each bound to one core, which is what Open MPI does with two ranks by itself.
+/// Two ranks, each bound to one core, which Open MPI does with two ranks by itself.
 #[cfg(feature = "mpi")]
 #[test]
 fn two_ranks_bound_to_a_core_each_warn_and_work() {
     let place = Place::with("[tasks.x]\ncall = 'add'\nargs = [2, 3]\n");
     let mut command = place.command(Ranks::Mpi(2));
-    for name in ["OMPI_MCA_hwloc_base_binding_policy", "PRTE_MCA_hwloc_default_binding_policy"] {
+    let names =
+        ["OMPI_MCA_hwloc_base_binding_policy", "PRTE_MCA_hwloc_default_binding_policy", "HYDRA_BINDING"];
+    for name in names {
         command.env(name, "core");
     }
     command.args(["run", "g.toml", "x"]);
