@@ -5,7 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::harness::{BOTH, Place, Ranks, is_on_path};
+#[cfg(feature = "mpi")]
+use crate::harness::is_on_path;
+use crate::harness::{BOTH, Place, Ranks};
 
 /// Prints much, and lines while it runs.
 const CHATTY: &str = "[tasks.chatty]\neach = { i = '0..199' }\nrun = 'seq 1000'\nstdout = 'forward'\n";
