@@ -3,6 +3,7 @@
 //! Without `DAGMAR_TEST_CASE` this program starts itself under `mpirun`, once for each case, and
 //! reports as Rust's own test program does. With it, it is a rank of that case.
 //!
+//! `DAGMAR_TEST_MPIRUN` names the launcher of another MPI than `mpirun`'s.
 //! `DAGMAR_GIANT_BYTES=3000000000` adds a parcel of that size. `DAGMAR_MEASURE=1` adds a case
 //! that prints latencies and bandwidths.
 
@@ -97,7 +98,8 @@ fn launch(case: &Case) -> Result<(), String> {
     let program = env::current_exe().map_err(|error| error.to_string())?;
     let ranks = case.ranks.to_string();
     let mut mpirun = Command::new("timeout");
-    mpirun.args(["-k", "5", "120", "mpirun", "-n", &ranks]).arg(program);
+    let launcher = env::var("DAGMAR_TEST_MPIRUN").unwrap_or_else(|_| "mpirun".into());
+    mpirun.args(["-k", "5", "120", &launcher, "-n", &ranks]).arg(program);
     mpirun.env("DAGMAR_TEST_CASE", case.name);
     // Test machines have few cores, and containers one user.
     mpirun.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+#[cfg(feature = "mpi")]
+use crate::harness::is_on_path;
 use crate::harness::{BOTH, Place, Ranks};
 
 /// Prints much, and lines while it runs.
@@ -131,13 +133,15 @@ fn one_rank_of_mpirun_is_alone() {
     run.tells("on 2 workers");
 }
 
-/// Two ranks, each bound to one core, which is what Open MPI does with two ranks by itself.
+/// Two ranks, each bound to one core, which Open MPI does with two ranks by itself.
 #[cfg(feature = "mpi")]
 #[test]
 fn two_ranks_bound_to_a_core_each_warn_and_work() {
     let place = Place::with("[tasks.x]\ncall = 'add'\nargs = [2, 3]\n");
     let mut command = place.command(Ranks::Mpi(2));
-    for name in ["OMPI_MCA_hwloc_base_binding_policy", "PRTE_MCA_hwloc_default_binding_policy"] {
+    let names =
+        ["OMPI_MCA_hwloc_base_binding_policy", "PRTE_MCA_hwloc_default_binding_policy", "HYDRA_BINDING"];
+    for name in names {
         command.env(name, "core");
     }
     command.args(["run", "g.toml", "x"]);
@@ -150,14 +154,57 @@ fn two_ranks_bound_to_a_core_each_warn_and_work() {
 
 #[cfg(feature = "mpi")]
 #[test]
-fn the_launcher_of_another_mpi_is_refused() {
+fn a_launcher_that_mpi_does_not_know_is_refused() {
     let place = Place::with("[tasks.x]\nrun = 'touch ran'\n");
     let mut command = place.command(Ranks::Alone);
-    command.args(["run", "g.toml"]).env("OMPI_COMM_WORLD_SIZE", "4");
+    // This MPI's own variable is believed by MPI itself.
+    command.args(["run", "g.toml"]).env("MV2_COMM_WORLD_SIZE", "4");
     let run = place.spawn(command).end();
     assert_eq!(run.code(), Some(2), "{run}");
-    run.tells("the launcher started 4 ranks (`OMPI_COMM_WORLD_SIZE`), but MPI knows of 1");
-    run.tells("  hint: start it with the mpirun of the MPI it was built with");
+    let library = dagmar::transport::mpi::library::library();
+    run.tells("started by MVAPICH's mpirun (`MV2_COMM_WORLD_SIZE=4`)");
+    run.tells(&format!("but this dagmar is linked with {library}, which knows of 1 rank\n"));
+    run.tells("  hint: start it with ").tells(library.how_to_start());
     assert!(place.runs().is_empty() && !place.path().join("ran").exists());
     place.expect_nothing_left();
+}
+
+/// Open MPI's mpirun with a dagmar of MPICH, and the other way round, where both are installed.
+#[cfg(feature = "mpi")]
+#[test]
+fn the_launcher_of_another_mpi_is_refused() {
+    use dagmar::transport::mpi::library::{Family, library};
+
+    let (other, launcher) = match library().family {
+        Family::OpenMpi => ("mpiexec.mpich", "a PMI launcher, as MPICH's mpiexec (`PMI_SIZE=4`)"),
+        _ => ("mpirun.openmpi", "an Open MPI mpirun (`OMPI_COMM_WORLD_SIZE=4`)"),
+    };
+    if !is_on_path(other) {
+        println!("cannot run here: there is no `{other}`; `. scripts/setup; set_up_testbed` installs it");
+        return;
+    }
+    let place = Place::with("[tasks.x]\nrun = 'touch ran'\n");
+    let mut command = place.mpi_command(other, 4);
+    command.args(["run", "g.toml"]);
+    let run = place.spawn(command).end();
+    assert_eq!(run.code(), Some(2), "{run}");
+    run.tells(&format!("started by {launcher}, but this dagmar is linked with {}", library()));
+    run.tells(library().how_to_start());
+    assert!(place.runs().is_empty() && !place.path().join("ran").exists());
+    place.expect_nothing_left();
+}
+
+#[cfg(feature = "mpi")]
+#[test]
+fn the_log_and_the_version_name_the_mpi() {
+    let library = dagmar::transport::mpi::library::library();
+    let place = Place::with("[tasks.x]\ncall = 'add'\nargs = [2, 3]\n");
+    let version = place.expect(0, Ranks::Alone, &["--version"]);
+    assert_eq!(version.text(), format!("dagmar {}\nwith {library}\n", env!("CARGO_PKG_VERSION")));
+    place.expect(0, Ranks::Mpi(2), &["run", "g.toml"]);
+    let log = std::fs::read_to_string(place.run().join("logs/rank-0.log")).expect("rank 0 has a log");
+    assert!(
+        log.contains(&format!("{library}, thread level ")) && log.contains(": 2 ranks, started by "),
+        "{log}"
+    );
 }

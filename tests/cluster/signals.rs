@@ -132,11 +132,13 @@ fn a_termination_of_rank_0_alone_ends_the_job_with_4() {
 /// The process of a rank: it is the one whose environment names it and that is no task.
 #[cfg(feature = "mpi")]
 fn rank_process(place: &Place, rank: u32) -> i32 {
-    let mark = format!("OMPI_COMM_WORLD_RANK={rank}");
+    let marks = ["OMPI_COMM_WORLD_RANK", "PMI_RANK"].map(|name| format!("{name}={rank}"));
     let ranks = place.named("dagmar").into_iter().filter(|process| !process.line.contains("__spawner"));
     let is_rank = |pid: i32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+        environment
+            .split(|byte| *byte == 0)
+            .any(|variable| marks.iter().any(|mark| variable == mark.as_bytes()))
     };
     let mut found = ranks.map(|process| process.pid).filter(|pid| is_rank(*pid));
     found.next().unwrap_or_else(|| panic!("rank {rank} is not there: {:?}", place.processes()))

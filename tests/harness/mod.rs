@@ -127,6 +127,13 @@ impl Place {
         command
     }
 
+    /// dagmar under the launcher `mpirun`, without its arguments.
+    pub fn mpi_command(&self, mpirun: &str, ranks: u32) -> Command {
+        let mut command = mpi_command(mpirun, ranks);
+        command.current_dir(self.path()).env(TOKEN, &self.token);
+        command
+    }
+
     /// Starts a command of this place.
     pub fn spawn(&self, mut command: Command) -> Running {
         let number = fs::read_dir(self.streams.path()).expect("streams are listed").count();
@@ -269,11 +276,16 @@ impl std::fmt::Display for Ran {
 }
 
 fn start_command(ranks: Ranks) -> Command {
-    let program = env!("CARGO_BIN_EXE_dagmar");
-    let Ranks::Mpi(count) = ranks else { return Command::new(program) };
-    require("mpirun");
-    let mut command = Command::new("mpirun");
-    command.args(["-n", &count.to_string(), program]);
+    match ranks {
+        Ranks::Alone => Command::new(env!("CARGO_BIN_EXE_dagmar")),
+        Ranks::Mpi(count) => mpi_command(&mpirun(), count),
+    }
+}
+
+fn mpi_command(mpirun: &str, ranks: u32) -> Command {
+    require(mpirun);
+    let mut command = Command::new(mpirun);
+    command.args(["-n", &ranks.to_string(), env!("CARGO_BIN_EXE_dagmar")]);
     // The tests run as root in containers, and on machines with fewer cores than ranks.
     for name in ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] {
         command.env(name, "1").env(name.replace("OMPI", "PRTE"), "1");
@@ -285,11 +297,19 @@ fn start_command(ranks: Ranks) -> Command {
     command
 }
 
+/// The launcher of the MPI that dagmar was built with: `DAGMAR_TEST_MPIRUN`, else `mpirun`.
+pub fn mpirun() -> String {
+    std::env::var("DAGMAR_TEST_MPIRUN").unwrap_or_else(|_| "mpirun".into())
+}
+
 /// Fails and says how to get a tool that is missing.
 pub fn require(tool: &str) {
+    assert!(is_on_path(tool), "this test needs `{tool}`, which is not on PATH: run `scripts/setup`");
+}
+
+pub fn is_on_path(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
-    assert!(is_there, "this test needs `{tool}`, which is not on PATH: run `scripts/setup`");
+    std::env::split_paths(&path).any(|folder| folder.join(tool).is_file())
 }
 
 /// Sends a signal by its name.
