@@ -74,9 +74,10 @@ struct Shape {
 fn random_options(rng: &mut Rng, nodes_max: u32, spread_of_256: u8) -> TaskOptions {
     let is_spread = rng.u8(..) < spread_of_256 && nodes_max > 1;
     let nodes = if is_spread { rng.u32(2..=nodes_max) } else { 1 };
+    let cpus = rng.u32(1..=CORES_MAX);
     TaskOptions {
-        ranks: is_spread.then(|| Ranks { count: rng.u32(nodes..=nodes * 2), nodes, cpus: 1 }),
-        resources: Resources { memory_bytes: rng.u64(0..3), ..Resources::cores(rng.u32(1..=CORES_MAX)) },
+        ranks: is_spread.then_some(Ranks { count: nodes * cpus, nodes, cpus: 1 }),
+        resources: Resources { memory_bytes: rng.u64(0..3), ..Resources::cores(cpus) },
         retries: rng.u32(0..3),
         priority: rng.i32(-1..2),
         ..TaskOptions::default()
