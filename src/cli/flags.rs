@@ -53,11 +53,10 @@ Examples:
   dagmar logs variants-0003 align --stderr        an array's standard error only
   dagmar logs -f                                  the latest run, as it prints";
 
-/// `dagmar run`.
+/// What shall be run: a graph file, or a quick form.
 #[derive(Clone, Debug, Args)]
-pub struct RunFlags {
+pub struct SourceFlags {
     /// The graph: TOML, JSON or packed
-    #[arg(required_unless_present_any = ["commands", "each", "each_line"])]
     pub graph: Option<PathBuf>,
     /// Run only what these need, and print their outputs: tasks, arrays, elements, output files
     #[arg(value_name = "KEY")]
@@ -77,6 +76,14 @@ pub struct RunFlags {
     /// The command, `{}` standing for the element
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "graph")]
     pub command: Vec<String>,
+}
+
+/// `dagmar run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunFlags {
+    /// What shall be run.
+    #[command(flatten)]
+    pub source: SourceFlags,
     /// Workers when started without mpirun
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub workers: Option<u32>,
@@ -86,7 +93,8 @@ pub struct RunFlags {
     /// An amount that each worker has of a resource: `gpus=2`, `memory=8GiB`, `licence=1`
     #[arg(long = "resource", value_name = "NAME=N")]
     pub resources: Vec<String>,
-    /// Use this run directory instead of a new one under `./dagmar-runs`
+    /// Use this run directory instead of a new one under `./dagmar-runs`; without a graph, one that
+    /// `dagmar submit` made
     #[arg(long, value_name = "DIR")]
     pub into: Option<PathBuf>,
     /// Print no progress and no summary

@@ -8,6 +8,7 @@ pub mod graph;
 pub mod logs;
 pub mod output;
 pub mod past_run;
+pub mod preparation;
 pub mod progress;
 pub mod run;
 pub mod source;

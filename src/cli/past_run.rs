@@ -33,9 +33,13 @@ impl PastRun {
 
     /// Everything that happened so far. Damage is told and skipped.
     pub fn events(&self) -> Result<ReportBuilder<'_>, Failure> {
+        let mut events = ReportBuilder::new(&self.graph);
+        if !self.directory.journal().exists() {
+            // Submitted, and not begun yet.
+            return Ok(events);
+        }
         let journal = JournalReader::open(&self.directory.journal());
         let mut journal = journal.map_err(|error| Failure::broken(error.to_string()))?;
-        let mut events = ReportBuilder::new(&self.graph);
         loop {
             match journal.next() {
                 Some(Ok((time, event))) => events.on_event(time, &event),

@@ -26,7 +26,7 @@ use super::launcher::launcher_rank_count;
 use crate::clock;
 use crate::core::id::Rank;
 use crate::core::time::{Micros, Timestamp};
-use fence::{Library, Matched, Outgoing, World};
+use fence::{Library, Outgoing, Probed, World};
 
 pub use life::{StartError, abort_job};
 
@@ -115,14 +115,14 @@ impl Mpi {
 
     /// Takes in what has come and moves on what is under way. True if anything happened.
     fn advance(&mut self) -> Result<bool, TransportError> {
-        let mut matched = 0;
-        while matched < MESSAGES_PER_TURN
+        let mut probed = 0;
+        while probed < MESSAGES_PER_TURN
             && let Some(message) = self.world.probe()?
         {
             self.accept(message)?;
-            matched += 1;
+            probed += 1;
         }
-        let moved = self.advance_sends()? | self.advance_receives()? | (matched > 0);
+        let moved = self.advance_sends()? | self.advance_receives()? | (probed > 0);
         if moved {
             self.backoff.on_traffic(clock::now());
         }
@@ -153,7 +153,7 @@ impl Mpi {
         Ok(moved)
     }
 
-    fn accept(&mut self, message: Matched) -> Result<(), TransportError> {
+    fn accept(&mut self, message: Probed) -> Result<(), TransportError> {
         let source = message.source;
         match message.tag {
             TAG_HEAD => {

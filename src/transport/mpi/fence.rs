@@ -11,7 +11,7 @@
 use std::ffi::{c_char, c_int};
 use std::ptr::null_mut;
 
-use mpi::ffi::{self, MPI_Comm, MPI_Message, MPI_Request, MPI_Status};
+use mpi::ffi::{self, MPI_Comm, MPI_Request, MPI_Status};
 use nix::libc;
 
 use crate::core::id::Rank;
@@ -92,10 +92,9 @@ unsafe impl Send for World {}
 
 /// A message that was probed and will be received by nobody else.
 #[derive(Debug)]
-pub(super) struct Matched {
+pub(super) struct Probed {
     pub(super) source: Rank,
     pub(super) tag: i32,
-    message: MPI_Message,
     bytes: usize,
 }
 
@@ -132,17 +131,18 @@ impl World {
     }
 
     /// The next message that has come, if any. It must be received, by `take` or `receive`.
-    pub(super) fn probe(&mut self) -> Result<Option<Matched>> {
+    pub(super) fn probe(&mut self) -> Result<Option<Probed>> {
         let (mut found, mut count) = (0, 0);
         let mut status = empty_status();
-        // SAFETY: reads a constant of the library.
-        let mut message = unsafe { ffi::RSMPI_MESSAGE_NULL };
-        // SAFETY: all three are written by the call; the communicator is ours.
+        // Not `MPI_Improbe`: one thread alone receives here, so the message that was seen is the one
+        // that a receive from its source with its tag gets; and Open MPI over libfabric cannot
+        // receive what its matched probe found.
+        // SAFETY: both are written by the call; the communicator is ours.
         let code = unsafe {
             let (source, tag) = (ffi::RSMPI_ANY_SOURCE, ffi::RSMPI_ANY_TAG);
-            ffi::MPI_Improbe(source, tag, self.all, &mut found, &mut message, &mut status)
+            ffi::MPI_Iprobe(source, tag, self.all, &mut found, &mut status)
         };
-        check("MPI_Improbe", code)?;
+        check("MPI_Iprobe", code)?;
         if found == 0 {
             return Ok(None);
         }
@@ -150,33 +150,36 @@ impl World {
         let code = unsafe { ffi::MPI_Get_count(&status, ffi::RSMPI_UINT8_T, &mut count) };
         check("MPI_Get_count", code)?;
         let (source, bytes) = (rank_of(status.MPI_SOURCE), rank_of(count).index());
-        Ok(Some(Matched { source, tag: status.MPI_TAG, message, bytes }))
+        Ok(Some(Probed { source, tag: status.MPI_TAG, bytes }))
     }
 
     /// The bytes of a small message. They are here already, so this does not wait.
-    pub(super) fn take(&mut self, mut matched: Matched) -> Result<Vec<u8>> {
-        let mut bytes = Vec::<u8>::with_capacity(matched.bytes);
+    pub(super) fn take(&mut self, probed: Probed) -> Result<Vec<u8>> {
+        let mut bytes = Vec::<u8>::with_capacity(probed.bytes);
         // SAFETY: there is room for all bytes of the message, which is received once.
         let code = unsafe {
-            let (to, count) = (bytes.as_mut_ptr().cast(), matched.bytes as c_int);
-            ffi::MPI_Mrecv(to, count, ffi::RSMPI_UINT8_T, &mut matched.message, ffi::RSMPI_STATUS_IGNORE)
+            let (to, count) = (bytes.as_mut_ptr().cast(), probed.bytes as c_int);
+            let (source, tag) = (probed.source.0 as c_int, probed.tag);
+            let status = ffi::RSMPI_STATUS_IGNORE;
+            ffi::MPI_Recv(to, count, ffi::RSMPI_UINT8_T, source, tag, self.all, status)
         };
-        check("MPI_Mrecv", code)?;
+        check("MPI_Recv", code)?;
         // SAFETY: the call has filled so many bytes.
-        unsafe { bytes.set_len(matched.bytes) };
+        unsafe { bytes.set_len(probed.bytes) };
         Ok(bytes)
     }
 
     /// Begins to receive into `room`, which is as large as the message. `received` tells of its end.
-    pub(super) fn receive(&mut self, mut matched: Matched, place: Place, room: Room) -> Result<()> {
-        assert_eq!(matched.bytes, room.bytes, "a room is made for its message");
+    pub(super) fn receive(&mut self, probed: Probed, place: Place, room: Room) -> Result<()> {
+        assert_eq!(probed.bytes, room.bytes, "a room is made for its message");
         let mut request = no_request();
         // SAFETY: the room is that large, nobody else has it, and it is held until the request is done.
         let code = unsafe {
             let (to, count) = (room.begin.cast(), room.bytes as c_int);
-            ffi::MPI_Imrecv(to, count, ffi::RSMPI_UINT8_T, &mut matched.message, &mut request)
+            let (source, tag) = (probed.source.0 as c_int, probed.tag);
+            ffi::MPI_Irecv(to, count, ffi::RSMPI_UINT8_T, source, tag, self.all, &mut request)
         };
-        check("MPI_Imrecv", code)?;
+        check("MPI_Irecv", code)?;
         self.receives.add(request, (place, room));
         Ok(())
     }
@@ -262,7 +265,7 @@ impl World {
     }
 }
 
-impl Matched {
+impl Probed {
     /// How long it is.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
