@@ -74,3 +74,41 @@ impl Misfit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::core::graph::{Definition, GraphBuilder};
+    use crate::core::key::Group;
+    use crate::core::task::{Body, Call, Operation, Ranks};
+
+    /// What is said of a task of so many nodes with so many cores on each.
+    fn refusal(nodes: u32, cpus: u32, workers: &[(&str, u32)]) -> Option<String> {
+        let mut builder = GraphBuilder::new("test", "/");
+        builder.declare(Group::single("m")).unwrap();
+        let body = Body::Call(Call { function: "noop".into(), arguments: vec![] });
+        let operation = builder.operation(Operation { body, inputs: vec![], outputs: vec![] });
+        let ranks = Some(Ranks { count: nodes, nodes, cpus });
+        let resources = Resources::cores(cpus);
+        let options = builder.options(TaskOptions { ranks, resources, ..TaskOptions::default() });
+        builder.define(Definition { operation, options, values: vec![], orders: vec![] }).unwrap();
+        let plan = Plan { graph: Arc::new(builder.build().unwrap()), asked: vec![TaskId(0)], persist: false };
+        let hosts: Vec<String> = workers.iter().map(|(host, _)| (*host).to_owned()).collect();
+        let capacities: Vec<Resources> = workers.iter().map(|(_, cpus)| Resources::cores(*cpus)).collect();
+        let refused = Fleet { hosts: &hosts, capacities: &capacities }.check(&plan).err()?;
+        Some(refused.to_string())
+    }
+
+    #[test]
+    fn nodes_count_once_and_only_with_a_worker_that_is_large_enough() {
+        assert_eq!(refusal(2, 2, &[("a", 1), ("a", 2), ("b", 2)]), None);
+        let few = refusal(2, 1, &[("a", 1), ("a", 1)]);
+        insta::assert_snapshot!(few.unwrap(), @"task `m` asks for 2 nodes, but there is 1 node");
+        let small = refusal(3, 4, &[("a", 4), ("b", 4), ("c", 2), ("d", 1)]);
+        insta::assert_snapshot!(small.unwrap(), @"task `m` asks for 4 of `cpus` on each of 3 nodes, but 2 nodes have a worker with as much");
+        let worker = refusal(1, 4, &[("a", 2), ("b", 3)]);
+        insta::assert_snapshot!(worker.unwrap(), @"task `m` asks for 4 of `cpus`, but no worker has more than 3");
+    }
+}

@@ -5,10 +5,6 @@ use std::fs;
 
 use crate::harness::{BOTH, Place};
 
-/// What an MPI program needs where tests run as root.
-const AS_ROOT: &str = "env = { OMPI_ALLOW_RUN_AS_ROOT = '1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM = '1', \
-                       PRTE_ALLOW_RUN_AS_ROOT = '1', PRTE_ALLOW_RUN_AS_ROOT_CONFIRM = '1' }";
-
 #[test]
 fn an_mpi_program_is_told_its_places_and_they_are_forgotten_afterwards() {
     let place = Place::with(
@@ -57,14 +53,17 @@ fn ranks_that_no_worker_has_cores_for_are_refused() {
 #[cfg(feature = "mpi")]
 mod with_mpi {
     use std::collections::BTreeSet;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
     use std::process::Command;
 
     use dagmar::core::event::Event;
     use dagmar::record::journal::JournalReader;
 
-    use super::AS_ROOT;
     use crate::harness::{BOTH, Place, Ran, require};
+
+    /// What an MPI program needs where tests run as root.
+    const AS_ROOT: &str = "env = { OMPI_ALLOW_RUN_AS_ROOT = '1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM = '1', \
+                           PRTE_ALLOW_RUN_AS_ROOT = '1', PRTE_ALLOW_RUN_AS_ROOT_CONFIRM = '1' }";
 
     const PROGRAM: &str = r#"
 #include <mpi.h>
@@ -159,13 +158,13 @@ int main(int count, char **words) {
     }
 
     /// Runs a graph on three nodes of a testbed, a worker on each, rank 0 beside the first.
-    fn run_on_three_nodes(place: &Place, testbed: &std::path::Path, arguments: &str) -> Ran {
+    fn run_on_three_nodes(place: &Place, testbed: &Path, launcher: &str, arguments: &str) -> Ran {
         let dagmar = env!("CARGO_BIN_EXE_dagmar");
         let script = format!(
             "#!/bin/bash\nexport OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1\n\
              nodes=$(scontrol show hostnames)\n(echo \"$nodes\" | head -1; echo \"$nodes\") > hosts\n\
-             timeout -k 5 100 mpirun -n 4 --hostfile hosts --map-by seq --oversubscribe --bind-to none \\\n\
-             {dagmar} run {arguments} > out 2> err\n"
+             export SLURM_HOSTFILE=$PWD/hosts\nunset SLURM_NTASKS_PER_NODE\n\
+             timeout -k 5 100 {launcher} {dagmar} run {arguments} > out 2> err\n"
         );
         place.write("job.sh", script);
         let mut command = Command::new("sbatch");
@@ -178,14 +177,22 @@ int main(int count, char **words) {
     }
 
     #[test]
-    fn mpirun_and_srun_start_ranks_on_the_nodes_of_their_task() {
+    fn mpirun_and_srun_start_ranks_on_the_nodes_of_their_task_whatever_started_dagmar() {
         let Some(testbed) = testbed() else { return };
+        let srun =
+            "srun --mpi=pmix -N3 -n4 --distribution=arbitrary --overcommit --overlap --cpu-bind=none --mem=0";
+        for launcher in ["mpirun -n 4 --hostfile hosts --map-by seq --oversubscribe --bind-to none", srun] {
+            both_kinds_of_programs_run(&testbed, launcher);
+        }
+    }
+
+    fn both_kinds_of_programs_run(testbed: &Path, launcher: &str) {
         let place = place_with_program(
             "[tasks.m]\nrun = ['mpirun', './hello']\nresources = { nodes = 2, ranks = 3 }\nstdout = 'm.out'\n\
              [tasks.s]\nrun = 'srun --mpi=pmix ./hello'\nresources = { nodes = 3, ranks = 6 }\nstdout = 's.out'\n\
              [tasks.small]\neach = { i = '1..20' }\nrun = 'sleep 0.05; hostname'\n",
         );
-        run_on_three_nodes(&place, &testbed, "g.toml --cpus 2");
+        run_on_three_nodes(&place, testbed, launcher, "g.toml --cpus 2");
         let teams = teams(&place);
         let [first, second] = &teams[..] else { panic!("{teams:?}") };
         assert_eq!((first.len(), second.len()), (2, 3));
