@@ -103,6 +103,17 @@ pub enum Event {
         /// How it ended.
         outcome: Outcome,
     },
+    /// The workers of a multi-node task were idle, and the first of them, its lead, was given it.
+    MultiNodeAssigned {
+        /// The task.
+        task: TaskId,
+        /// Which try.
+        attempt: Attempt,
+        /// The workers, which run nothing else until it ends; the lead is the first.
+        workers: Vec<Rank>,
+        /// The node of each.
+        hosts: Vec<String>,
+    },
 }
 
 /// An attempt that ran to success.

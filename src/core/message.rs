@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Failure, Success, Totals};
+use super::event::{Cause, Failure, Success, Totals};
 use super::id::{Attempt, Incarnation, Rank, TaskId};
 use super::resources::Resources;
 use super::time::Timestamp;
@@ -26,6 +26,8 @@ pub enum Order {
     Assign(Assignment),
     /// Give this back if it has not started.
     Retract(TaskId, Attempt),
+    /// End this even if it runs; what is reported of it then bears this cause.
+    End(TaskId, Attempt, Cause),
     /// Nobody needs this output any more.
     Release(TaskId, Attempt),
     /// Start nothing more, end everything that runs (TERM, grace, KILL), and report it.
@@ -52,6 +54,8 @@ pub struct Assignment {
     pub keep: bool,
     /// True if the output must be written into the run directory.
     pub persist: bool,
+    /// The nodes of a multi-node task by name, that of this worker first; empty for other tasks.
+    pub hosts: Vec<String>,
 }
 
 /// Who owns an input.

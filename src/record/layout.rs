@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::core::id::Rank;
+use crate::core::id::{Attempt, Rank, TaskId};
 
 use super::publish::create_private_directory;
 
@@ -244,6 +244,11 @@ impl RunDirectory {
     /// Where the packs are.
     pub fn output(&self) -> PathBuf {
         self.path.join("output")
+    }
+
+    /// The host file of an attempt that is an MPI program, there while it runs.
+    pub fn hostfile(&self, task: TaskId, attempt: Attempt) -> PathBuf {
+        self.path.join("hostfiles").join(format!("{task}.{attempt}"))
     }
 
     /// The mailbox.

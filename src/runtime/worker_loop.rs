@@ -22,7 +22,7 @@ use crate::record::pack::{PackWriter, Piece};
 use crate::transport::codec::CodecError;
 use crate::transport::endpoint::{Endpoint, Parcel, TransportError};
 use crate::worker::command::CommandExecutor;
-use crate::worker::executor::{Ended, Executor, Job};
+use crate::worker::executor::{Ended, Executor, Job, RankPlaces};
 use crate::worker::function::{FunctionExecutor, Functions};
 use crate::worker::output::Output;
 use crate::worker::spawner::SpawnerLink;
@@ -136,6 +136,8 @@ struct Hands<'a> {
     endpoint: &'a mut dyn Endpoint,
     graph: Arc<Graph>,
     incarnation: Incarnation,
+    host: String,
+    directory: RunDirectory,
     machine: Worker,
     store: Store,
     pack: SharedPack,
@@ -177,11 +179,13 @@ impl<'a> Hands<'a> {
             FunctionExecutor::new(slots, setup.functions, ended_sender, Arc::new(move || waker.wake()));
         let functions = functions.map_err(|error| WorkerError::Io("start its threads", error))?;
         Ok(Hands {
-            machine: Worker::new(setup.graph.clone(), setup.incarnation, setup.host, setup.capacity),
+            machine: Worker::new(setup.graph.clone(), setup.incarnation, setup.host.clone(), setup.capacity),
             fault: Fault::of(endpoint.rank()),
             endpoint,
             graph: setup.graph,
             incarnation: setup.incarnation,
+            host: setup.host,
+            directory: setup.directory,
             store: Store::default(),
             pack,
             executors: Some(Executors { functions, commands }),
@@ -330,12 +334,21 @@ impl<'a> Hands<'a> {
             expected_files: expected_files(&self.graph, &assignment),
             keep_value: keep,
             persist,
+            ranks: self.rank_places(&assignment),
         };
         let executors = self.executors.as_mut().expect("nothing starts after the worker left");
         match is_call {
             true => executors.functions.start(job),
             false => executors.commands.start(job),
         }
+    }
+
+    /// The nodes of an MPI program: those that came with a multi-node task, or this one.
+    fn rank_places(&self, assignment: &Assignment) -> Option<RankPlaces> {
+        let Assignment { task, attempt, hosts, .. } = assignment;
+        self.graph.options(*task).ranks?;
+        let hosts = if hosts.is_empty() { vec![self.host.clone()] } else { hosts.clone() };
+        Some(RankPlaces { hosts, hostfile: self.directory.hostfile(*task, *attempt) })
     }
 
     fn stop(&mut self, task: TaskId, attempt: Attempt, cause: Cause) {

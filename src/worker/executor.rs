@@ -1,5 +1,6 @@
 //! What runs tasks: the contract between the worker's loop and the two executors.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::core::event::{Cause, Failure, Success};
@@ -26,6 +27,17 @@ pub struct Job {
     pub keep_value: bool,
     /// True if the output must be written into the run directory.
     pub persist: bool,
+    /// Where its ranks run, if it is an MPI program.
+    pub ranks: Option<RankPlaces>,
+}
+
+/// Where the ranks of an MPI program run.
+#[derive(Clone, Debug)]
+pub struct RankPlaces {
+    /// Its nodes by name, that of this worker first.
+    pub hosts: Vec<String>,
+    /// The file to write for it, which names the node of each rank.
+    pub hostfile: PathBuf,
 }
 
 /// How an attempt ended.

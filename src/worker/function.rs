@@ -296,7 +296,16 @@ mod tests {
             let expected_files = Vec::new();
             let (keep_value, persist) = (true, false);
             let task = TaskId(0);
-            self.executor.start(Job { graph, task, attempt, inputs, expected_files, keep_value, persist });
+            self.executor.start(Job {
+                graph,
+                task,
+                attempt,
+                inputs,
+                expected_files,
+                keep_value,
+                persist,
+                ranks: None,
+            });
         }
 
         fn next(&self) -> Result<Value, Cause> {

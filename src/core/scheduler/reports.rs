@@ -61,7 +61,8 @@ impl Scheduler {
         if self.phase == Phase::Over {
             return;
         }
-        self.workers.insert(worker, WorkerRecord::new(incarnation, capacity.clone()));
+        self.workers.insert(worker, WorkerRecord::new(incarnation, host.clone(), capacity.clone()));
+        self.multi_node.look_again();
         actions.push(Action::Record(Event::WorkerJoined { worker, incarnation, host, capacity }));
         match self.phase {
             Phase::Stopping(_) => self.workers.order(worker, Order::Stop),

@@ -139,6 +139,7 @@ impl Worker {
             match order {
                 Order::Assign(assignment) => self.on_assigned(assignment, actions),
                 Order::Retract(task, attempt) => self.on_retract(task, attempt, actions),
+                Order::End(task, attempt, cause) => self.on_end(task, attempt, cause, actions),
                 Order::Release(task, attempt) => self.on_release(task, attempt, actions),
                 Order::Stop => self.on_stop(actions),
                 Order::Leave => {
@@ -176,6 +177,15 @@ impl Worker {
     fn on_retract(&mut self, task: TaskId, attempt: Attempt, actions: &mut Vec<Action>) {
         if self.give_back(task, attempt, actions) {
             self.reports.push(Report::Retracted(task, attempt));
+        }
+    }
+
+    fn on_end(&mut self, task: TaskId, attempt: Attempt, cause: Cause, actions: &mut Vec<Action>) {
+        let is_here = self.tasks.get(&task).is_some_and(|local| local.assignment.attempt == attempt);
+        if self.give_back(task, attempt, actions) {
+            self.reports.push(Report::Retracted(task, attempt));
+        } else if is_here {
+            actions.push(Action::Stop(task, attempt, cause));
         }
     }
 
