@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Place, Ran, Ranks, json, until_within};
+use crate::harness::{Place, Ran, json, until_within};
 
 /// Longer than a job of these tests waits for others and runs.
 const JOB_PATIENCE: Duration = Duration::from_secs(240);
@@ -18,18 +18,29 @@ const JOB_PATIENCE: Duration = Duration::from_secs(240);
 pub struct Site {
     pub place: Place,
     environment: Vec<(String, String)>,
+    program: PathBuf,
 }
 
 impl Site {
     /// A folder with the graph `g.toml`; `None`, and a word why, where there is no cluster.
     pub fn with(graph: &str) -> Option<Self> {
         let environment = environment()?;
-        Some(Site { place: Place::with(graph), environment })
+        let program = env!("CARGO_BIN_EXE_dagmar").into();
+        Some(Site { place: Place::with(graph), environment, program })
+    }
+
+    /// The same with the dagmar that was built with MPICH.
+    pub fn with_mpich(graph: &str) -> Option<Self> {
+        let Some(program) = std::env::var_os("DAGMAR_TEST_MPICH") else {
+            println!("cannot run here: no build with MPICH; `scripts/test mpich` makes one");
+            return None;
+        };
+        Some(Site { program: program.into(), ..Site::with(graph)? })
     }
 
     /// Runs dagmar as on the login node.
     pub fn dagmar<A: AsRef<OsStr> + Debug>(&self, arguments: &[A]) -> Ran {
-        let mut command = self.place.command(Ranks::Alone);
+        let mut command = self.place.command_of(&self.program);
         command.args(arguments).envs(self.environment.iter().cloned());
         self.place.spawn(command).end()
     }
@@ -65,7 +76,7 @@ impl Site {
     pub fn shell(&self, line: &str) -> Ran {
         let mut command = Command::new("setsid");
         command.args(["--wait", "bash", "-c", line]).current_dir(self.place.path());
-        command.env("DAGMAR", env!("CARGO_BIN_EXE_dagmar")).envs(self.environment.iter().cloned());
+        command.env("DAGMAR", &self.program).envs(self.environment.iter().cloned());
         self.place.spawn(command).end()
     }
 

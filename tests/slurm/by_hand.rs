@@ -1,7 +1,4 @@
-//! dagmar in jobs of a real Slurm: the testbed of `scripts/testbed/slurm`, which `DAGMAR_TESTBED` names.
-//!
-//! Without it the tests say that they cannot run here; `scripts/test testbed` brings it up for them.
-#![cfg(feature = "mpi")]
+//! What `dagmar launch` builds on: launchers that start the ranks from a job script written by hand.
 
 use std::collections::BTreeSet;
 use std::env;
