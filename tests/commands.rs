@@ -123,6 +123,7 @@ impl World {
                 expected_files: task.expected_files,
                 keep_value: task.keep,
                 persist: true,
+                binding: None,
             };
             self.executor.as_mut().unwrap().start(job);
         }

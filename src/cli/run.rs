@@ -16,15 +16,16 @@ use crate::record::layout::{LayoutError, RunDirectory};
 use crate::record::pack_reader::PackReader;
 use crate::record::{packed, publish};
 use crate::runtime::cluster::{Cluster, Plan};
-use crate::runtime::geometry::Overrides;
+use crate::runtime::geometry::{GPUS_MAX, Overrides};
 #[cfg(feature = "mpi")]
 use crate::runtime::processes;
 use crate::runtime::start::{Role, StartError};
 use crate::runtime::{exit, logger};
 use crate::worker::function::Functions;
+use crate::worker::share::Bind;
 
 use super::failure::Failure;
-use super::flags::RunFlags;
+use super::flags::{BindFlag, RunFlags};
 use super::output::{Format, Page, tell};
 use super::progress::Progress;
 use super::{CommandResult, failed_tasks, source, values};
@@ -82,9 +83,16 @@ fn overrides(flags: &RunFlags) -> Result<Overrides, Failure> {
             "cpus" => return Err(bad("cores have a flag of their own").hint("`--cpus N`".to_owned())),
             _ => amount.parse().map_err(|_| bad("the amount is no whole number"))?,
         };
+        if name == "gpus" && amount > GPUS_MAX {
+            return Err(bad(&format!("a worker has at most {GPUS_MAX} GPUs")));
+        }
         resources.insert(name.to_owned(), amount);
     }
-    Ok(Overrides { cpus: flags.cpus, resources })
+    let bind = match flags.bind {
+        BindFlag::None => Bind::None,
+        BindFlag::Cores => Bind::Cores,
+    };
+    Ok(Overrides { cpus: flags.cpus, resources, bind })
 }
 
 /// What is to be done, before anything is started or written.

@@ -197,6 +197,7 @@ impl SlotThread {
         };
         let timeout = job.graph.options(job.task).timeout;
         let context = Context::new(job.task, job.attempt, timeout.map(|limit| started + limit), &self.stops);
+        let context = context.bound_to(job.binding.as_ref().map(|binding| &binding.slot));
         context.check()?;
         files::create_directories(&operation.outputs, job.attempt)?;
         let result = self.run_function(job, call, &context);
@@ -296,7 +297,9 @@ mod tests {
             let expected_files = Vec::new();
             let (keep_value, persist) = (true, false);
             let task = TaskId(0);
-            self.executor.start(Job { graph, task, attempt, inputs, expected_files, keep_value, persist });
+            let binding = None;
+            let job = Job { graph, task, attempt, inputs, expected_files, keep_value, persist, binding };
+            self.executor.start(job);
         }
 
         fn next(&self) -> Result<Value, Cause> {
