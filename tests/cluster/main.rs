@@ -13,4 +13,5 @@ mod outputs;
 mod resources;
 mod shapes;
 mod signals;
+mod slots;
 mod views;
