@@ -15,6 +15,9 @@ use division::{split, split_cpus};
 /// The most GPUs that a worker may be said to have: each has a name.
 pub const GPUS_MAX: u64 = 1024;
 
+/// Sentences that a person is told at most.
+const WARNINGS_MAX: usize = 8;
+
 /// What the user says a worker has, instead of what is found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
@@ -67,7 +70,17 @@ pub fn divide(workers: &[Hardware], overrides: &Overrides) -> Geometry {
             geometry.shares[place] = share;
         }
     }
+    shorten(&mut geometry.warnings);
     geometry
+}
+
+/// A thousand nodes that are bound in the same wrong way need no thousand sentences.
+fn shorten(warnings: &mut Vec<String>) {
+    if warnings.len() > WARNINGS_MAX {
+        let more = warnings.len() - (WARNINGS_MAX - 1);
+        warnings.truncate(WARNINGS_MAX - 1);
+        warnings.push(format!("{more} more nodes or workers have such a warning"));
+    }
 }
 
 /// The workers of one node.
@@ -293,6 +306,13 @@ mod tests {
         let warnings = divide(&workers, &Overrides::default()).warnings;
         assert_eq!(warnings.len(), 1);
         assert!(warnings[0].contains("`a` is bound to 1 of 8 cores and uses no more"), "{warnings:?}");
+    }
+
+    #[test]
+    fn many_nodes_with_the_same_fault_are_told_in_few_sentences() {
+        let workers: Vec<Hardware> = (0..100).map(|node| hardware(&format!("n{node}"), [0], 8)).collect();
+        let warnings = divide(&workers, &Overrides::default()).warnings;
+        assert_eq!((warnings.len(), &warnings[7][..]), (8, "93 more nodes or workers have such a warning"));
     }
 
     #[test]

@@ -389,9 +389,10 @@ fn occupy(share: &Share, capacity: &Resources) {
     let ids = share.cpu_ids();
     let gpus: Vec<&str> = share.gpus.iter().map(|gpu| gpu.id.as_str()).collect();
     log::info!(
-        "this worker has {} cpus ({}), {} bytes of memory, gpus ({})",
+        "this worker has {} cpus ({} on {} cores), {} bytes of memory, gpus ({})",
         capacity.cpus,
         format_list(&ids),
+        share.core_count(),
         capacity.memory_bytes,
         gpus.join(",")
     );

@@ -1,5 +1,7 @@
 //! What of its node a worker may use, thing by thing, where its capacity only counts.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::hardware::{Cpu, Gpu};
@@ -31,6 +33,11 @@ impl Share {
         let mut ids: Vec<u32> = self.cpus.iter().map(|cpu| cpu.id).collect();
         ids.sort_unstable();
         ids
+    }
+
+    /// How many cores its CPUs are in: fewer than CPUs where cores have several hardware threads.
+    pub fn core_count(&self) -> usize {
+        self.cpus.iter().map(|cpu| (cpu.package, cpu.core)).collect::<BTreeSet<_>>().len()
     }
 
     /// True if tasks are bound: it was asked for, and it is known to what.
