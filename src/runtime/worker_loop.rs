@@ -387,13 +387,14 @@ impl<'a> Hands<'a> {
 /// tasks are bound.
 fn occupy(share: &Share, capacity: &Resources) {
     let ids = share.cpu_ids();
+    let which = match ids.is_empty() {
+        true => "it is not known which".to_owned(),
+        false => format!("{} on {} cores", format_list(&ids), share.core_count()),
+    };
     let gpus: Vec<&str> = share.gpus.iter().map(|gpu| gpu.id.as_str()).collect();
+    let Resources { cpus, memory_bytes, .. } = capacity;
     log::info!(
-        "this worker has {} cpus ({} on {} cores), {} bytes of memory, gpus ({})",
-        capacity.cpus,
-        format_list(&ids),
-        share.core_count(),
-        capacity.memory_bytes,
+        "this worker has {cpus} cpus ({which}), {memory_bytes} bytes of memory, gpus ({})",
         gpus.join(",")
     );
     if share.is_binding()

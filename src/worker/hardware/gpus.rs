@@ -45,8 +45,12 @@ pub fn find(node: &dyn Surroundings, host: &str) -> Vec<Gpu> {
     if let Some(visible) = visible(node, &devices) {
         return visible;
     }
-    match granted(node, host) {
-        Some(ids) => all_of(granted_kind(&devices), ids),
+    if let Some(ids) = granted(node, host) {
+        return all_of(granted_kind(&devices), ids);
+    }
+    match granted_count(node, host) {
+        Some(count) if count <= devices.len() => devices[..count].to_vec(),
+        Some(count) => all_of(granted_kind(&devices), (0..count).map(|index| index.to_string())),
         None => devices,
     }
 }
@@ -105,6 +109,13 @@ fn granted(node: &dyn Surroundings, host: &str) -> Option<Vec<String>> {
         (is_same_host(name, host) && index.parse::<u32>().is_ok()).then(|| index.to_owned())
     };
     Some(lines.lines().filter_map(of_line).collect())
+}
+
+/// How many GPUs Slurm gave the job on this node, where its configuration counts GPUs without naming
+/// devices.
+fn granted_count(node: &dyn Surroundings, host: &str) -> Option<usize> {
+    let count = node.variable("SLURM_GPUS_ON_NODE").filter(|_| slurm_speaks_of(node, host))?;
+    count.parse::<u8>().ok().map(usize::from)
 }
 
 /// Whose GPUs a batch system means by a bare number.
@@ -189,6 +200,15 @@ mod tests {
         assert_eq!(find(&step, "n1").len(), 1);
         let file = [("PBS_GPUFILE", "/var/aux/0gpu"), ("/var/aux/0gpu", "n1-gpu0\nn1-gpu2\nn2-gpu1\n")];
         assert_eq!(found(&file), ["Unknown 0", "Unknown 2"]);
+    }
+
+    #[test]
+    fn gpus_that_slurm_only_counts_are_numbered() {
+        let counted = [("SLURMD_NODENAME", "n1"), ("SLURM_GPUS_ON_NODE", "2")];
+        assert_eq!(found(&counted), ["Unknown 0", "Unknown 1"]);
+        let devices = [("/dev/nvidia0", ""), ("/dev/nvidia1", ""), ("/dev/nvidia2", "")];
+        assert_eq!(found(&[&counted[..], &devices].concat()), ["Nvidia 0", "Nvidia 1"]);
+        assert_eq!(found(&[("SLURMD_NODENAME", "n9"), ("SLURM_GPUS_ON_NODE", "2")]), [""; 0]);
     }
 
     #[test]

@@ -30,9 +30,11 @@ impl Grant {
     }
 }
 
-/// True if Slurm's variables about "this node" are about the node called `host`.
+/// True if Slurm's variables about "this node" are about the node called `host`: it bears that name, or
+/// the job has no other.
 pub fn slurm_speaks_of(node: &dyn Surroundings, host: &str) -> bool {
-    node.variable("SLURMD_NODENAME").is_some_and(|name| is_same_host(&name, host))
+    let has_name = node.variable("SLURMD_NODENAME").is_some_and(|name| is_same_host(&name, host));
+    has_name || node.variable("SLURM_JOB_NUM_NODES").is_some_and(|count| count == "1")
 }
 
 /// True if both name one host, with or without its domain.
@@ -116,8 +118,16 @@ mod tests {
         let list = [("SLURM_JOB_CPUS_PER_NODE", "16,8(x2)")];
         let node = Described::new(&[("SLURM_JOB_ID", "7")]).with(&foreign).with(&list);
         assert_eq!(Grant::find(&node, "n2").cpus, Some(16));
+        assert_eq!(Grant::find(&node.with(&[("SLURM_JOB_NUM_NODES", "3")]), "n2").cpus, Some(16));
         let uniform = node.with(&[("SLURM_JOB_CPUS_PER_NODE", "8(x3)")]);
         assert_eq!(Grant::find(&uniform, "n2").cpus, Some(8));
+    }
+
+    #[test]
+    fn the_node_of_a_job_with_one_node_may_bear_another_name() {
+        let other = [("SLURMD_NODENAME", "gpu-01"), ("SLURM_CPUS_ON_NODE", "3")];
+        assert_eq!(slurm(&other).cpus, None);
+        assert_eq!(slurm(&[&other[..], &[("SLURM_JOB_NUM_NODES", "1")]].concat()).cpus, Some(3));
     }
 
     #[test]
