@@ -11,26 +11,37 @@ use crate::record::outcome::Finished;
 use super::flags::StatusFlags;
 use super::output::{Format, Page};
 use super::past_run::PastRun;
+use super::run_job::{self, Look, RunJob};
 use super::{CommandResult, OK, failed_tasks};
 
 /// Tells how a run stands.
 pub fn run(flags: &StatusFlags) -> CommandResult {
     let run = PastRun::find(flags.run.as_deref())?;
     let (events, finished) = (run.events()?, run.finished()?);
+    let job = RunJob::of(&run.directory)?;
+    // A run that is over says more than its job.
+    let look = job.as_ref().filter(|_| finished.is_none()).map(|job| (job, job.look()));
+    let story = Story { run: &run, events: &events, finished, look };
     match flags.output {
-        Format::Json => print_json(&run, &events, finished.as_ref())?,
-        Format::Human => print(&run, &events, finished.as_ref())?,
+        Format::Json => print_json(&story)?,
+        Format::Human => print(&story)?,
     }
     Ok(OK)
 }
 
-fn print(
-    run: &PastRun,
-    events: &ReportBuilder<'_>,
-    finished: Option<&Finished>,
-) -> Result<(), super::Failure> {
+/// All that is known of a run.
+struct Story<'a> {
+    run: &'a PastRun,
+    events: &'a ReportBuilder<'a>,
+    finished: Option<Finished>,
+    /// Its job, if it has one, and what the batch system said of it.
+    look: Option<(&'a RunJob, Look)>,
+}
+
+fn print(story: &Story<'_>) -> Result<(), super::Failure> {
+    let Story { run, events, .. } = story;
     let mut page = Page::open();
-    page.line(format!("{}  {}", run.directory.name(), standing(events, finished)))?;
+    page.line(format!("{}  {}", run.directory.name(), standing(story)))?;
     for line in events.report().to_lines() {
         page.line(format!("  {}", line.trim_start()))?;
     }
@@ -60,12 +71,24 @@ fn print(
 }
 
 /// `finished with exit code 0`, or what else can be said.
-fn standing(events: &ReportBuilder<'_>, finished: Option<&Finished>) -> String {
-    if let Some(finished) = finished {
+fn standing(story: &Story<'_>) -> String {
+    if let Some(finished) = &story.finished {
         return format!("over, exit code {}", finished.exit_code);
     }
-    let silent = clock::now().since(events.snapshot().latest());
-    format!("running, or cut off: the last event is {silent} old")
+    let silent = clock::now().since(story.events.snapshot().latest());
+    let has_begun = story.run.directory.has_begun();
+    match &story.look {
+        None => format!("running, or cut off: the last event is {silent} old"),
+        Some((job, look)) => {
+            let (job, is_over) = (run_job::sentence(job, look), run_job::is_over(look));
+            match (has_begun, is_over) {
+                (false, false) => format!("not begun: {job}"),
+                (false, true) => format!("never begun: {job}"),
+                (true, false) => format!("running, the last event is {silent} old: {job}"),
+                (true, true) => format!("cut off: {job}"),
+            }
+        }
+    }
 }
 
 fn worker_line(worker: &WorkerView) -> String {
@@ -90,11 +113,8 @@ fn amounts(capacity: &Resources) -> String {
     parts.join(", ")
 }
 
-fn print_json(
-    run: &PastRun,
-    events: &ReportBuilder<'_>,
-    finished: Option<&Finished>,
-) -> Result<(), super::Failure> {
+fn print_json(story: &Story<'_>) -> Result<(), super::Failure> {
+    let Story { run, events, finished, look } = story;
     let groups = run.graph.keys().groups().iter().zip(events.snapshot().groups());
     let groups = groups.filter(|(group, _)| !group.hidden).map(|(group, counts)| {
         json!({
@@ -115,7 +135,8 @@ fn print_json(
         "run": run.directory.name(),
         "directory": run.directory.path(),
         "over": finished.is_some(),
-        "exit_code": finished.map(|finished| finished.exit_code),
+        "exit_code": finished.as_ref().map(|finished| finished.exit_code),
+        "job": look.as_ref().map(|(job, look)| run_job::to_json(job, look)),
         "report": events.report(),
         "groups": groups.collect::<Vec<_>>(),
         "workers": workers.collect::<Vec<_>>(),

@@ -58,6 +58,7 @@ impl Processes {
         watcher: &mut dyn Watcher,
     ) -> Result<Outcome, StartError> {
         self.is_broken = true;
+        log::info!("{}", self.mpi.description());
         welcome(&mut self.mpi, geometry, &setup)?;
         let outcome = scheduler_loop::run(&mut self.mpi, setup, watcher).map_err(StartError::Scheduler)?;
         self.is_broken = false;

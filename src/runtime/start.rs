@@ -40,7 +40,9 @@ impl Role {
         // MPI does not like processes that it started to start others: the spawner comes first.
         let spawner = Spawner::start().map_err(|error| StartError::Io("start the spawner", error))?;
         let mpi = Mpi::start().map_err(|error| match error {
-            MpiError::WrongLauncher { .. } => StartError::WrongMpi(error.to_string()),
+            MpiError::WrongLauncher { .. } => {
+                StartError::WrongMpi(error.to_string(), error.hint().unwrap_or_default())
+            }
             other => StartError::Mpi(other.to_string()),
         })?;
         Ok(match mpi.rank() {
@@ -69,8 +71,8 @@ pub enum StartError {
     NoMpi(&'static str, u32),
     /// MPI cannot be started: its own words.
     Mpi(String),
-    /// The launcher started more ranks than MPI knows: the variable, its count, MPI's count.
-    WrongMpi(String),
+    /// The launcher started more ranks than MPI knows: its own words, and how to start it.
+    WrongMpi(String, &'static str),
     /// Another rank greeted with something else than a greeting of this version: what.
     Greeting(String),
     /// The connection broke.
@@ -98,7 +100,7 @@ impl fmt::Display for StartError {
                 )
             }
             StartError::Mpi(why) => write!(out, "cannot start MPI: {why}"),
-            StartError::WrongMpi(why) => write!(out, "{why}"),
+            StartError::WrongMpi(why, _) => write!(out, "{why}"),
             StartError::Greeting(what) => write!(out, "the ranks do not understand each other: {what}"),
             StartError::Transport(error) => write!(out, "cannot reach the other ranks: {error}"),
             StartError::Stopped(_) => write!(out, "stopped before the run began"),
@@ -130,7 +132,7 @@ impl StartError {
             StartError::NoMpi(..) => {
                 Some("build it with `cargo build --features mpi`, or start it without mpirun".into())
             }
-            StartError::WrongMpi(_) => Some("start it with the mpirun of the MPI it was built with".into()),
+            StartError::WrongMpi(_, hint) => Some((*hint).into()),
             StartError::Greeting(_) => Some("start the same dagmar on every node".into()),
             StartError::Unfit(_, resource, ..) => Some(format!(
                 "start fewer workers per node, or say what a worker has with `{}`",
@@ -146,7 +148,7 @@ impl StartError {
     /// The exit code that fits.
     pub fn exit_code(&self) -> u8 {
         match self {
-            StartError::NoMpi(..) | StartError::WrongMpi(_) | StartError::Mpi(_) | StartError::Unfit(..) => {
+            StartError::NoMpi(..) | StartError::WrongMpi(..) | StartError::Mpi(_) | StartError::Unfit(..) => {
                 exit::USAGE
             }
             StartError::Stopped(reason) => exit::code_of(Outcome::Stopped(*reason)),

@@ -38,6 +38,18 @@ pub fn launcher_rank_count() -> Option<(&'static str, u32)> {
     rank_count_in(&|name| env::var(name).ok())
 }
 
+/// Who sets a variable that counts ranks, in words.
+pub fn launcher_of(variable: &str) -> &'static str {
+    match variable {
+        "OMPI_COMM_WORLD_SIZE" => "an Open MPI mpirun",
+        "PMI_SIZE" => "a PMI launcher, as MPICH's mpiexec",
+        "MV2_COMM_WORLD_SIZE" => "MVAPICH's mpirun",
+        "PALS_SIZE" => "Cray's mpiexec",
+        "FLUX_JOB_SIZE" => "Flux",
+        _ => "srun",
+    }
+}
+
 /// True without a launcher and under one that started a single rank.
 pub fn is_alone() -> bool {
     launcher_rank_count().is_none_or(|(_, ranks)| ranks <= 1)

@@ -8,6 +8,7 @@
 //! straight from the sender's memory into the receiver's; `departures` and `arrivals` keep count.
 
 pub(super) mod fence;
+pub mod library;
 mod life;
 
 use std::sync::Arc;
@@ -22,11 +23,12 @@ use super::arrivals::{Announced, Arrivals, Misfit};
 use super::backoff::{Backoff, Pace, Rest};
 use super::departures::Departures;
 use super::endpoint::{Endpoint, Parcel, TransportError, Waker};
-use super::launcher::launcher_rank_count;
+use super::launcher::{launcher_of, launcher_rank_count};
 use crate::clock;
 use crate::core::id::Rank;
 use crate::core::time::{Micros, Timestamp};
-use fence::{Library, Matched, Outgoing, World};
+use fence::{Outgoing, Probed, Started, World};
+use library::Library;
 
 pub use life::{StartError, abort_job};
 
@@ -47,6 +49,9 @@ const TAG_ANNOUNCEMENT: i32 = 3;
 /// The next bytes of the first large parcel that is not complete.
 const TAG_PIECE: i32 = 4;
 
+/// A worker has sent its last message; from rank 0: all ranks have.
+const TAG_PARTING: i32 = 5;
+
 /// Messages taken in before requests are looked after again.
 const MESSAGES_PER_TURN: usize = 64;
 
@@ -59,38 +64,56 @@ const CLOSE_PATIENCE: Micros = Micros::from_secs(30);
 #[derive(Debug)]
 pub struct Mpi {
     world: World,
+    library: Library,
+    threads: &'static str,
     ranks_on_node: u32,
     waker: Waker,
     backoff: Backoff,
     arrivals: Arrivals,
     departures: Departures,
+    parting: Parting,
     /// What went wrong during a wait, for the next `receive`.
     failure: Option<TransportError>,
     /// The body of parcels that have none.
     no_body: Arc<Vec<u8>>,
 }
 
+/// How far the ranks are in leaving each other. Plain messages: a barrier that does not block is the
+/// one call of MPI that this endpoint would need besides them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Parting {
+    /// True once this rank has said that it sent its last message.
+    has_told: bool,
+    /// Who has said so to this rank: at rank 0 the workers, at a worker rank 0.
+    heard: u32,
+}
+
 impl Mpi {
     /// Starts MPI. All ranks do so together.
     pub fn start() -> Result<Mpi, StartError> {
         life::begin()?;
-        let library = start_library().inspect_err(|_| life::end())?;
-        let mut world = library.world()?;
+        let library = library::library();
+        let started = start().inspect_err(|_| life::end())?;
+        let threads = started.threads;
+        let mut world = started.world()?;
         if let Some((variable, launched)) =
             launcher_rank_count().filter(|(_, launched)| *launched > world.size)
         {
-            return Err(StartError::WrongLauncher { variable, launched, known: world.size });
+            return Err(StartError::WrongLauncher { variable, launched, known: world.size, library });
         }
         let node = node(&mut world)?;
         // Sleeps end 50 us late otherwise, which would double the shortest ones.
         let _ = prctl::set_timerslack(1_000);
         let pace = Pace::new(world.rank == Rank::SCHEDULER, node.ranks <= node.cores);
         Ok(Mpi {
+            library,
+            threads,
             ranks_on_node: node.ranks,
             waker: Waker::default(),
             backoff: Backoff::new(pace, clock::now()),
             arrivals: Arrivals::new(world.size),
             departures: Departures::default(),
+            parting: Parting::default(),
             failure: None,
             no_body: Arc::default(),
             world,
@@ -102,10 +125,30 @@ impl Mpi {
         self.ranks_on_node
     }
 
+    /// Which MPI this is and how it was started, for the log.
+    pub fn description(&self) -> String {
+        let (library, threads, ranks) = (&self.library, self.threads, self.world.size);
+        match launcher_rank_count() {
+            Some((variable, _)) => {
+                let launcher = launcher_of(variable);
+                format!(
+                    "{library}, thread level {threads}: {ranks} ranks, started by {launcher} (`{variable}`)"
+                )
+            }
+            None => format!("{library}, thread level {threads}: {ranks} ranks"),
+        }
+    }
+
     /// The end of MPI in this process. `clean` says that every rank does the same now and none was
     /// lost: MPI is finalized, which waits for the others. Otherwise MPI is left as it is, for
-    /// finalizing would hang, and the caller ends the process.
+    /// finalizing would hang, and the caller ends the process. So it is with a library that may hang
+    /// even then: `close` has seen that nothing is under way any more.
     pub fn finish(self, clean: bool) -> Result<(), TransportError> {
+        let is_on_many_nodes = self.ranks_on_node < self.world.size;
+        if clean && is_on_many_nodes && self.library.may_hang_at_the_end() {
+            life::end();
+            return Ok(());
+        }
         if !clean {
             return Ok(());
         }
@@ -115,14 +158,14 @@ impl Mpi {
 
     /// Takes in what has come and moves on what is under way. True if anything happened.
     fn advance(&mut self) -> Result<bool, TransportError> {
-        let mut matched = 0;
-        while matched < MESSAGES_PER_TURN
+        let mut probed = 0;
+        while probed < MESSAGES_PER_TURN
             && let Some(message) = self.world.probe()?
         {
             self.accept(message)?;
-            matched += 1;
+            probed += 1;
         }
-        let moved = self.advance_sends()? | self.advance_receives()? | (matched > 0);
+        let moved = self.advance_sends()? | self.advance_receives()? | (probed > 0);
         if moved {
             self.backoff.on_traffic(clock::now());
         }
@@ -153,7 +196,7 @@ impl Mpi {
         Ok(moved)
     }
 
-    fn accept(&mut self, message: Matched) -> Result<(), TransportError> {
+    fn accept(&mut self, message: Probed) -> Result<(), TransportError> {
         let source = message.source;
         match message.tag {
             TAG_HEAD => {
@@ -171,6 +214,10 @@ impl Mpi {
                 let announced = announced(self.world.take(message)?)
                     .ok_or_else(|| misfit(source, Misfit::Unannounced))?;
                 self.arrivals.announce(source, announced).map_err(|why| misfit(source, why))
+            }
+            TAG_PARTING => {
+                self.parting.heard += 1;
+                self.world.take(message).map(drop)
             }
             _ => {
                 let room = self.arrivals.room(source, message.bytes());
@@ -206,10 +253,24 @@ impl Mpi {
     /// True once no rank has anything to send, and what they sent is here.
     ///
     /// A rank with nothing to send must not finalize MPI before: it alone can take in what others
-    /// still send to it. The barrier says that all sends are done, not that their receives are.
+    /// still send to it. Parting says that all sends are done, not that their receives are.
     fn has_parted(&mut self) -> Result<bool, TransportError> {
-        let all_sent = !self.is_sending() && self.world.part()?;
+        let all_sent = !self.is_sending() && self.part()?;
         Ok(all_sent && self.world.receives.is_empty() && self.arrivals.is_complete())
+    }
+
+    /// Says, the first time, that this rank has sent its last message. True once all have said so.
+    fn part(&mut self) -> Result<bool, TransportError> {
+        let is_scheduler = self.world.rank == Rank::SCHEDULER;
+        let expected = if is_scheduler { self.world.size - 1 } else { 1 };
+        let is_heard = self.parting.heard >= expected;
+        // Rank 0 answers when it has heard all; the others begin.
+        if !self.parting.has_told && (is_heard || !is_scheduler) {
+            self.parting.has_told = true;
+            let hearers = if is_scheduler { 1..self.world.size } else { 0..1 };
+            hearers.map(Rank).try_for_each(|rank| self.world.send(rank, TAG_PARTING, vec![0]))?;
+        }
+        Ok(is_heard && !self.is_sending())
     }
 
     /// What a close has waited for in vain.
@@ -316,8 +377,8 @@ impl Endpoint for Mpi {
     }
 }
 
-fn start_library() -> Result<Library, StartError> {
-    Library::start()?.ok_or(StartError::NoThreads)
+fn start() -> Result<Started, StartError> {
+    Started::start()?.ok_or(StartError::NoThreads)
 }
 
 /// A parcel as one message: head, body, and the head's length.

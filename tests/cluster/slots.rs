@@ -259,6 +259,7 @@ fn half_a_gpu_is_refused_by_name() {
     let place = Place::with("[tasks.t]\nrun = 'true'\nresources = { gpus = 0.5 }\n");
     let run = place.expect(2, Ranks::Alone, &["run", "g.toml"]);
     run.tells("`resources.gpus`").tells("a whole number");
-    let run = place.expect(2, Ranks::Alone, &["run", "g.toml", "--resource", "gpus=0.5"]);
+    place.write("whole.toml", "[tasks.t]\nrun = 'true'\n");
+    let run = place.expect(2, Ranks::Alone, &["run", "whole.toml", "--resource", "gpus=0.5"]);
     run.tells("cannot understand `--resource gpus=0.5`");
 }

@@ -6,7 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::fence;
+use super::library::Library;
 use crate::transport::endpoint::TransportError;
+use crate::transport::launcher::launcher_of;
 
 /// Where this process is in MPI's only life.
 static LIFE: AtomicU8 = AtomicU8::new(UNBORN);
@@ -33,6 +35,8 @@ pub enum StartError {
         launched: u32,
         /// The number of ranks that MPI knows of.
         known: u32,
+        /// What this program is linked with.
+        library: Library,
     },
     /// The library failed: the call and what it said.
     Failed(&'static str, String),
@@ -43,10 +47,12 @@ impl fmt::Display for StartError {
         match self {
             StartError::StartedBefore => write!(out, "MPI was started in this process before"),
             StartError::NoThreads => write!(out, "this MPI does not allow a program to have threads"),
-            StartError::WrongLauncher { variable, launched, known } => write!(
+            StartError::WrongLauncher { variable, launched, known, library } => write!(
                 out,
-                "the launcher started {launched} ranks (`{variable}`), but MPI knows of {known}: \
-                 it belongs to another MPI than the one dagmar was built with"
+                "started by {} (`{variable}={launched}`), but this dagmar is linked with {library}, \
+                 which knows of {known} rank{}",
+                launcher_of(variable),
+                if *known == 1 { "" } else { "s" }
             ),
             StartError::Failed(call, why) => write!(out, "`{call}` failed: {why}"),
         }
@@ -54,6 +60,16 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+impl StartError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            StartError::WrongLauncher { library, .. } => Some(library.how_to_start()),
+            _ => None,
+        }
+    }
+}
 
 impl From<TransportError> for StartError {
     fn from(error: TransportError) -> Self {
