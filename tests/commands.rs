@@ -125,6 +125,7 @@ impl World {
                 keep_value: task.keep,
                 persist: true,
                 ranks: task.ranks,
+                binding: None,
             };
             self.executor.as_mut().unwrap().start(job);
         }

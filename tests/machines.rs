@@ -12,6 +12,7 @@ use dagmar::core::message::{
 };
 use dagmar::core::resources::Resources;
 use dagmar::core::scheduler::{Action, Input, Options, Scheduler, TaskState};
+use dagmar::core::slot::Slot;
 use dagmar::core::task::{Body, Call, Operation, Ranks, TaskOptions};
 use dagmar::core::time::{Micros, Timestamp};
 use dagmar::core::worker::{self, Worker};
@@ -522,4 +523,30 @@ fn what_runs_for_long_is_reported_before_it_ends() {
     let mut actions = Vec::new();
     hand.machine.handle(NOW + Micros::from_millis(200), worker::Input::Turn, &mut actions);
     assert_eq!(actions, [report(vec![Report::Started(TaskId(0), Attempt(1), NOW)])]);
+}
+
+#[test]
+fn what_a_started_task_holds_is_reported_before_its_end() {
+    let mut hand = Hand::new("a");
+    hand.ordered(vec![Order::Assign(assignment(0, &[]))]);
+    let slot = Box::new(Slot { gpus: vec!["3".into()], ..Slot::default() });
+    let (task, attempt) = (TaskId(0), Attempt(1));
+    let mut actions = Vec::new();
+    hand.machine.handle(NOW, worker::Input::Bound { task, attempt, slot: slot.clone() }, &mut actions);
+    assert_eq!(actions, [], "it goes with the next turn's message");
+    let reports =
+        vec![Report::Bound(task, attempt, slot), Report::Finished(task, attempt, Success::default())];
+    assert_eq!(hand.ends(0), [report(reports)]);
+}
+
+#[test]
+fn what_a_task_holds_is_recorded_for_the_current_try_only() {
+    let mut run = Run::new("a", 1, 1);
+    let slot = Box::new(Slot { cpus: vec![0, 1], ..Slot::default() });
+    run.says(1, LIFE, Report::Bound(TaskId(0), Attempt(1), slot.clone()));
+    let (task, attempt, worker) = (TaskId(0), Attempt(1), Rank(1));
+    assert_eq!(run.events, [Event::TaskBound { task, attempt, worker, slot: slot.clone() }]);
+    run.fails(1, "a", 1);
+    run.says(1, LIFE, Report::Bound(TaskId(0), Attempt(1), slot));
+    assert_eq!(run.events, []);
 }

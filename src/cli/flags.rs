@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::allocation_flags::AllocationFlags;
 use super::cluster::ClusterCommand;
@@ -134,6 +134,9 @@ pub struct RunFlags {
     /// An amount that each worker has of a resource: `gpus=2`, `memory=8GiB`, `licence=1`
     #[arg(long = "resource", value_name = "NAME=N")]
     pub resources: Vec<String>,
+    /// What each running task is kept on: the cores it asked for, or nothing
+    #[arg(long, value_enum, default_value_t)]
+    pub bind: BindFlag,
     /// Use this run directory instead of a new one under `./dagmar-runs`; without a graph, one that
     /// `dagmar submit` made
     #[arg(long, value_name = "DIR")]
@@ -144,6 +147,16 @@ pub struct RunFlags {
     /// How the result is told
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,
+}
+
+/// `--bind`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BindFlag {
+    /// Tasks run on any core of the worker's process
+    #[default]
+    None,
+    /// A command runs on the cores of its slot, functions on those of their worker
+    Cores,
 }
 
 /// `dagmar status`.

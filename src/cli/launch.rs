@@ -159,6 +159,10 @@ impl Launch {
         if let Some(cpus) = self.plan.cpus_per_worker {
             words.extend(["--cpus".to_owned(), cpus.to_string()]);
         }
+        if self.allocation.is_some() {
+            // What is allocated is ours: tasks keep to their cores.
+            words.extend(["--bind".to_owned(), "cores".to_owned()]);
+        }
         for (name, amount) in &self.plan.resources {
             words.extend(["--resource".to_owned(), format!("{name}={amount}")]);
         }

@@ -14,14 +14,15 @@ use crate::record::layout::RunDirectory;
 use crate::record::pack_reader::PackReader;
 use crate::runtime::cluster::{Cluster, Plan};
 use crate::runtime::exit;
-use crate::runtime::geometry::Overrides;
+use crate::runtime::geometry::{GPUS_MAX, Overrides};
 #[cfg(feature = "mpi")]
 use crate::runtime::processes;
 use crate::runtime::start::{Role, StartError};
 use crate::worker::function::Functions;
+use crate::worker::share::Bind;
 
 use super::failure::Failure;
-use super::flags::RunFlags;
+use super::flags::{BindFlag, RunFlags};
 use super::output::{Format, Page, tell};
 use super::preparation::Preparation;
 use super::progress::Progress;
@@ -81,9 +82,16 @@ fn overrides(flags: &RunFlags) -> Result<Overrides, Failure> {
             "cpus" => return Err(bad("cores have a flag of their own").hint("`--cpus N`".to_owned())),
             _ => amount.parse().map_err(|_| bad("the amount is no whole number"))?,
         };
+        if name == "gpus" && amount > GPUS_MAX {
+            return Err(bad(&format!("a worker has at most {GPUS_MAX} GPUs")));
+        }
         resources.insert(name.to_owned(), amount);
     }
-    Ok(Overrides { cpus: flags.cpus, resources })
+    let bind = match flags.bind {
+        BindFlag::None => Bind::None,
+        BindFlag::Cores => Bind::Cores,
+    };
+    Ok(Overrides { cpus: flags.cpus, resources, bind })
 }
 
 fn run_on(mut cluster: Cluster, work: Preparation, flags: &RunFlags) -> CommandResult {

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::clock;
+use crate::core::resources::Resources;
 use crate::observe::report::ReportBuilder;
 use crate::observe::snapshot::{Presence, WorkerView};
 use crate::record::outcome::Finished;
@@ -98,10 +99,20 @@ fn worker_line(worker: &WorkerView) -> String {
         Presence::Lost => ", lost",
         Presence::Left => ", left",
     };
-    format!(
-        "rank {} on {} ({} cpus): {} tasks, busy {}{presence}",
-        worker.rank, worker.host, worker.capacity.cpus, worker.tasks_finished, worker.busy
-    )
+    let (rank, host, has) = (worker.rank, &worker.host, amounts(&worker.capacity));
+    format!("rank {rank} on {host} ({has}): {} tasks, busy {}{presence}", worker.tasks_finished, worker.busy)
+}
+
+/// `2 cpus, 1 gpu, 3.86 GiB, licence=3`.
+fn amounts(capacity: &Resources) -> String {
+    let counted = |count: u32, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    let mut parts = vec![counted(capacity.cpus, "cpu")];
+    if capacity.gpus > 0 {
+        parts.push(counted(capacity.gpus, "gpu"));
+    }
+    parts.push(indicatif::HumanBytes(capacity.memory_bytes).to_string());
+    parts.extend(capacity.custom.iter().map(|(name, amount)| format!("{name}={amount}")));
+    parts.join(", ")
 }
 
 fn print_json(story: &Story<'_>) -> Result<(), super::Failure> {
@@ -117,6 +128,8 @@ fn print_json(story: &Story<'_>) -> Result<(), super::Failure> {
     let workers = events.snapshot().workers().map(|worker| {
         json!({
             "rank": worker.rank.0, "host": worker.host, "cpus": worker.capacity.cpus,
+            "gpus": worker.capacity.gpus, "memory_bytes": worker.capacity.memory_bytes,
+            "resources": worker.capacity.custom,
             "tasks": worker.tasks_finished, "busy_s": worker.busy.as_secs_f64(),
         })
     });
@@ -131,4 +144,17 @@ fn print_json(story: &Story<'_>) -> Result<(), super::Failure> {
         "workers": workers.collect::<Vec<_>>(),
         "failures": failed_tasks::json(&run.graph, events.snapshot()),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_told_by_what_it_has() {
+        let custom = [("licence".to_owned(), 3)].into();
+        let capacity = Resources { cpus: 2, gpus: 1, memory_bytes: 4 << 30, custom };
+        insta::assert_snapshot!(amounts(&capacity), @"2 cpus, 1 gpu, 4.00 GiB, licence=3");
+        insta::assert_snapshot!(amounts(&Resources::cores(1)), @"1 cpu, 0 B");
+    }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::{Attempt, Incarnation, Rank, TaskId};
 use super::resources::Resources;
+use super::slot::Slot;
 use super::time::{Micros, Timestamp};
 
 /// Something that happened, as rank 0 learned of it.
@@ -113,6 +114,17 @@ pub enum Event {
         workers: Vec<Rank>,
         /// The node of each.
         hosts: Vec<String>,
+    },
+    /// An attempt holds particular things from its start to its end. Recorded only if there are any.
+    TaskBound {
+        /// The task.
+        task: TaskId,
+        /// Which try.
+        attempt: Attempt,
+        /// Where.
+        worker: Rank,
+        /// What it holds.
+        slot: Box<Slot>,
     },
 }
 

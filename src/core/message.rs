@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::event::{Cause, Failure, Success, Totals};
 use super::id::{Attempt, Incarnation, Rank, TaskId};
 use super::resources::Resources;
+use super::slot::Slot;
 use super::time::Timestamp;
 
 /// What the scheduler says to a worker. One message per worker and turn carries all of it.
@@ -112,6 +113,8 @@ pub enum Report {
     Heartbeat,
     /// It has written everything and goes.
     Left(Totals),
+    /// This attempt starts and holds these things until its end. Only said if there are any.
+    Bound(TaskId, Attempt, Box<Slot>),
 }
 
 /// What a worker says to another worker.

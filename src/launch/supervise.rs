@@ -179,8 +179,10 @@ mod tests {
         Timestamp(seconds * 1_000_000)
     }
 
+    type Occurrence = fn(&mut Watch, Timestamp);
+
     /// Every step of the first 200 seconds and the second in which it comes.
-    fn steps(watch: &mut Watch, occurrences: &[(u64, fn(&mut Watch, Timestamp))]) -> Vec<(u64, Step)> {
+    fn steps(watch: &mut Watch, occurrences: &[(u64, Occurrence)]) -> Vec<(u64, Step)> {
         let mut steps = Vec::new();
         for second in 0..200 {
             for (_, occur) in occurrences.iter().filter(|(when, _)| *when == second) {
@@ -227,14 +229,14 @@ mod tests {
     #[test]
     fn a_launcher_that_stays_after_the_run_is_ended() {
         let mut watch = Watch::new(Some((at(100), Micros::from_secs(60))));
-        let finished: fn(&mut Watch, Timestamp) = |watch, now| watch.on_finished(now);
+        let finished: Occurrence = |watch, now| watch.on_finished(now);
         let steps = steps(&mut watch, &[(10, finished), (20, finished), (25, term)]);
         assert_eq!(steps, [(30, Step::Terminate), (35, Step::Kill)]);
     }
 
     #[test]
     fn a_second_interrupt_ends_it_at_once() {
-        let interrupt: fn(&mut Watch, Timestamp) = |watch, now| watch.on_signal(now, SIGINT);
+        let interrupt: Occurrence = |watch, now| watch.on_signal(now, SIGINT);
         let steps = steps(&mut Watch::new(None), &[(10, interrupt), (11, interrupt)]);
         assert_eq!(steps, [(10, Step::Drain), (11, Step::Kill)]);
     }

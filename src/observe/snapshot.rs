@@ -201,6 +201,7 @@ impl Snapshot {
             Event::TaskCancelled { task } => self.change(graph, *task, State::Cancelled),
             Event::RunStopping { reason } => self.stopping = Some(*reason),
             Event::RunFinished { outcome } => self.outcome = Some(*outcome),
+            Event::TaskBound { .. } => {}
         }
     }
 

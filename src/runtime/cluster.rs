@@ -95,11 +95,11 @@ impl Cluster {
         let signals = self.signals.clone();
         let Plan { graph, asked, persist } = plan;
         let setup = scheduler_loop::Setup { graph, asked, persist, directory, signals };
-        let capacities = &self.geometry.capacities;
+        let geometry = &self.geometry;
         match &mut self.ranks {
-            Ranks::Threads(threads) => threads.run(capacities, &self.functions, setup, watcher),
+            Ranks::Threads(threads) => threads.run(geometry, &self.functions, setup, watcher),
             #[cfg(feature = "mpi")]
-            Ranks::Processes(processes) => processes.run(capacities, setup, watcher),
+            Ranks::Processes(processes) => processes.run(geometry, setup, watcher),
         }
     }
 

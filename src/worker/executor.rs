@@ -7,6 +7,7 @@ use crate::core::event::{Cause, Failure, Success};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, TaskId};
 
+use super::binding::Binding;
 use super::output::Output;
 
 /// One attempt, ready to run: its inputs are here and its resources are set aside.
@@ -27,6 +28,8 @@ pub struct Job {
     pub keep_value: bool,
     /// True if the output must be written into the run directory.
     pub persist: bool,
+    /// What it is bound to, if to anything.
+    pub binding: Option<Box<Binding>>,
     /// Where its ranks run, if it is an MPI program.
     pub ranks: Option<RankPlaces>,
 }

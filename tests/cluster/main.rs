@@ -14,4 +14,5 @@ mod outputs;
 mod resources;
 mod shapes;
 mod signals;
+mod slots;
 mod views;

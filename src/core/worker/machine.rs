@@ -8,6 +8,7 @@ use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::message::{Assignment, FromWorker, Order, PeerMessage, Report, ToWorker};
 use crate::core::resources::Resources;
+use crate::core::slot::Slot;
 use crate::core::time::{Micros, Timestamp};
 
 use super::peers::{Fetches, Subscribers};
@@ -38,6 +39,15 @@ pub enum Input {
         attempt: Attempt,
         /// How.
         ending: Result<Success, Failure>,
+    },
+    /// An attempt that was started holds these things until it ends.
+    Bound {
+        /// The task.
+        task: TaskId,
+        /// Which try.
+        attempt: Attempt,
+        /// What it holds.
+        slot: Box<Slot>,
     },
     /// Everything that came has been handed in: decide.
     Turn,
@@ -127,6 +137,7 @@ impl Worker {
             Input::FromScheduler(message) => self.on_message(message, actions),
             Input::FromPeer { peer, message } => self.on_peer(peer, message, actions),
             Input::Ended { task, attempt, ending } => self.on_ended(task, attempt, ending, actions),
+            Input::Bound { task, attempt, slot } => self.reports.push(Report::Bound(task, attempt, slot)),
             Input::Turn => self.on_turn(now, actions),
         }
     }

@@ -69,7 +69,8 @@ fn launch(job: &Job, command: &Command) -> Launch {
         }
     };
     let directory = command.directory.resolve(attempt).into_owned();
-    Launch { program, arguments, environment: environment(job, command), directory }
+    let cpus = job.binding.as_ref().map_or_else(Vec::new, |binding| binding.slot.cpus.clone());
+    Launch { program, arguments, environment: environment(job, command), directory, cpus }
 }
 
 /// What is added to the inherited environment. The user's own variables come last and win.
@@ -82,6 +83,7 @@ fn environment(job: &Job, command: &Command) -> Vec<(String, String)> {
         ("OMP_NUM_THREADS".to_owned(), cpus.max(1).to_string()),
     ];
     environment.extend(ranks::environment(job));
+    environment.extend(job.binding.iter().flat_map(|binding| binding.environment.iter().cloned()));
     let added = command.environment.iter();
     environment.extend(added.map(|(name, value)| (name.clone(), value.resolve(job.attempt).into_owned())));
     environment
