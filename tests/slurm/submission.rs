@@ -89,10 +89,11 @@ fn a_lost_answer_does_not_submit_twice() {
         deaf.display()
     );
     site.place.write("deaf.toml", cluster);
-    let words = ["submit", "g.toml", "--cluster", "deaf.toml", "--name", "deaf-one", "--output", "json"];
+    let name = format!("deaf-{}", std::process::id());
+    let words = ["submit", "g.toml", "--cluster", "deaf.toml", "--name", &name, "--output", "json"];
     let said = json(&site.expect(0, &words).stdout);
     assert_eq!(said["was_looked_up"], true, "{said}");
-    let jobs = site.slurm(&["squeue", "-h", "-t", "all", "-n", "deaf-one", "-o", "%i"]);
+    let jobs = site.slurm(&["squeue", "-h", "-t", "all", "-n", &name, "-o", "%i"]);
     assert_eq!(jobs.text().trim(), said["job"].as_str().unwrap_or(""), "{jobs}");
     site.expect(0, &["wait"]);
 }
