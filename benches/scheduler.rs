@@ -183,7 +183,7 @@ impl Workers for Prompt {
         let answer = |order: &Order| match order {
             Order::Assign(assigned) => Some(Report::Finished(assigned.task, assigned.attempt, success())),
             Order::Leave => Some(Report::Left(Totals::default())),
-            Order::Retract(..) | Order::Release(..) | Order::Stop => None,
+            Order::Retract(..) | Order::End(..) | Order::Release(..) | Order::Stop => None,
         };
         let reports: Vec<Report> = message.orders.iter().filter_map(answer).collect();
         if !reports.is_empty() {

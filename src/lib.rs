@@ -11,6 +11,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod core;
+pub mod launch;
 pub mod observe;
 pub mod record;
 pub mod runtime;

@@ -19,7 +19,7 @@ use dagmar::core::task::{Body, Call, Command, CommandLine, Operation, Stdin, Str
 use dagmar::core::time::Micros;
 use dagmar::core::value::Value;
 use dagmar::worker::command::CommandExecutor;
-use dagmar::worker::executor::{Ended, Executor, Job};
+use dagmar::worker::executor::{Ended, Executor, Job, RankPlaces};
 use dagmar::worker::output::Output;
 use dagmar::worker::sink::{CapturedStream, OutputSink};
 use dagmar::worker::spawner::Spawner;
@@ -109,6 +109,7 @@ impl World {
             inputs: Vec::new(),
             expected_files: Vec::new(),
             keep: false,
+            ranks: None,
         }
     }
 
@@ -123,6 +124,8 @@ impl World {
                 expected_files: task.expected_files,
                 keep_value: task.keep,
                 persist: true,
+                ranks: task.ranks,
+                binding: None,
             };
             self.executor.as_mut().unwrap().start(job);
         }
@@ -170,6 +173,7 @@ struct Task {
     inputs: Vec<Arc<Output>>,
     expected_files: Vec<(String, u64)>,
     keep: bool,
+    ranks: Option<RankPlaces>,
 }
 
 impl Task {

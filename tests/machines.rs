@@ -12,25 +12,30 @@ use dagmar::core::message::{
 };
 use dagmar::core::resources::Resources;
 use dagmar::core::scheduler::{Action, Input, Options, Scheduler, TaskState};
-use dagmar::core::task::{Body, Call, Operation, TaskOptions};
+use dagmar::core::slot::Slot;
+use dagmar::core::task::{Body, Call, Operation, Ranks, TaskOptions};
 use dagmar::core::time::{Micros, Timestamp};
 use dagmar::core::worker::{self, Worker};
 
 const LIFE: Incarnation = Incarnation(1);
 const NOW: Timestamp = Timestamp(1_000_000);
 
-/// A graph from words such as `b:a` (b takes the value of a) and `c:a,b`; `retries` for every task.
+/// A graph from words such as `b:a` (b takes the value of a), `c:a,b` and `m*2:a` (m takes two nodes);
+/// `retries` for every task.
 fn graph(text: &str, retries: u32) -> Arc<Graph> {
     let mut builder = GraphBuilder::new("test", "/");
     let words: Vec<(&str, &str)> =
         text.split_whitespace().map(|word| word.split_once(':').unwrap_or((word, ""))).collect();
-    for (key, _) in &words {
-        builder.declare(Group::single(*key)).expect("names differ");
+    let name_of = |word: &str| word.split('*').next().unwrap_or_default().to_owned();
+    for (word, _) in &words {
+        builder.declare(Group::single(name_of(word))).expect("names differ");
     }
     let body = Body::Call(Call { function: "noop".into(), arguments: vec![] });
     let operation = builder.operation(Operation { body, inputs: vec![], outputs: vec![] });
-    let options = builder.options(TaskOptions { retries, ..TaskOptions::default() });
-    for (_, inputs) in &words {
+    for (word, inputs) in &words {
+        let nodes = word.split_once('*').map(|(_, nodes)| nodes.parse().expect("a number of nodes"));
+        let ranks = nodes.map(|nodes| Ranks { count: nodes, nodes, cpus: 1 });
+        let options = builder.options(TaskOptions { retries, ranks, ..TaskOptions::default() });
         let inputs = inputs.split(',').filter(|name| !name.is_empty());
         let values = inputs.map(|name| builder.keys().group(name).expect("declared").first).collect();
         builder.define(Definition { operation, options, values, orders: vec![] }).expect("few inputs");
@@ -218,6 +223,138 @@ fn queued_tasks_move_to_an_idle_worker() {
     assert_eq!(run.assigned(), [(2, "c".into(), 1)], "it was not tried yet");
 }
 
+// ---------------------------------------------------------------- multi-node tasks
+
+fn ends(worker: u32, task: u32, lost: u32) -> (Rank, Order) {
+    (Rank(worker), Order::End(TaskId(task), Attempt(1), Cause::LostRank(Rank(lost))))
+}
+
+fn lost(worker: u32) -> Input {
+    Input::WorkerLost { worker: Rank(worker), incarnation: LIFE }
+}
+
+#[test]
+fn a_multi_node_task_gets_idle_workers_and_the_first_is_its_lead() {
+    let run = Run::new("m*2", 0, 3);
+    assert_eq!(run.assigned(), [(1, "m".into(), 1)]);
+    let workers = vec![Rank(1), Rank(2)];
+    let hosts = vec!["n1".to_owned(), "n2".to_owned()];
+    let Some((_, Order::Assign(assignment))) = run.orders.first() else { panic!("{:?}", run.orders) };
+    assert_eq!(assignment.hosts, hosts);
+    let assigned = Event::MultiNodeAssigned { task: TaskId(0), attempt: Attempt(1), workers, hosts };
+    assert_eq!(run.events.last(), Some(&assigned));
+}
+
+#[test]
+fn the_workers_of_a_multi_node_task_get_nothing_else_and_others_do() {
+    let mut run = Run::new("m*2 a b c", 0, 3);
+    let others = ["a", "b", "c"].map(|key| (3, key.to_owned(), 1));
+    assert_eq!((run.assigned()[0].clone(), &run.assigned()[1..]), ((1, "m".into(), 1), &others[..]));
+    run.finishes(1, "m", 1);
+    let stolen = Order::Retract(TaskId(3), Attempt(1));
+    assert_eq!(run.orders, [(Rank(3), stolen)], "the workers it had take part again");
+}
+
+#[test]
+fn small_tasks_do_not_starve_a_multi_node_task() {
+    let mut run = Run::new("g a b c m*2:g", 0, 2);
+    let assigned = run.assigned();
+    let at = |worker: u32| assigned.iter().filter(move |it| it.0 == worker).map(|it| it.1.as_str());
+    assert_eq!((at(1).collect::<Vec<_>>(), at(2).collect::<Vec<_>>()), (vec!["g", "b"], vec!["a", "c"]));
+    run.finishes(1, "g", 1);
+    assert_eq!(run.assigned(), [], "both workers run dry for `m`, and nothing new is placed");
+    let called_back: Vec<(u32, u32)> = run
+        .orders
+        .iter()
+        .filter_map(|(worker, order)| match order {
+            Order::Retract(task, _) => Some((worker.0, task.0)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(called_back, [(1, 2), (2, 1), (2, 3)], "what has started there is not given back");
+    run.says(2, LIFE, Report::Retracted(TaskId(3), Attempt(1)));
+    run.finishes(2, "a", 1);
+    assert_eq!(run.assigned(), []);
+    run.finishes(1, "b", 1);
+    assert_eq!(run.assigned(), [(1, "m".into(), 1)]);
+    run.finishes(1, "m", 1);
+    assert_eq!(run.assigned(), [(1, "c".into(), 1)], "now the others have their turn");
+}
+
+#[test]
+fn two_multi_node_tasks_that_share_workers_run_one_after_the_other() {
+    let mut run = Run::new("m*2 n*3 o*2", 0, 4);
+    assert_eq!(run.assigned(), [(1, "m".into(), 1)], "`n` waits, and `o` does not overtake it");
+    run.finishes(1, "m", 1);
+    assert_eq!(run.assigned(), [(1, "n".into(), 1)]);
+    run.finishes(1, "n", 1);
+    assert_eq!(run.assigned(), [(1, "o".into(), 1)]);
+}
+
+#[test]
+fn multi_node_tasks_with_workers_of_their_own_run_at_once() {
+    let run = Run::new("m*2 n*2", 0, 4);
+    assert_eq!(run.assigned(), [(1, "m".into(), 1), (3, "n".into(), 1)]);
+}
+
+#[test]
+fn the_loss_of_any_worker_of_its_team_ends_a_multi_node_task_and_costs_no_retry() {
+    let mut run = Run::new("m*2", 0, 3);
+    run.takes(lost(2));
+    assert_eq!(run.orders, [ends(1, 0, 2)]);
+    let failure = Failure { started: NOW, ran: Micros::ZERO, cause: Cause::LostRank(Rank(2)) };
+    run.says(1, LIFE, Report::Failed(TaskId(0), Attempt(1), failure));
+    assert_eq!(run.assigned(), [(1, "m".into(), 2)]);
+    run.takes(lost(1));
+    assert_eq!((run.assigned(), run.state("m")), (vec![], TaskState::Waiting), "one worker is too few");
+    run.joins(2, Incarnation(2));
+    assert_eq!(run.assigned(), [(2, "m".into(), 3)]);
+}
+
+#[test]
+fn a_lost_lead_sets_its_team_free() {
+    let mut run = Run::new("m*3 a b", 0, 3);
+    assert_eq!(run.assigned(), [(1, "m".into(), 1)]);
+    run.takes(lost(1));
+    assert_eq!(run.assigned(), [(2, "a".into(), 1), (3, "b".into(), 1)]);
+}
+
+#[test]
+fn a_worker_lost_while_it_is_collected_is_replaced() {
+    let mut run = Run::new("g m*2:g a b", 0, 3);
+    run.finishes(1, "g", 1);
+    assert_eq!(run.assigned(), [], "worker 2 runs `a`");
+    run.takes(lost(2));
+    assert_eq!(run.assigned(), [], "worker 3 runs `b`");
+    run.finishes(3, "b", 1);
+    assert_eq!(run.assigned(), [(1, "m".into(), 1)]);
+}
+
+#[test]
+fn workers_on_one_host_count_once() {
+    let mut run = Run::new("m*2", 0, 0);
+    let options = Options { workers: 2, workers_come_back: true, persist_asked: false };
+    run.machine = Scheduler::new(run.graph.clone(), &[TaskId(0)], options);
+    for (worker, host) in [(1, "n1"), (2, "n1"), (3, "n2")] {
+        let report = Report::Joined { host: host.to_owned(), capacity: Resources::cores(1) };
+        run.says(worker, LIFE, report);
+        assert_eq!(run.assigned().len(), usize::from(worker == 3));
+    }
+    let Some(Event::MultiNodeAssigned { workers, .. }) = run.events.last() else {
+        panic!("{:?}", run.events)
+    };
+    assert_eq!(workers[..], [Rank(1), Rank(3)]);
+}
+
+#[test]
+fn a_stopped_run_sets_the_workers_that_are_collected_free() {
+    let mut run = Run::new("g a m*2:g", 0, 2);
+    run.finishes(1, "g", 1);
+    run.takes(Input::Stop(StopReason::Terminated));
+    assert_eq!(run.orders, [(Rank(1), Order::Stop), (Rank(2), Order::Stop)]);
+    assert_eq!(run.state("m"), TaskState::Waiting);
+}
+
 #[test]
 fn a_cancelled_run_cancels_what_waits_and_ends_what_runs() {
     let mut run = Run::new("a b:a", 0, 1);
@@ -293,6 +430,7 @@ fn assignment(task: u32, inputs: &[(u32, u32)]) -> Assignment {
         files: vec![],
         keep: true,
         persist: false,
+        hosts: vec![],
     }
 }
 
@@ -362,6 +500,16 @@ fn a_fetch_that_nobody_waits_for_is_called_off_and_its_bytes_dropped() {
 }
 
 #[test]
+fn an_order_to_end_a_task_reaches_what_runs_and_what_waits() {
+    let mut hand = Hand::new("a b");
+    hand.ordered(vec![Order::Assign(assignment(0, &[])), Order::Assign(assignment(1, &[]))]);
+    let end = |task| Order::End(TaskId(task), Attempt(1), Cause::LostRank(Rank(2)));
+    let stop = worker::Action::Stop(TaskId(0), Attempt(1), Cause::LostRank(Rank(2)));
+    let returned = report(vec![Report::Retracted(TaskId(1), Attempt(1))]);
+    assert_eq!(hand.ordered(vec![end(0), end(1), end(7)]), [stop, returned]);
+}
+
+#[test]
 fn orders_for_another_life_are_dropped() {
     let mut hand = Hand::new("a");
     let message = ToWorker { incarnation: Incarnation(2), orders: vec![Order::Stop] };
@@ -375,4 +523,30 @@ fn what_runs_for_long_is_reported_before_it_ends() {
     let mut actions = Vec::new();
     hand.machine.handle(NOW + Micros::from_millis(200), worker::Input::Turn, &mut actions);
     assert_eq!(actions, [report(vec![Report::Started(TaskId(0), Attempt(1), NOW)])]);
+}
+
+#[test]
+fn what_a_started_task_holds_is_reported_before_its_end() {
+    let mut hand = Hand::new("a");
+    hand.ordered(vec![Order::Assign(assignment(0, &[]))]);
+    let slot = Box::new(Slot { gpus: vec!["3".into()], ..Slot::default() });
+    let (task, attempt) = (TaskId(0), Attempt(1));
+    let mut actions = Vec::new();
+    hand.machine.handle(NOW, worker::Input::Bound { task, attempt, slot: slot.clone() }, &mut actions);
+    assert_eq!(actions, [], "it goes with the next turn's message");
+    let reports =
+        vec![Report::Bound(task, attempt, slot), Report::Finished(task, attempt, Success::default())];
+    assert_eq!(hand.ends(0), [report(reports)]);
+}
+
+#[test]
+fn what_a_task_holds_is_recorded_for_the_current_try_only() {
+    let mut run = Run::new("a", 1, 1);
+    let slot = Box::new(Slot { cpus: vec![0, 1], ..Slot::default() });
+    run.says(1, LIFE, Report::Bound(TaskId(0), Attempt(1), slot.clone()));
+    let (task, attempt, worker) = (TaskId(0), Attempt(1), Rank(1));
+    assert_eq!(run.events, [Event::TaskBound { task, attempt, worker, slot: slot.clone() }]);
+    run.fails(1, "a", 1);
+    run.says(1, LIFE, Report::Bound(TaskId(0), Attempt(1), slot));
+    assert_eq!(run.events, []);
 }

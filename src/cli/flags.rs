@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::allocation_flags::AllocationFlags;
+use super::cluster::ClusterCommand;
 use super::output::Format;
 
 /// Runs graphs of tasks: on this machine, under mpirun, or in a batch job.
@@ -39,8 +41,16 @@ pub enum Command {
     /// Run a graph here: alone, or as one rank when started by mpirun
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunFlags>),
+    /// Hand a graph to a batch system, and be done
+    #[command(after_help = SUBMIT_EXAMPLES)]
+    Submit(Box<SubmitFlags>),
+    /// Start the ranks of a submitted run; job scripts call this in the allocation
+    Launch(LaunchFlags),
     /// Tell how a run stands
     Status(StatusFlags),
+    /// Sleep until a run is over, and end with its exit code
+    Wait(WaitFlags),
+
     /// Print what tasks printed
     #[command(after_help = LOGS_EXAMPLES)]
     Logs(LogsFlags),
@@ -49,6 +59,9 @@ pub enum Command {
     /// Look at graphs, pack them, make them
     #[command(subcommand)]
     Graph(GraphCommand),
+    /// Look at cluster templates: how batch systems are asked for nodes
+    #[command(subcommand)]
+    Cluster(Box<ClusterCommand>),
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -64,6 +77,16 @@ Examples:
 Exit codes: 0 done, 2 wrong usage or graph, 3 a task failed, 4 stopped by SIGTERM,
 5 a rank was lost, 7 tasks ran out of memory, 130 interrupted, 1 a bug.";
 
+const SUBMIT_EXAMPLES: &str = "\
+Examples:
+  dagmar submit graph.toml --cluster mysite --nodes 4 --walltime 2h
+  dagmar submit graph.toml merge --cluster slurm -N 4 -t 2h -A myproject -p long
+  dagmar submit graph.toml --cluster mysite --dry-run         print the job script and do nothing
+  dagmar submit graph.toml --cluster mysite --wait            end with the run's exit code
+  dagmar submit --each 1..1000 --cluster pbs -- ./simulate {}
+
+`dagmar cluster list` names the clusters that are known here.";
+
 const LOGS_EXAMPLES: &str = "\
 Examples:
   dagmar logs                                     the failed tasks of the latest run, or all
@@ -71,11 +94,10 @@ Examples:
   dagmar logs variants-0003 align --stderr        an array's standard error only
   dagmar logs -f                                  the latest run, as it prints";
 
-/// `dagmar run`.
+/// What shall be run: a graph file, or a quick form.
 #[derive(Clone, Debug, Args)]
-pub struct RunFlags {
+pub struct SourceFlags {
     /// The graph: TOML, JSON or packed
-    #[arg(required_unless_present_any = ["commands", "each", "each_line"])]
     pub graph: Option<PathBuf>,
     /// Run only what these need, and print their outputs: tasks, arrays, elements, output files
     #[arg(value_name = "KEY")]
@@ -95,6 +117,14 @@ pub struct RunFlags {
     /// The command, `{}` standing for the element
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "graph")]
     pub command: Vec<String>,
+}
+
+/// `dagmar run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunFlags {
+    /// What shall be run.
+    #[command(flatten)]
+    pub source: SourceFlags,
     /// Workers when started without mpirun
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub workers: Option<u32>,
@@ -104,7 +134,11 @@ pub struct RunFlags {
     /// An amount that each worker has of a resource: `gpus=2`, `memory=8GiB`, `licence=1`
     #[arg(long = "resource", value_name = "NAME=N")]
     pub resources: Vec<String>,
-    /// Use this run directory instead of a new one under `./dagmar-runs`
+    /// What each running task is kept on: the cores it asked for, or nothing
+    #[arg(long, value_enum, default_value_t)]
+    pub bind: BindFlag,
+    /// Use this run directory instead of a new one under `./dagmar-runs`; without a graph, one that
+    /// `dagmar submit` made
     #[arg(long, value_name = "DIR")]
     pub into: Option<PathBuf>,
     /// Print no progress and no summary
@@ -115,11 +149,62 @@ pub struct RunFlags {
     pub output: Format,
 }
 
+/// `--bind`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BindFlag {
+    /// Tasks run on any core of the worker's process
+    #[default]
+    None,
+    /// A command runs on the cores of its slot, functions on those of their worker
+    Cores,
+}
+
 /// `dagmar status`.
 #[derive(Clone, Debug, Args)]
 pub struct StatusFlags {
     /// A path, a name under `./dagmar-runs`, or nothing for the latest
     pub run: Option<String>,
+    /// How the result is told
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `dagmar submit`.
+#[derive(Clone, Debug, Args)]
+pub struct SubmitFlags {
+    /// What shall be run.
+    #[command(flatten)]
+    pub source: SourceFlags,
+    /// What is asked of the batch system.
+    #[command(flatten)]
+    pub allocation: AllocationFlags,
+    /// Print the job script and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Wait until the run is over, and end with its exit code
+    #[arg(short = 'W', long)]
+    pub wait: bool,
+    /// How the result is told
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `dagmar launch`.
+#[derive(Clone, Debug, Args)]
+pub struct LaunchFlags {
+    /// The run directory that `dagmar submit` made
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+}
+
+/// `dagmar wait`.
+#[derive(Clone, Debug, Args)]
+pub struct WaitFlags {
+    /// A path, a name under `./dagmar-runs`, or nothing for the latest
+    pub run: Option<String>,
+    /// Tell nothing but failures
+    #[arg(short, long)]
+    pub quiet: bool,
     /// How the result is told
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,
@@ -151,6 +236,9 @@ pub struct LogsFlags {
 pub struct CancelFlags {
     /// A path or a name under `./dagmar-runs`
     pub run: String,
+    /// End its batch job as well, without waiting for tasks to end
+    #[arg(long)]
+    pub now: bool,
     /// How the result is told
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,

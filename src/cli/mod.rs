@@ -1,18 +1,25 @@
 //! ROOF. The command line: what was typed (`flags`), what it means, one file per subcommand.
 
+pub mod allocation_flags;
 pub mod cancel;
+pub mod cluster;
 pub mod failed_tasks;
 pub mod failure;
 pub mod flags;
 pub mod graph;
+pub mod launch;
 pub mod logs;
 pub mod output;
 pub mod past_run;
+pub mod preparation;
 pub mod progress;
 pub mod run;
+pub mod run_job;
 pub mod source;
 pub mod status;
+pub mod submit;
 pub mod values;
+pub mod wait;
 
 use std::process::ExitCode;
 
@@ -35,10 +42,14 @@ pub fn main() -> ExitCode {
     };
     let result = match flags.command {
         Command::Run(flags) => run::run(*flags),
+        Command::Submit(flags) => submit::run(&flags),
+        Command::Launch(flags) => launch::run(&flags),
         Command::Status(flags) => status::run(&flags),
+        Command::Wait(flags) => wait::run(&flags),
         Command::Logs(flags) => logs::run(&flags),
         Command::Cancel(flags) => cancel::run(&flags),
         Command::Graph(command) => graph::run(command),
+        Command::Cluster(command) => cluster::run(*command),
     };
     ExitCode::from(result.unwrap_or_else(|failure| failure.report()))
 }

@@ -3,13 +3,13 @@
 use crate::core::graph::Graph;
 use crate::observe::report::ReportBuilder;
 use crate::record::journal::JournalReader;
-use crate::record::layout::{LayoutError, RunDirectory};
+use crate::record::layout::RunDirectory;
 use crate::record::outcome::Finished;
 use crate::record::packed;
 
 use super::failure::Failure;
 use super::output::tell;
-use super::source;
+use super::{preparation, source};
 
 /// What lies in a run directory.
 pub struct PastRun {
@@ -20,10 +20,14 @@ pub struct PastRun {
 }
 
 impl PastRun {
+    /// The directory of a run: a path, a name, or the latest.
+    pub fn directory(argument: Option<&str>) -> Result<RunDirectory, Failure> {
+        RunDirectory::find(argument, &source::current_directory()?).map_err(preparation::refused)
+    }
+
     /// Finds a run: a path, a name, or the latest.
     pub fn find(argument: Option<&str>) -> Result<Self, Failure> {
-        let layout = |error: LayoutError| Failure::usage(error.to_string()).hint(error.hint());
-        let directory = RunDirectory::find(argument, &source::current_directory()?).map_err(layout)?;
+        let directory = Self::directory(argument)?;
         let path = directory.graph();
         let damaged = |why: String| Failure::broken(format!("cannot read `{}`: {why}", path.display()));
         let bytes = std::fs::read(&path).map_err(|error| damaged(error.to_string()))?;
@@ -33,9 +37,13 @@ impl PastRun {
 
     /// Everything that happened so far. Damage is told and skipped.
     pub fn events(&self) -> Result<ReportBuilder<'_>, Failure> {
+        let mut events = ReportBuilder::new(&self.graph);
+        if !self.directory.journal().exists() {
+            // Submitted, and not begun yet.
+            return Ok(events);
+        }
         let journal = JournalReader::open(&self.directory.journal());
         let mut journal = journal.map_err(|error| Failure::broken(error.to_string()))?;
-        let mut events = ReportBuilder::new(&self.graph);
         loop {
             match journal.next() {
                 Some(Ok((time, event))) => events.on_event(time, &event),

@@ -5,29 +5,28 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::client::formats::{resolve, units};
-use crate::clock;
+use crate::client::formats::units;
 use crate::core::event::Outcome;
 use crate::core::graph::Graph;
 use crate::core::id::TaskId;
 use crate::observe::snapshot::State;
-use crate::record::description::Description;
-use crate::record::layout::{LayoutError, RunDirectory};
+use crate::record::layout::RunDirectory;
 use crate::record::pack_reader::PackReader;
-use crate::record::{packed, publish};
 use crate::runtime::cluster::{Cluster, Plan};
-use crate::runtime::geometry::Overrides;
+use crate::runtime::exit;
+use crate::runtime::geometry::{GPUS_MAX, Overrides};
 #[cfg(feature = "mpi")]
 use crate::runtime::processes;
 use crate::runtime::start::{Role, StartError};
-use crate::runtime::{exit, logger};
 use crate::worker::function::Functions;
+use crate::worker::share::Bind;
 
 use super::failure::Failure;
-use super::flags::RunFlags;
+use super::flags::{BindFlag, RunFlags};
 use super::output::{Format, Page, tell};
+use super::preparation::Preparation;
 use super::progress::Progress;
-use super::{CommandResult, failed_tasks, source, values};
+use super::{CommandResult, failed_tasks, values};
 
 /// Runs a graph, or is one of the ranks that do.
 pub fn run(flags: RunFlags) -> CommandResult {
@@ -37,8 +36,9 @@ pub fn run(flags: RunFlags) -> CommandResult {
         Role::Worker(mpi, spawner) => Ok(processes::be_worker(mpi, functions, spawner).map_err(refused)?),
         #[cfg(feature = "mpi")]
         Role::Scheduler(mpi) => {
-            let (plan, overrides) = match refuse_workers(&flags).and_then(|()| plan(&flags)) {
-                Ok(planned) => planned,
+            let read = || Ok((Preparation::of_run(&flags)?, overrides(&flags)?));
+            let (work, overrides) = match refuse_workers(&flags).and_then(|()| read()) {
+                Ok(read) => read,
                 Err(failure) => {
                     // Told first: a launcher ends this process once another one has ended.
                     let exit_code = failure.report();
@@ -47,13 +47,13 @@ pub fn run(flags: RunFlags) -> CommandResult {
                 }
             };
             let cluster = Cluster::gather(mpi, &overrides, functions).map_err(refused)?;
-            run_on(cluster, plan, &flags)
+            run_on(cluster, work, &flags)
         }
         Role::Alone => {
-            let (plan, overrides) = plan(&flags)?;
+            let (work, overrides) = (Preparation::of_run(&flags)?, overrides(&flags)?);
             let cluster =
                 Cluster::alone(flags.workers.unwrap_or(1), &overrides, functions).map_err(refused)?;
-            run_on(cluster, plan, &flags)
+            run_on(cluster, work, &flags)
         }
     }
 }
@@ -82,24 +82,21 @@ fn overrides(flags: &RunFlags) -> Result<Overrides, Failure> {
             "cpus" => return Err(bad("cores have a flag of their own").hint("`--cpus N`".to_owned())),
             _ => amount.parse().map_err(|_| bad("the amount is no whole number"))?,
         };
+        if name == "gpus" && amount > GPUS_MAX {
+            return Err(bad(&format!("a worker has at most {GPUS_MAX} GPUs")));
+        }
         resources.insert(name.to_owned(), amount);
     }
-    Ok(Overrides { cpus: flags.cpus, resources })
+    let bind = match flags.bind {
+        BindFlag::None => Bind::None,
+        BindFlag::Cores => Bind::Cores,
+    };
+    Ok(Overrides { cpus: flags.cpus, resources, bind })
 }
 
-/// What is to be done, before anything is started or written.
-fn plan(flags: &RunFlags) -> Result<(Plan, Overrides), Failure> {
-    let overrides = overrides(flags)?;
-    let graph = source::of_run(flags)?;
-    let asked = resolve(&graph, &flags.keys);
-    let asked = asked.map_err(|error| Failure::usage(error.to_string()).hint(error.hint()))?;
-    let plan = Plan { graph: Arc::new(graph), asked, persist: !flags.keys.is_empty() };
-    Ok((plan, overrides))
-}
-
-fn run_on(mut cluster: Cluster, plan: Plan, flags: &RunFlags) -> CommandResult {
-    let prepared = cluster.check_fit(&plan).map_err(refused).and_then(|()| prepare(&plan, flags));
-    let directory = match prepared {
+fn run_on(mut cluster: Cluster, work: Preparation, flags: &RunFlags) -> CommandResult {
+    let begun = cluster.check_fit(&work.plan).map_err(refused).and_then(|()| work.begin());
+    let directory = match begun {
         Ok(directory) => directory,
         Err(failure) => {
             let exit_code = failure.report();
@@ -110,17 +107,18 @@ fn run_on(mut cluster: Cluster, plan: Plan, flags: &RunFlags) -> CommandResult {
     if !flags.quiet {
         cluster.geometry().warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
     }
+    let Preparation { plan, keys, .. } = work;
     let (graph, asked) = (plan.graph.clone(), plan.asked.clone());
     if !flags.quiet {
         tell(&first_line(&cluster, &plan, &directory));
     }
     // What tasks forward must not mix with outputs that were asked for, or with JSON.
-    let is_stdout_taken = flags.output == Format::Json || !flags.keys.is_empty();
+    let is_stdout_taken = flags.output == Format::Json || !keys.is_empty();
     let mut progress = Progress::new(&graph, flags.quiet, is_stdout_taken);
     let outcome = cluster.run(plan, directory.clone(), &mut progress);
     progress.end();
     let told = outcome.map_err(|error| broken_off(error, &directory)).and_then(|outcome| {
-        Told { graph: &graph, asked: &asked, directory: &directory, progress: &progress, flags }
+        Told { graph: &graph, keys: &keys, asked: &asked, directory: &directory, progress: &progress, flags }
             .tell(outcome)
             .map(|()| exit::code_of(outcome))
     });
@@ -146,31 +144,10 @@ fn first_line(cluster: &Cluster, plan: &Plan, directory: &RunDirectory) -> Strin
     format!("running {}: {tasks} on {workers} ({})", directory.name(), counted(cpus as usize, "cpu"))
 }
 
-/// Makes the run directory with everything that is known beforehand.
-fn prepare(plan: &Plan, flags: &RunFlags) -> Result<RunDirectory, Failure> {
-    let layout = |error: LayoutError| Failure::usage(error.to_string()).hint(error.hint());
-    let directory = match &flags.into {
-        Some(path) => RunDirectory::create_at(path).map_err(layout)?,
-        None => RunDirectory::create(&source::current_directory()?, plan.graph.name()).map_err(layout)?,
-    };
-    let write = || -> std::io::Result<()> {
-        logger::start(&directory.log(crate::core::id::Rank::SCHEDULER))?;
-        let mut bytes = Vec::new();
-        packed::write(&plan.graph, &mut bytes)?;
-        publish::publish(&directory.graph(), &bytes)?;
-        let mut description = Description::of_this_process(directory.name(), clock::now());
-        description.graph = flags.graph.clone();
-        description.keys = flags.keys.clone();
-        description.write(&directory.description())
-    };
-    let shown = directory.path().display();
-    write().map_err(|error| Failure::broken(format!("cannot write the run directory `{shown}`: {error}")))?;
-    Ok(directory)
-}
-
 /// Everything that is told at the end.
 struct Told<'a> {
     graph: &'a Graph,
+    keys: &'a [String],
     asked: &'a [TaskId],
     directory: &'a RunDirectory,
     progress: &'a Progress<'a>,
@@ -179,12 +156,12 @@ struct Told<'a> {
 
 impl Told<'_> {
     fn tell(&self, outcome: Outcome) -> Result<(), Failure> {
-        let is_asked = !self.flags.keys.is_empty();
+        let is_asked = !self.keys.is_empty();
         if self.flags.output == Format::Json {
             return self.tell_json(outcome, is_asked);
         }
         if is_asked {
-            let asked = (&self.flags.keys[..], self.asked);
+            let asked = (self.keys, self.asked);
             values::print(self.graph, self.directory, asked, |task| self.is_finished(task))?;
         }
         if let Outcome::TasksFailed { .. } = outcome {

@@ -11,7 +11,7 @@ use crate::core::task::TaskOptions;
 use crate::record::packed;
 
 use super::failure::Failure;
-use super::flags::RunFlags;
+use super::flags::SourceFlags;
 
 /// Reads a graph file, whatever its format.
 pub fn read(path: &Path) -> Result<Graph, Failure> {
@@ -25,8 +25,8 @@ pub fn read(path: &Path) -> Result<Graph, Failure> {
     read_bytes(path, &bytes, directory, &Functions::built_in()).map_err(refused)
 }
 
-/// The graph that `dagmar run` was asked for.
-pub fn of_run(flags: &RunFlags) -> Result<Graph, Failure> {
+/// The graph that was asked for.
+pub fn find(flags: &SourceFlags) -> Result<Graph, Failure> {
     let options = TaskOptions::default();
     if let Some(path) = &flags.graph {
         return read(path);
@@ -38,7 +38,10 @@ pub fn of_run(flags: &RunFlags) -> Result<Graph, Failure> {
     let elements = match (&flags.each, &flags.each_line) {
         (Some(range), _) => Elements::Range(range),
         (None, Some(file)) => Elements::Lines(file),
-        (None, None) => return Err(Failure::usage("there is nothing to run")),
+        (None, None) => {
+            let hint = "name a graph file, or use `--commands FILE` or `--each RANGE -- COMMAND`";
+            return Err(Failure::usage("there is nothing to run").hint(hint.to_owned()));
+        }
     };
     let functions = Functions::built_in();
     let work = match &flags.call {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::{Attempt, Incarnation, Rank, TaskId};
 use super::resources::Resources;
+use super::slot::Slot;
 use super::time::{Micros, Timestamp};
 
 /// Something that happened, as rank 0 learned of it.
@@ -102,6 +103,28 @@ pub enum Event {
     RunFinished {
         /// How it ended.
         outcome: Outcome,
+    },
+    /// The workers of a multi-node task were idle, and the first of them, its lead, was given it.
+    MultiNodeAssigned {
+        /// The task.
+        task: TaskId,
+        /// Which try.
+        attempt: Attempt,
+        /// The workers, which run nothing else until it ends; the lead is the first.
+        workers: Vec<Rank>,
+        /// The node of each.
+        hosts: Vec<String>,
+    },
+    /// An attempt holds particular things from its start to its end. Recorded only if there are any.
+    TaskBound {
+        /// The task.
+        task: TaskId,
+        /// Which try.
+        attempt: Attempt,
+        /// Where.
+        worker: Rank,
+        /// What it holds.
+        slot: Box<Slot>,
     },
 }
 

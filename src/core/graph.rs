@@ -249,6 +249,9 @@ fn check_columns(columns: &Columns) -> Result<(), GraphError> {
     if columns.options_of.iter().any(|id| id.index() >= columns.options.len()) {
         return Err(GraphError::Inconsistent("a set of options is missing"));
     }
+    if columns.options.iter().any(|options| !has_consistent_ranks(options)) {
+        return Err(GraphError::Inconsistent("ranks do not fit their nodes or cores"));
+    }
     columns.values.check(tasks)?;
     columns.orders.check(tasks)?;
     check_each_input_once(columns)?;
@@ -257,6 +260,15 @@ fn check_columns(columns: &Columns) -> Result<(), GraphError> {
         true => Err(GraphError::Inconsistent("a command names no program")),
         false => Ok(()),
     }
+}
+
+/// True if there is a rank on each node, and the cores asked for are those of all ranks of a node.
+fn has_consistent_ranks(options: &TaskOptions) -> bool {
+    options.ranks.is_none_or(|ranks| {
+        let spreads = ranks.nodes > 0 && ranks.nodes <= ranks.count;
+        let cpus = || u64::from(ranks.on_node_max()) * u64::from(ranks.cpus);
+        spreads && cpus() == u64::from(options.resources.cpus)
+    })
 }
 
 fn is_without_program(operation: &Operation) -> bool {

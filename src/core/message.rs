@@ -5,9 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Failure, Success, Totals};
+use super::event::{Cause, Failure, Success, Totals};
 use super::id::{Attempt, Incarnation, Rank, TaskId};
 use super::resources::Resources;
+use super::slot::Slot;
 use super::time::Timestamp;
 
 /// What the scheduler says to a worker. One message per worker and turn carries all of it.
@@ -26,6 +27,8 @@ pub enum Order {
     Assign(Assignment),
     /// Give this back if it has not started.
     Retract(TaskId, Attempt),
+    /// End this even if it runs; what is reported of it then bears this cause.
+    End(TaskId, Attempt, Cause),
     /// Nobody needs this output any more.
     Release(TaskId, Attempt),
     /// Start nothing more, end everything that runs (TERM, grace, KILL), and report it.
@@ -52,6 +55,8 @@ pub struct Assignment {
     pub keep: bool,
     /// True if the output must be written into the run directory.
     pub persist: bool,
+    /// The nodes of a multi-node task by name, that of this worker first; empty for other tasks.
+    pub hosts: Vec<String>,
 }
 
 /// Who owns an input.
@@ -108,6 +113,8 @@ pub enum Report {
     Heartbeat,
     /// It has written everything and goes.
     Left(Totals),
+    /// This attempt starts and holds these things until its end. Only said if there are any.
+    Bound(TaskId, Attempt, Box<Slot>),
 }
 
 /// What a worker says to another worker.

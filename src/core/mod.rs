@@ -11,6 +11,7 @@ pub mod key;
 pub mod message;
 pub mod resources;
 pub mod scheduler;
+pub mod slot;
 pub mod task;
 pub mod time;
 pub mod value;

@@ -145,11 +145,37 @@ impl From<String> for Text {
     }
 }
 
+/// The ranks of a task that is an MPI program. Its own launcher starts them, on nodes that it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ranks {
+    /// How many.
+    pub count: u32,
+    /// The nodes they are spread over evenly; the first ones get one more where they do not divide.
+    /// Not more than ranks.
+    pub nodes: u32,
+    /// Cores of each rank.
+    pub cpus: u32,
+}
+
+impl Ranks {
+    /// How many ranks are on the n-th node.
+    pub const fn on_node(self, number: u32) -> u32 {
+        self.count / self.nodes + (number < self.count % self.nodes) as u32
+    }
+
+    /// The most ranks that are on one node.
+    pub const fn on_node_max(self) -> u32 {
+        self.count.div_ceil(self.nodes)
+    }
+}
+
 /// How a task runs, whatever it does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskOptions {
-    /// What it occupies while it runs.
+    /// What it occupies while it runs, on each of its nodes.
     pub resources: Resources,
+    /// Its ranks, if it is an MPI program.
+    pub ranks: Option<Ranks>,
     /// Further attempts after one that failed by its own fault.
     pub retries: u32,
     /// The time one attempt may take.
@@ -164,10 +190,18 @@ pub struct TaskOptions {
     pub keep: bool,
 }
 
+impl TaskOptions {
+    /// The nodes of a multi-node task; none for a task of one worker.
+    pub fn several_nodes(&self) -> Option<u32> {
+        self.ranks.map(|ranks| ranks.nodes).filter(|&nodes| nodes > 1)
+    }
+}
+
 impl Default for TaskOptions {
     fn default() -> Self {
         TaskOptions {
             resources: Resources::cores(1),
+            ranks: None,
             retries: 0,
             timeout: None,
             grace: Micros::from_secs(10),

@@ -187,6 +187,7 @@ impl Snapshot {
             Event::WorkerLost { worker, .. } => self.on_worker_gone(time, *worker, Presence::Lost),
             Event::WorkerLeft { worker, totals } => self.on_worker_left(time, *worker, *totals),
             Event::TaskStarted { task, .. } => self.change(graph, *task, State::Running),
+            Event::MultiNodeAssigned { .. } => {}
             Event::TaskFinished { task, worker, success, .. } => {
                 self.on_task_finished(graph, *task, *worker, success);
             }
@@ -200,6 +201,7 @@ impl Snapshot {
             Event::TaskCancelled { task } => self.change(graph, *task, State::Cancelled),
             Event::RunStopping { reason } => self.stopping = Some(*reason),
             Event::RunFinished { outcome } => self.outcome = Some(*outcome),
+            Event::TaskBound { .. } => {}
         }
     }
 

@@ -17,7 +17,7 @@ use super::frame_reader::{Damage, FrameError, FrameReader};
 const FRAME_EVENTS: usize = 1024;
 
 /// The journal's magic and version.
-pub const KIND: Kind = Kind { magic: *b"dagmar\0J", version: 1, name: "journal" };
+pub const KIND: Kind = Kind { magic: *b"dagmar\0J", version: 2, name: "journal" };
 
 /// Writes a run's journal.
 #[derive(Debug)]
@@ -280,7 +280,7 @@ mod tests {
         bytes[8] = 9;
         fs::write(&path, &bytes).unwrap();
         let error = JournalReader::open(&path).unwrap_err();
-        assert!(matches!(error, JournalError::Frame(FrameError::Version(_, 9, 1))), "{error}");
+        assert!(matches!(error, JournalError::Frame(FrameError::Version(_, 9, 2))), "{error}");
     }
 
     #[test]

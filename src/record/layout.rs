@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::core::id::Rank;
+use crate::core::id::{Attempt, Rank, TaskId};
 
 use super::publish::create_private_directory;
 
@@ -69,7 +69,9 @@ impl LayoutError {
                 Some("name a run directory, or go to the directory where `dagmar run` was called".into())
             }
             LayoutError::NotARun(_) => Some("a run directory contains `run.toml`".into()),
-            LayoutError::Used(_) => Some("`--into` takes a directory that was not run in".into()),
+            LayoutError::Used(_) => {
+                Some("`--into` takes a directory that was not run in; `dagmar submit` makes one".into())
+            }
         }
     }
 }
@@ -102,6 +104,13 @@ impl RunDirectory {
         }
     }
 
+    /// Where `create` would make the next run's directory.
+    pub fn next(root: &Path, graph_name: &str) -> PathBuf {
+        let (runs, name) = (root.join(RUNS), safe_name(graph_name));
+        let last = last_number(&runs, &name).unwrap_or(0);
+        runs.join(format!("{name}-{:04}", last + 1))
+    }
+
     /// Makes this directory into that of a new run. It may exist, as it does when a job script was
     /// put there, but must not have been run in.
     pub fn create_at(path: &Path) -> Result<Self, LayoutError> {
@@ -110,6 +119,39 @@ impl RunDirectory {
             return Err(LayoutError::Used(path.to_owned()));
         }
         Self::initialise(path)
+    }
+
+    /// The directory that `submit` made for a run, which has not begun yet.
+    pub fn open_unused(path: &Path) -> Result<Self, LayoutError> {
+        let directory = Self::open(path)?;
+        match directory.has_begun() {
+            true => Err(LayoutError::Used(path.to_owned())),
+            false => Ok(directory),
+        }
+    }
+
+    /// True once rank 0 has written anything.
+    pub fn has_begun(&self) -> bool {
+        self.journal().exists() || self.finished().exists()
+    }
+
+    /// Moves what an earlier start of this run left into `earlier-N`, so that the run can begin
+    /// anew. Graph, plan and job stay.
+    pub fn set_aside(&self) -> Result<PathBuf, LayoutError> {
+        let free =
+            (1..).map(|number| self.path.join(format!("earlier-{number}"))).find(|path| !path.exists());
+        let aside = free.expect("some number is free");
+        make_directory(&aside)?;
+        for part in ["journal", "finished", "output", "control", "logs"] {
+            match fs::rename(self.path.join(part), aside.join(part)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(LayoutError::Io(self.path.join(part), error));
+                }
+                _ => {}
+            }
+        }
+        Self::initialise(&self.path)?;
+        Ok(aside)
     }
 
     /// Makes a directory that exists, or this one, into a run directory; does nothing to one that
@@ -164,6 +206,16 @@ impl RunDirectory {
         self.path.join("run.toml")
     }
 
+    /// The batch jobs that it was handed to; missing if it was started by hand.
+    pub fn submission(&self) -> PathBuf {
+        self.path.join("batch.toml")
+    }
+
+    /// How its ranks are started in an allocation; missing if it was started by hand.
+    pub fn launch_plan(&self) -> PathBuf {
+        self.path.join("launch.toml")
+    }
+
     /// The packed graph.
     pub fn graph(&self) -> PathBuf {
         self.path.join("graph.dagmar")
@@ -192,6 +244,11 @@ impl RunDirectory {
     /// Where the packs are.
     pub fn output(&self) -> PathBuf {
         self.path.join("output")
+    }
+
+    /// The host file of an attempt that is an MPI program, there while it runs.
+    pub fn hostfile(&self, task: TaskId, attempt: Attempt) -> PathBuf {
+        self.path.join("hostfiles").join(format!("{task}.{attempt}"))
     }
 
     /// The mailbox.

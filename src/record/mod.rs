@@ -16,3 +16,4 @@ pub mod pack_reader;
 pub mod packed;
 pub mod piece;
 pub mod publish;
+pub mod submission;

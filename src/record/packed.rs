@@ -22,7 +22,7 @@ use super::encoding::{EncodingError, decode, encode};
 const MAGIC: [u8; 8] = *b"dagmar\0G";
 
 /// The version that this dagmar writes and reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Bytes before the header.
 const START_BYTES: usize = 16;
@@ -206,7 +206,8 @@ mod tests {
     use super::*;
     use crate::core::graph::{Definition, GraphBuilder};
     use crate::core::key::Axis;
-    use crate::core::task::{Argument, Body, Call, Command, CommandLine, Stdin, Stream, Text};
+    use crate::core::resources::Resources;
+    use crate::core::task::{Argument, Body, Call, Command, CommandLine, Ranks, Stdin, Stream, Text};
     use crate::core::value::Value;
     use proptest::prelude::*;
 
@@ -231,7 +232,9 @@ mod tests {
             let axes = if *count == 0 { vec![] } else { vec![range, words] };
             builder.declare(Group::array(format!("g{}", 97 * number % 101), axes)).unwrap();
         }
-        let options = builder.options(TaskOptions { retries: 3, ..TaskOptions::default() });
+        let ranks = Some(Ranks { count: 9, nodes: 2, cpus: 3 });
+        let resources = Resources::cores(15);
+        let options = builder.options(TaskOptions { retries: 3, ranks, resources, ..TaskOptions::default() });
         let groups_of_tasks: Vec<(u32, usize)> = builder
             .keys()
             .groups()
@@ -325,7 +328,7 @@ mod tests {
         let mut bytes = packed(&small());
         assert!(is_packed(&bytes) && !is_packed(b"name = \"x\"") && !is_packed(b"dagmar\0J"));
         assert_eq!(read(b"{}"), Err(PackedError::Foreign));
-        bytes[8] = 2;
-        assert_eq!(read(&bytes), Err(PackedError::Version(2)));
+        bytes[8] = 1;
+        assert_eq!(read(&bytes), Err(PackedError::Version(1)));
     }
 }

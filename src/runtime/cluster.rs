@@ -5,10 +5,11 @@ use std::sync::Arc;
 use crate::core::event::Outcome;
 use crate::core::graph::Graph;
 use crate::core::id::TaskId;
-use crate::core::resources::Resources;
 use crate::record::layout::RunDirectory;
 use crate::worker::function::Functions;
+use crate::worker::hardware::Hardware;
 
+use super::fit::Fleet;
 use super::geometry::{Geometry, Overrides, divide};
 #[cfg(feature = "mpi")]
 use super::processes::Processes;
@@ -31,6 +32,8 @@ pub struct Plan {
 pub struct Cluster {
     ranks: Ranks,
     geometry: Geometry,
+    /// The node of each worker, in the order of ranks.
+    hosts: Vec<String>,
     functions: Arc<Functions>,
     signals: Signals,
 }
@@ -46,9 +49,11 @@ impl Cluster {
     /// Workers as threads of this process, each with its spawner.
     pub fn alone(workers: u32, overrides: &Overrides, functions: Arc<Functions>) -> Result<Self, StartError> {
         let threads = Threads::new(workers)?;
-        let geometry = divide(&threads.hardware(), overrides);
+        let hardware = threads.hardware();
+        let geometry = divide(&hardware, overrides);
         let signals = Signals::of(threads.scheduler())?;
-        Ok(Cluster { ranks: Ranks::Threads(threads), geometry, functions, signals })
+        let hosts = hosts_of(hardware);
+        Ok(Cluster { ranks: Ranks::Threads(threads), geometry, hosts, functions, signals })
     }
 
     /// The other ranks of this MPI world. Waits for the greeting of each; on failure all ranks end.
@@ -60,8 +65,10 @@ impl Cluster {
     ) -> Result<Self, StartError> {
         let signals = Signals::of(&mpi)?;
         let processes = Processes::gather(mpi, &signals)?;
-        let geometry = divide(&processes.hardware(), overrides);
-        Ok(Cluster { ranks: Ranks::Processes(processes), geometry, functions, signals })
+        let hardware = processes.hardware();
+        let geometry = divide(&hardware, overrides);
+        let hosts = hosts_of(hardware);
+        Ok(Cluster { ranks: Ranks::Processes(processes), geometry, hosts, functions, signals })
     }
 
     /// What each worker has, and what a person should know about it.
@@ -69,25 +76,9 @@ impl Cluster {
         &self.geometry
     }
 
-    /// Refuses a plan with a task that no worker can ever run.
+    /// Refuses a plan with a task that the workers can never run.
     pub fn check_fit(&self, plan: &Plan) -> Result<(), StartError> {
-        let graph = &plan.graph;
-        let needed = graph.needed_by(plan.asked.iter().copied());
-        let is_unfit =
-            |request: &Resources| !self.geometry.capacities.iter().any(|capacity| capacity.covers(request));
-        let unfit: Vec<bool> =
-            graph.columns().options.iter().map(|options| is_unfit(&options.resources)).collect();
-        let is_needed = |task: &TaskId| needed[task.index()] && !graph.is_join(*task);
-        let first = graph.tasks().filter(is_needed).find(|&task| unfit[graph.options_id(task).index()]);
-        first.map_or(Ok(()), |task| Err(self.unfit(graph, task)))
-    }
-
-    fn unfit(&self, graph: &Graph, task: TaskId) -> StartError {
-        let request = &graph.options(task).resources;
-        let lacks = self.geometry.capacities.iter().filter_map(|capacity| capacity.first_lack(request));
-        let (resource, asked, most) =
-            lacks.max_by_key(|(_, _, here)| *here).expect("no worker covers the request");
-        StartError::Unfit(graph.key(task), resource, asked, most)
+        Fleet { hosts: &self.hosts, capacities: &self.geometry.capacities }.check(plan)
     }
 
     /// Runs a plan to its end. The ranks stay up until `dismiss`, so that what must be told is told
@@ -104,11 +95,11 @@ impl Cluster {
         let signals = self.signals.clone();
         let Plan { graph, asked, persist } = plan;
         let setup = scheduler_loop::Setup { graph, asked, persist, directory, signals };
-        let capacities = &self.geometry.capacities;
+        let geometry = &self.geometry;
         match &mut self.ranks {
-            Ranks::Threads(threads) => threads.run(capacities, &self.functions, setup, watcher),
+            Ranks::Threads(threads) => threads.run(geometry, &self.functions, setup, watcher),
             #[cfg(feature = "mpi")]
-            Ranks::Processes(processes) => processes.run(capacities, setup, watcher),
+            Ranks::Processes(processes) => processes.run(geometry, setup, watcher),
         }
     }
 
@@ -120,4 +111,8 @@ impl Cluster {
             Ranks::Processes(processes) => processes.dismiss(exit_code),
         }
     }
+}
+
+fn hosts_of(workers: Vec<Hardware>) -> Vec<String> {
+    workers.into_iter().map(|worker| worker.host).collect()
 }

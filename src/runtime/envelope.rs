@@ -11,6 +11,7 @@ use crate::transport::codec::{self, CodecError};
 use crate::transport::endpoint::{Endpoint, Parcel, TransportError};
 use crate::worker::hardware::Hardware;
 use crate::worker::output::Output;
+use crate::worker::share::Share;
 
 const CAPTURED: u8 = 0;
 const VALUE: u8 = 1;
@@ -41,8 +42,10 @@ pub enum Envelope {
 pub struct Welcome {
     /// Which life of the worker this is.
     pub incarnation: Incarnation,
-    /// What it may use.
+    /// How much it may use.
     pub capacity: Resources,
+    /// Which CPUs and GPUs those are.
+    pub share: Share,
     /// The run directory, an absolute path on a shared file system.
     pub run_directory: String,
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use crate::core::event::Outcome;
 use crate::core::graph::Graph;
 use crate::core::id::{Incarnation, Rank};
-use crate::core::resources::Resources;
 use crate::record::layout::RunDirectory;
 use crate::record::packed;
 use crate::transport::endpoint::Endpoint;
@@ -17,6 +16,7 @@ use crate::worker::hardware::Hardware;
 use crate::worker::spawner::SpawnerLink;
 
 use super::envelope::{Envelope, Welcome};
+use super::geometry::Geometry;
 use super::scheduler_loop::{self, Watcher, say_goodbye};
 use super::signals::Signals;
 use super::start::StartError;
@@ -53,13 +53,13 @@ impl Processes {
     /// Runs a plan to its end.
     pub fn run(
         &mut self,
-        capacities: &[Resources],
+        geometry: &Geometry,
         setup: scheduler_loop::Setup,
         watcher: &mut dyn Watcher,
     ) -> Result<Outcome, StartError> {
         self.is_broken = true;
         log::info!("{}", self.mpi.description());
-        welcome(&mut self.mpi, capacities, &setup)?;
+        welcome(&mut self.mpi, geometry, &setup)?;
         let outcome = scheduler_loop::run(&mut self.mpi, setup, watcher).map_err(StartError::Scheduler)?;
         self.is_broken = false;
         Ok(outcome)
@@ -93,14 +93,14 @@ fn greetings(mpi: &mut Mpi, signals: &Signals) -> Result<Vec<Hardware>, StartErr
 }
 
 /// Sends every worker what it must know to begin.
-fn welcome(mpi: &mut Mpi, capacities: &[Resources], setup: &scheduler_loop::Setup) -> Result<(), StartError> {
+fn welcome(mpi: &mut Mpi, geometry: &Geometry, setup: &scheduler_loop::Setup) -> Result<(), StartError> {
     let mut graph = Vec::new();
     packed::write(&setup.graph, &mut graph).map_err(|error| StartError::Io("pack the graph", error))?;
     let graph = Arc::new(graph);
     let run_directory = setup.directory.path().to_string_lossy().into_owned();
-    for (number, capacity) in capacities.iter().enumerate() {
-        let (capacity, run_directory) = (capacity.clone(), run_directory.clone());
-        let welcome = Welcome { incarnation: Incarnation(1), capacity, run_directory };
+    for (number, (capacity, share)) in geometry.workers().enumerate() {
+        let (capacity, share, run_directory) = (capacity.clone(), share.clone(), run_directory.clone());
+        let welcome = Welcome { incarnation: Incarnation(1), capacity, share, run_directory };
         Envelope::Welcome(welcome).send_with(graph.clone(), Rank::from(number + 1), mpi)?;
     }
     Ok(())
@@ -137,6 +137,7 @@ pub fn be_worker(mut mpi: Mpi, functions: Arc<Functions>, spawner: SpawnerLink) 
         incarnation: welcome.incarnation,
         host: hardware.host,
         capacity: welcome.capacity,
+        share: welcome.share,
         functions,
         spawner,
     };

@@ -81,6 +81,11 @@ pub enum StartError {
     Stopped(StopReason),
     /// No worker can ever run a task: its key, the resource, how much it asks, the most there is.
     Unfit(String, String, u64, u64),
+    /// A multi-node task asks for more nodes than there are: its key, how many, how many there are.
+    TooFewNodes(String, u32, u32),
+    /// Too few nodes have a worker that is large enough for a multi-node task: its key, the resource,
+    /// how much it asks on each node; how many nodes it asks for, and how many have that much.
+    UnfitNodes(String, String, u64, [u32; 2]),
     /// The scheduler cannot go on.
     Scheduler(SchedulerError),
     /// A worker cannot go on.
@@ -110,6 +115,17 @@ impl fmt::Display for StartError {
                     "task `{key}` asks for {asked} of `{resource}`, but no worker has more than {most}"
                 )
             }
+            StartError::TooFewNodes(key, asked, here) => {
+                let (are, nodes) = if *here == 1 { ("is", "node") } else { ("are", "nodes") };
+                write!(out, "task `{key}` asks for {asked} nodes, but there {are} {here} {nodes}")
+            }
+            StartError::UnfitNodes(key, resource, asked, [nodes, able]) => {
+                let have = if *able == 1 { "node has" } else { "nodes have" };
+                write!(
+                    out,
+                    "task `{key}` asks for {asked} of `{resource}` on each of {nodes} nodes, but {able} {have} a worker with as much"
+                )
+            }
             StartError::Scheduler(error) => write!(out, "{error}"),
             StartError::Worker(error) => write!(out, "{error}"),
             StartError::Graph(why) => write!(out, "the graph that rank 0 sent is damaged: {why}"),
@@ -134,7 +150,12 @@ impl StartError {
             }
             StartError::WrongMpi(_, hint) => Some((*hint).into()),
             StartError::Greeting(_) => Some("start the same dagmar on every node".into()),
-            StartError::Unfit(_, resource, ..) => Some(format!(
+            StartError::TooFewNodes(_, _, 1) => Some(
+                "here all workers are on one machine: ask for `ranks` without `nodes`, or run on more nodes"
+                    .into(),
+            ),
+            StartError::TooFewNodes(..) => Some("run on more nodes, with a worker on each".into()),
+            StartError::Unfit(_, resource, ..) | StartError::UnfitNodes(_, resource, ..) => Some(format!(
                 "start fewer workers per node, or say what a worker has with `{}`",
                 if resource == "cpus" { "--cpus N".into() } else { format!("--resource {resource}=N") }
             )),
@@ -148,9 +169,8 @@ impl StartError {
     /// The exit code that fits.
     pub fn exit_code(&self) -> u8 {
         match self {
-            StartError::NoMpi(..) | StartError::WrongMpi(..) | StartError::Mpi(_) | StartError::Unfit(..) => {
-                exit::USAGE
-            }
+            StartError::NoMpi(..) | StartError::WrongMpi(..) | StartError::Mpi(_) => exit::USAGE,
+            StartError::Unfit(..) | StartError::TooFewNodes(..) | StartError::UnfitNodes(..) => exit::USAGE,
             StartError::Stopped(reason) => exit::code_of(Outcome::Stopped(*reason)),
             StartError::Transport(_) => exit::RANK_LOST,
             StartError::Scheduler(error) => error.exit_code(),

@@ -6,13 +6,13 @@ use std::thread::{self, JoinHandle};
 
 use crate::core::event::Outcome;
 use crate::core::id::Incarnation;
-use crate::core::resources::Resources;
 use crate::transport::endpoint::Endpoint;
 use crate::transport::inproc::{self, InProcess};
 use crate::worker::function::Functions;
 use crate::worker::hardware::Hardware;
 use crate::worker::spawner::{Spawner, SpawnerLink};
 
+use super::geometry::Geometry;
 use super::scheduler_loop::{self, Watcher, say_goodbye};
 use super::start::StartError;
 use super::worker_loop::{self, WorkerError};
@@ -49,18 +49,19 @@ impl Threads {
     /// Runs a plan to its end.
     pub fn run(
         &mut self,
-        capacities: &[Resources],
+        geometry: &Geometry,
         functions: &Arc<Functions>,
         setup: scheduler_loop::Setup,
         watcher: &mut dyn Watcher,
     ) -> Result<Outcome, StartError> {
-        for ((mut endpoint, spawner), capacity) in self.waiting.drain(..).zip(capacities) {
+        for ((mut endpoint, spawner), (capacity, share)) in self.waiting.drain(..).zip(geometry.workers()) {
             let setup = worker_loop::Setup {
                 graph: setup.graph.clone(),
                 directory: setup.directory.clone(),
                 incarnation: Incarnation(1),
                 host: self.hardware.host.clone(),
                 capacity: capacity.clone(),
+                share: share.clone(),
                 functions: functions.clone(),
                 spawner,
             };

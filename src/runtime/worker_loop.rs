@@ -21,10 +21,13 @@ use crate::record::layout::RunDirectory;
 use crate::record::pack::{PackWriter, Piece};
 use crate::transport::codec::CodecError;
 use crate::transport::endpoint::{Endpoint, Parcel, TransportError};
+use crate::worker::binding::{self, Binding, Slots};
 use crate::worker::command::CommandExecutor;
-use crate::worker::executor::{Ended, Executor, Job};
+use crate::worker::executor::{Ended, Executor, Job, RankPlaces};
 use crate::worker::function::{FunctionExecutor, Functions};
+use crate::worker::hardware::format_list;
 use crate::worker::output::Output;
+use crate::worker::share::Share;
 use crate::worker::spawner::SpawnerLink;
 use crate::worker::store::Store;
 
@@ -45,8 +48,10 @@ pub struct Setup {
     pub incarnation: Incarnation,
     /// The node's name.
     pub host: String,
-    /// What it may use.
+    /// How much it may use.
     pub capacity: Resources,
+    /// Which CPUs and GPUs those are.
+    pub share: Share,
     /// The functions it knows.
     pub functions: Arc<Functions>,
     /// Its spawner.
@@ -136,6 +141,8 @@ struct Hands<'a> {
     endpoint: &'a mut dyn Endpoint,
     graph: Arc<Graph>,
     incarnation: Incarnation,
+    host: String,
+    directory: RunDirectory,
     machine: Worker,
     store: Store,
     pack: SharedPack,
@@ -143,6 +150,8 @@ struct Hands<'a> {
     executors: Option<Executors>,
     ended: Receiver<Ended>,
     forwarded: Receiver<Forwarded>,
+    /// What running tasks are bound to.
+    slots: Slots,
     /// Running calls whose value goes into the pack.
     persisted: HashSet<TaskId>,
     totals: Totals,
@@ -158,6 +167,7 @@ struct Executors {
 
 impl<'a> Hands<'a> {
     fn new(endpoint: &'a mut dyn Endpoint, setup: Setup) -> Result<Self, WorkerError> {
+        occupy(&setup.share, &setup.capacity);
         let pack = PackWriter::create(&setup.directory.output(), endpoint.rank());
         let pack = SharedPack::new(pack.map_err(|error| WorkerError::Io("create its pack", error))?);
         let (ended_sender, ended) = unbounded();
@@ -177,11 +187,14 @@ impl<'a> Hands<'a> {
             FunctionExecutor::new(slots, setup.functions, ended_sender, Arc::new(move || waker.wake()));
         let functions = functions.map_err(|error| WorkerError::Io("start its threads", error))?;
         Ok(Hands {
-            machine: Worker::new(setup.graph.clone(), setup.incarnation, setup.host, setup.capacity),
+            slots: Slots::new(setup.share, &setup.capacity),
+            machine: Worker::new(setup.graph.clone(), setup.incarnation, setup.host.clone(), setup.capacity),
             fault: Fault::of(endpoint.rank()),
             endpoint,
             graph: setup.graph,
             incarnation: setup.incarnation,
+            host: setup.host,
+            directory: setup.directory,
             store: Store::default(),
             pack,
             executors: Some(Executors { functions, commands }),
@@ -244,6 +257,7 @@ impl<'a> Hands<'a> {
             Ok(success)
         });
         self.persisted.remove(&task);
+        self.slots.give_back(task);
         self.feed(Input::Ended { task, attempt, ending });
         Ok(())
     }
@@ -321,6 +335,7 @@ impl<'a> Hands<'a> {
         if persist && is_call {
             self.persisted.insert(task);
         }
+        let binding = self.bind(task, attempt, is_call);
         let inputs = assignment.inputs.iter();
         let job = Job {
             graph: self.graph.clone(),
@@ -330,12 +345,36 @@ impl<'a> Hands<'a> {
             expected_files: expected_files(&self.graph, &assignment),
             keep_value: keep,
             persist,
+            ranks: self.rank_places(&assignment),
+            binding,
         };
         let executors = self.executors.as_mut().expect("nothing starts after the worker left");
         match is_call {
             true => executors.functions.start(job),
             false => executors.commands.start(job),
         }
+    }
+
+    /// The nodes of an MPI program: those that came with a multi-node task, or this one.
+    fn rank_places(&self, assignment: &Assignment) -> Option<RankPlaces> {
+        let Assignment { task, attempt, hosts, .. } = assignment;
+        self.graph.options(*task).ranks?;
+        let hosts = if hosts.is_empty() { vec![self.host.clone()] } else { hosts.clone() };
+        Some(RankPlaces { hosts, hostfile: self.directory.hostfile(*task, *attempt) })
+    }
+
+    /// Takes a slot for a task that starts, and tells of it if there is anything to tell.
+    fn bind(&mut self, task: TaskId, attempt: Attempt, is_call: bool) -> Option<Box<Binding>> {
+        let request = &self.graph.options(task).resources;
+        let binding = match is_call {
+            true => self.slots.take_for_call(task, request)?,
+            false => self.slots.take_for_command(task, request),
+        };
+        if !binding.slot.is_empty() {
+            let slot = Box::new(binding.slot.clone());
+            self.feed(Input::Bound { task, attempt, slot });
+        }
+        Some(binding)
     }
 
     fn stop(&mut self, task: TaskId, attempt: Attempt, cause: Cause) {
@@ -354,6 +393,27 @@ impl<'a> Hands<'a> {
         }
         let reports = vec![Report::Left(self.totals)];
         self.report(FromWorker { incarnation: self.incarnation, reports })
+    }
+}
+
+/// Keeps this thread, and the threads of functions that it is about to start, on the worker's CPUs if
+/// tasks are bound.
+fn occupy(share: &Share, capacity: &Resources) {
+    let ids = share.cpu_ids();
+    let which = match ids.is_empty() {
+        true => "it is not known which".to_owned(),
+        false => format!("{} on {} cores", format_list(&ids), share.core_count()),
+    };
+    let gpus: Vec<&str> = share.gpus.iter().map(|gpu| gpu.id.as_str()).collect();
+    let Resources { cpus, memory_bytes, .. } = capacity;
+    log::info!(
+        "this worker has {cpus} cpus ({which}), {memory_bytes} bytes of memory, gpus ({})",
+        gpus.join(",")
+    );
+    if share.is_binding()
+        && let Err(error) = binding::restrict_this_thread(&ids)
+    {
+        log::warn!("functions are not kept on the cpus {}: {error}", format_list(&ids));
     }
 }
 

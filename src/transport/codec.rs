@@ -122,8 +122,9 @@ mod tests {
             inputs in vec(location(), 0..4),
             files in vec((any::<u32>().prop_map(TaskId), any::<u32>().prop_map(Attempt), vec(any::<u64>(), 0..3)), 0..3),
             (urgency, keep, persist) in any::<(u32, bool, bool)>(),
+            hosts in vec(".*", 0..3),
         ) -> Assignment {
-            Assignment { task, attempt, urgency, inputs, files, keep, persist }
+            Assignment { task, attempt, urgency, inputs, files, keep, persist, hosts }
         }
     }
 
@@ -131,6 +132,7 @@ mod tests {
         prop_oneof![
             assignment().prop_map(Order::Assign),
             attempt().prop_map(|(task, attempt)| Order::Retract(task, attempt)),
+            (attempt(), cause()).prop_map(|((task, attempt), cause)| Order::End(task, attempt, cause)),
             attempt().prop_map(|(task, attempt)| Order::Release(task, attempt)),
             Just(Order::Stop),
             Just(Order::Leave),

@@ -27,7 +27,7 @@ use super::launcher::{launcher_of, launcher_rank_count};
 use crate::clock;
 use crate::core::id::Rank;
 use crate::core::time::{Micros, Timestamp};
-use fence::{Matched, Outgoing, Started, World};
+use fence::{Outgoing, Probed, Started, World};
 use library::Library;
 
 pub use life::{StartError, abort_job};
@@ -49,6 +49,9 @@ const TAG_ANNOUNCEMENT: i32 = 3;
 /// The next bytes of the first large parcel that is not complete.
 const TAG_PIECE: i32 = 4;
 
+/// A worker has sent its last message; from rank 0: all ranks have.
+const TAG_PARTING: i32 = 5;
+
 /// Messages taken in before requests are looked after again.
 const MESSAGES_PER_TURN: usize = 64;
 
@@ -68,10 +71,21 @@ pub struct Mpi {
     backoff: Backoff,
     arrivals: Arrivals,
     departures: Departures,
+    parting: Parting,
     /// What went wrong during a wait, for the next `receive`.
     failure: Option<TransportError>,
     /// The body of parcels that have none.
     no_body: Arc<Vec<u8>>,
+}
+
+/// How far the ranks are in leaving each other. Plain messages: a barrier that does not block is the
+/// one call of MPI that this endpoint would need besides them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Parting {
+    /// True once this rank has said that it sent its last message.
+    has_told: bool,
+    /// Who has said so to this rank: at rank 0 the workers, at a worker rank 0.
+    heard: u32,
 }
 
 impl Mpi {
@@ -99,6 +113,7 @@ impl Mpi {
             backoff: Backoff::new(pace, clock::now()),
             arrivals: Arrivals::new(world.size),
             departures: Departures::default(),
+            parting: Parting::default(),
             failure: None,
             no_body: Arc::default(),
             world,
@@ -143,14 +158,14 @@ impl Mpi {
 
     /// Takes in what has come and moves on what is under way. True if anything happened.
     fn advance(&mut self) -> Result<bool, TransportError> {
-        let mut matched = 0;
-        while matched < MESSAGES_PER_TURN
+        let mut probed = 0;
+        while probed < MESSAGES_PER_TURN
             && let Some(message) = self.world.probe()?
         {
             self.accept(message)?;
-            matched += 1;
+            probed += 1;
         }
-        let moved = self.advance_sends()? | self.advance_receives()? | (matched > 0);
+        let moved = self.advance_sends()? | self.advance_receives()? | (probed > 0);
         if moved {
             self.backoff.on_traffic(clock::now());
         }
@@ -181,7 +196,7 @@ impl Mpi {
         Ok(moved)
     }
 
-    fn accept(&mut self, message: Matched) -> Result<(), TransportError> {
+    fn accept(&mut self, message: Probed) -> Result<(), TransportError> {
         let source = message.source;
         match message.tag {
             TAG_HEAD => {
@@ -199,6 +214,10 @@ impl Mpi {
                 let announced = announced(self.world.take(message)?)
                     .ok_or_else(|| misfit(source, Misfit::Unannounced))?;
                 self.arrivals.announce(source, announced).map_err(|why| misfit(source, why))
+            }
+            TAG_PARTING => {
+                self.parting.heard += 1;
+                self.world.take(message).map(drop)
             }
             _ => {
                 let room = self.arrivals.room(source, message.bytes());
@@ -234,10 +253,24 @@ impl Mpi {
     /// True once no rank has anything to send, and what they sent is here.
     ///
     /// A rank with nothing to send must not finalize MPI before: it alone can take in what others
-    /// still send to it. The barrier says that all sends are done, not that their receives are.
+    /// still send to it. Parting says that all sends are done, not that their receives are.
     fn has_parted(&mut self) -> Result<bool, TransportError> {
-        let all_sent = !self.is_sending() && self.world.part()?;
+        let all_sent = !self.is_sending() && self.part()?;
         Ok(all_sent && self.world.receives.is_empty() && self.arrivals.is_complete())
+    }
+
+    /// Says, the first time, that this rank has sent its last message. True once all have said so.
+    fn part(&mut self) -> Result<bool, TransportError> {
+        let is_scheduler = self.world.rank == Rank::SCHEDULER;
+        let expected = if is_scheduler { self.world.size - 1 } else { 1 };
+        let is_heard = self.parting.heard >= expected;
+        // Rank 0 answers when it has heard all; the others begin.
+        if !self.parting.has_told && (is_heard || !is_scheduler) {
+            self.parting.has_told = true;
+            let hearers = if is_scheduler { 1..self.world.size } else { 0..1 };
+            hearers.map(Rank).try_for_each(|rank| self.world.send(rank, TAG_PARTING, vec![0]))?;
+        }
+        Ok(is_heard && !self.is_sending())
     }
 
     /// What a close has waited for in vain.

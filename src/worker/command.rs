@@ -6,6 +6,7 @@
 mod capture;
 mod feed;
 mod preparation;
+mod ranks;
 mod running;
 mod service;
 

@@ -1,11 +1,13 @@
 //! What runs tasks: the contract between the worker's loop and the two executors.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::core::event::{Cause, Failure, Success};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, TaskId};
 
+use super::binding::Binding;
 use super::output::Output;
 
 /// One attempt, ready to run: its inputs are here and its resources are set aside.
@@ -26,6 +28,19 @@ pub struct Job {
     pub keep_value: bool,
     /// True if the output must be written into the run directory.
     pub persist: bool,
+    /// What it is bound to, if to anything.
+    pub binding: Option<Box<Binding>>,
+    /// Where its ranks run, if it is an MPI program.
+    pub ranks: Option<RankPlaces>,
+}
+
+/// Where the ranks of an MPI program run.
+#[derive(Clone, Debug)]
+pub struct RankPlaces {
+    /// Its nodes by name, that of this worker first.
+    pub hosts: Vec<String>,
+    /// The file to write for it, which names the node of each rank.
+    pub hostfile: PathBuf,
 }
 
 /// How an attempt ended.

@@ -197,6 +197,7 @@ impl SlotThread {
         };
         let timeout = job.graph.options(job.task).timeout;
         let context = Context::new(job.task, job.attempt, timeout.map(|limit| started + limit), &self.stops);
+        let context = context.bound_to(job.binding.as_ref().map(|binding| &binding.slot));
         context.check()?;
         files::create_directories(&operation.outputs, job.attempt)?;
         let result = self.run_function(job, call, &context);
@@ -266,7 +267,9 @@ mod tests {
     use super::*;
     use crate::core::graph::{Definition, Graph, GraphBuilder};
     use crate::core::key::Group;
+    use crate::core::slot::Slot;
     use crate::core::task::{Argument, Operation, TaskOptions, Text};
+    use crate::worker::binding::Binding;
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -296,7 +299,10 @@ mod tests {
             let expected_files = Vec::new();
             let (keep_value, persist) = (true, false);
             let task = TaskId(0);
-            self.executor.start(Job { graph, task, attempt, inputs, expected_files, keep_value, persist });
+            let (binding, ranks) = (None, None);
+            let job =
+                Job { graph, task, attempt, inputs, expected_files, keep_value, persist, binding, ranks };
+            self.executor.start(job);
         }
 
         fn next(&self) -> Result<Value, Cause> {
@@ -341,6 +347,39 @@ mod tests {
 
     fn value(value: impl Into<i64>) -> Argument {
         Argument::Value(Value::Int(value.into()))
+    }
+
+    #[test]
+    fn a_function_learns_what_its_task_holds() {
+        let mut functions = Functions::default();
+        functions.register("held", |context, _| {
+            Ok(Value::Text(format!("{:?} {:?}", context.gpus(), context.instances("licence"))))
+        });
+        let (sender, ended) = unbounded();
+        let mut executor = FunctionExecutor::new(1, Arc::new(functions), sender, Arc::new(|| {})).unwrap();
+        let custom = [("licence".to_owned(), vec![2])].into();
+        let slot = Slot { gpus: vec!["GPU-1f".into()], custom, ..Slot::default() };
+        for binding in [Some(Box::new(Binding { slot, environment: vec![] })), None] {
+            let (graph, inputs) = (plain("held", vec![]), vec![]);
+            let (task, attempt, expected_files) = (TaskId(0), Attempt::FIRST, vec![]);
+            let (keep_value, persist) = (true, false);
+            executor.start(Job {
+                graph,
+                task,
+                attempt,
+                inputs,
+                expected_files,
+                keep_value,
+                persist,
+                binding,
+                ranks: None,
+            });
+        }
+        let texts = ended.iter().take(2).map(|ended| match &*ended.ending.unwrap().1.unwrap() {
+            Output::Value(Value::Text(text)) => text.clone(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(texts.collect::<Vec<_>>(), ["[\"GPU-1f\"] [2]", "[] []"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! PILLAR. The worker's hands: running functions and commands, keeping outputs.
 
+pub mod binding;
 pub mod command;
 pub mod executor;
 pub mod files;
@@ -8,6 +9,7 @@ pub mod hardware;
 pub mod json;
 mod memory_events;
 pub mod output;
+pub mod share;
 pub mod sink;
 pub mod spawner;
 pub mod store;

@@ -29,11 +29,13 @@ use std::process::{Child, Command, Stdio};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 use nix::unistd::{ForkResult, Pid, fork, getppid, setsid};
 
+use super::binding::cpu_set;
 pub use wire::{Exit, Launch, Reply};
 use wire::{Request, send};
 
@@ -192,19 +194,26 @@ fn fork_keeper(life: impl FnOnce() -> i32) -> nix::Result<Pid> {
 fn exec(launch: &Launch, streams: [OwnedFd; 3]) -> io::Result<Pid> {
     let [stdin, stdout, stderr] = streams;
     let keeper = Pid::this();
+    let cpus = match launch.cpus.is_empty() {
+        true => None,
+        false => Some(cpu_set(&launch.cpus)?),
+    };
     let mut command = Command::new(&launch.program);
     command.args(&launch.arguments).current_dir(&launch.directory);
     command.envs(launch.environment.iter().map(|(name, value)| (name, value)));
     command.stdin(stdin).stdout(stdout).stderr(stderr);
     // SAFETY: `enter_session` makes system calls only; it neither allocates nor takes locks.
-    unsafe { command.pre_exec(move || enter_session(keeper)) };
+    unsafe { command.pre_exec(move || enter_session(keeper, cpus.as_ref())) };
     let child = command.spawn()?;
     Ok(Pid::from_raw(child.id() as libc::pid_t))
 }
 
 /// Runs in the forked child before the program replaces it.
-fn enter_session(keeper: Pid) -> io::Result<()> {
+fn enter_session(keeper: Pid, cpus: Option<&CpuSet>) -> io::Result<()> {
     setsid()?;
+    if let Some(cpus) = cpus {
+        sched_setaffinity(Pid::from_raw(0), cpus)?;
+    }
     set_pdeathsig(Signal::SIGKILL)?;
     if getppid() != keeper {
         return Err(Errno::ESRCH.into());

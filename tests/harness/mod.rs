@@ -134,6 +134,13 @@ impl Place {
         command
     }
 
+    /// Any program of this place.
+    pub fn command_of(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.path()).env(TOKEN, &self.token);
+        command
+    }
+
     /// Starts a command of this place.
     pub fn spawn(&self, mut command: Command) -> Running {
         let number = fs::read_dir(self.streams.path()).expect("streams are listed").count();

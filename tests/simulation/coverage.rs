@@ -43,9 +43,13 @@ pub enum Happening {
     StoppedByCancel,
     EndedDone,
     EndedWithFailures,
+    MultiNodeAssigned,
+    TeamMemberLost,
+    TeamStartedShort,
+    LostRankReported,
 }
 
-const HAPPENINGS: [Happening; 18] = [
+const HAPPENINGS: [Happening; 22] = [
     Happening::WorkerLost,
     Happening::WorkerCameBack,
     Happening::OldLifeSpoke,
@@ -64,6 +68,10 @@ const HAPPENINGS: [Happening; 18] = [
     Happening::StoppedByCancel,
     Happening::EndedDone,
     Happening::EndedWithFailures,
+    Happening::MultiNodeAssigned,
+    Happening::TeamMemberLost,
+    Happening::TeamStartedShort,
+    Happening::LostRankReported,
 ];
 
 /// Counts of steps and happenings.

@@ -6,7 +6,7 @@ use dagmar::core::graph::{Definition, Graph, GraphBuilder};
 use dagmar::core::id::{OptionsId, TaskId};
 use dagmar::core::key::Group;
 use dagmar::core::resources::Resources;
-use dagmar::core::task::{Body, Call, Operation, TaskOptions};
+use dagmar::core::task::{Body, Call, Operation, Ranks, TaskOptions};
 use fastrand::Rng;
 
 /// A graph and the tasks asked of it.
@@ -19,8 +19,9 @@ pub struct Problem {
 pub const CORES_MAX: u32 = 3;
 
 impl Problem {
-    /// A graph of up to 40 tasks: layers, chains, joins and diamonds all turn up.
-    pub fn random(rng: &mut Rng) -> Self {
+    /// A graph of up to 40 tasks: layers, chains, joins and diamonds all turn up. Multi-node tasks take
+    /// no more than this many nodes.
+    pub fn random(rng: &mut Rng, nodes_max: u32) -> Self {
         let count = rng.usize(1..=40);
         let mut builder = GraphBuilder::new("random", "/");
         let is_join: Vec<bool> = (0..count).map(|_| rng.u8(..) < 25).collect();
@@ -33,7 +34,9 @@ impl Problem {
         let [call, join] = [call, Body::Join]
             .map(|body| builder.operation(Operation { body, inputs: vec![], outputs: vec![] }));
         let shape = Shape { reach: rng.usize(1..=10), inputs_of_256: [8, 40, 90][rng.usize(..3)] };
-        let options: Vec<OptionsId> = (0..4).map(|_| builder.options(random_options(rng))).collect();
+        let spread_of_256 = [0, 0, 60, 180][rng.usize(..4)];
+        let options = (0..6).map(|_| random_options(rng, nodes_max, spread_of_256));
+        let options: Vec<OptionsId> = options.map(|options| builder.options(options)).collect();
         for number in 0..count {
             let (values, orders) = random_inputs(rng, number, shape, &is_join);
             let operation = if is_join[number] { join } else { call };
@@ -68,9 +71,13 @@ struct Shape {
     inputs_of_256: u8,
 }
 
-fn random_options(rng: &mut Rng) -> TaskOptions {
+fn random_options(rng: &mut Rng, nodes_max: u32, spread_of_256: u8) -> TaskOptions {
+    let is_spread = rng.u8(..) < spread_of_256 && nodes_max > 1;
+    let nodes = if is_spread { rng.u32(2..=nodes_max) } else { 1 };
+    let cpus = rng.u32(1..=CORES_MAX);
     TaskOptions {
-        resources: Resources { memory_bytes: rng.u64(0..3), ..Resources::cores(rng.u32(1..=CORES_MAX)) },
+        ranks: is_spread.then_some(Ranks { count: nodes * cpus, nodes, cpus: 1 }),
+        resources: Resources { memory_bytes: rng.u64(0..3), ..Resources::cores(cpus) },
         retries: rng.u32(0..3),
         priority: rng.i32(-1..2),
         ..TaskOptions::default()

@@ -1,6 +1,6 @@
 //! The simulated world: ranks, the network between them, their stores, and the faults.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
 use dagmar::core::event::{Cause, Event, Failure, Outcome, StopReason, Success, Totals};
@@ -52,6 +52,7 @@ struct Node {
     is_alive: bool,
     store: BTreeMap<(TaskId, Attempt), u64>,
     running: BTreeMap<TaskId, Run>,
+    host: String,
 }
 
 #[derive(Clone, Copy)]
@@ -75,6 +76,10 @@ pub struct World {
     scheduler: Scheduler,
     states: Vec<TaskState>,
     nodes: BTreeMap<Rank, Node>,
+    /// How many workers are on one host.
+    sharers: u32,
+    /// The latest team of each multi-node task: the try, and the workers in the life they had then.
+    teams: BTreeMap<TaskId, (Attempt, Vec<(Rank, Incarnation)>)>,
     /// The value of the latest success of each task, and its failures.
     finished: BTreeMap<TaskId, u64>,
     own_failures: BTreeMap<TaskId, u32>,
@@ -88,7 +93,10 @@ pub struct World {
 impl World {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let problem = Problem::random(&mut rng);
+        let workers = rng.u32(1..=6);
+        // Sometimes two workers share a host.
+        let sharers = if rng.u8(..) < 64 { 2 } else { 1 };
+        let problem = Problem::random(&mut rng, workers.div_ceil(sharers));
         let stops = [StopReason::Interrupted, StopReason::Terminated, StopReason::Cancelled];
         let faults = Faults {
             failures_of_256: if rng.bool() { rng.u8(0..60) } else { 0 },
@@ -97,7 +105,6 @@ impl World {
             delay_us_max: [10, 500, 50_000][rng.usize(..3)],
             run_us_max: [20, 3_000, 400_000][rng.usize(..3)],
         };
-        let workers = rng.u32(1..=6);
         let options = scheduler::Options { workers, workers_come_back: true, persist_asked: true };
         let scheduler = Scheduler::new(problem.graph.clone(), &problem.asked, options);
         let states = problem.graph.tasks().map(|task| scheduler.state(task)).collect();
@@ -113,6 +120,8 @@ impl World {
             scheduler,
             states,
             nodes: BTreeMap::new(),
+            sharers,
+            teams: BTreeMap::new(),
             finished: BTreeMap::new(),
             own_failures: BTreeMap::new(),
             outcome: None,
@@ -237,6 +246,7 @@ impl World {
             match order {
                 Order::Retract(..) => self.coverage.happened(Happening::TaskRetracted),
                 Order::Release(..) => self.coverage.happened(Happening::OutputReleased),
+                Order::End(..) => self.coverage.happened(Happening::TeamMemberLost),
                 _ => {}
             }
         }
@@ -265,9 +275,21 @@ impl World {
                     self.coverage.happened(Happening::TaskRetried);
                 }
             }
+            Event::AttemptFailed { task, worker, failure, retried, .. } if matches!(failure.cause, Cause::LostRank(lost) if lost != worker) =>
+            {
+                self.coverage.happened(Happening::LostRankReported);
+                assert!(self.problem.graph.options(task).several_nodes().is_some(), "task {task}");
+                assert!(
+                    retried || self.is_stopping,
+                    "task {task} lost a worker of its team, not by its fault"
+                );
+            }
             Event::TaskFinished { task, attempt, worker, .. } => {
                 assert_ne!(worker, Rank::SCHEDULER, "joins are not recorded");
                 self.tell(&format_args!("finished {task} attempt {attempt} at {worker}"));
+            }
+            Event::MultiNodeAssigned { task, attempt, workers, hosts } => {
+                self.on_team(task, attempt, &workers, &hosts);
             }
             Event::RunStopping { .. } => self.is_stopping = true,
             Event::TaskAborted { task, because } => {
@@ -292,8 +314,10 @@ impl World {
 
     fn begin_life(&mut self, rank: Rank, life: Incarnation) {
         let capacity = Resources { memory_bytes: 2, ..Resources::cores(CORES_MAX) };
-        let machine = Worker::new(self.problem.graph.clone(), life, format!("n{rank}"), capacity);
-        let node = Node { machine, life, is_alive: true, store: BTreeMap::new(), running: BTreeMap::new() };
+        let host = format!("n{}", (rank.0 - 1) / self.sharers);
+        let machine = Worker::new(self.problem.graph.clone(), life, host.clone(), capacity);
+        let (store, running) = (BTreeMap::new(), BTreeMap::new());
+        let node = Node { machine, life, is_alive: true, store, running, host };
         self.nodes.insert(rank, node);
         self.plan(0, Due::Tick(rank));
     }
@@ -368,9 +392,48 @@ impl World {
         }
     }
 
+    /// A team has the asked size, on distinct hosts, and each of its workers is idle or gone.
+    fn on_team(&mut self, task: TaskId, attempt: Attempt, workers: &[Rank], hosts: &[String]) {
+        self.coverage.happened(Happening::MultiNodeAssigned);
+        let asked = self.problem.graph.options(task).several_nodes();
+        assert_eq!(Some(workers.len() as u32), asked, "task {task}: {workers:?}");
+        let distinct: BTreeSet<&String> = hosts.iter().collect();
+        assert_eq!(distinct.len(), workers.len(), "task {task}: {hosts:?}");
+        let host = |rank: &Rank| self.nodes[rank].host.clone();
+        assert_eq!(workers.iter().map(host).collect::<Vec<_>>(), hosts);
+        // A life that is over, but not yet noticed, is not the life of today.
+        let life = |&rank: &Rank| (rank, self.scheduler.incarnation(rank).expect("a team member is known"));
+        let team: Vec<_> = workers.iter().map(life).collect();
+        self.teams.insert(task, (attempt, team));
+    }
+
+    /// Nothing starts at a worker, in this life, that another rank's program has taken.
+    fn check_exclusive(&mut self, rank: Rank, task: TaskId, hosts: &[String]) {
+        let member = (rank, self.nodes[&rank].life);
+        for (lead, node) in self.nodes.iter().filter(|(_, node)| node.is_alive) {
+            for (other, run) in &node.running {
+                let Some((attempt, team)) = self.teams.get(other) else { continue };
+                let is_taken = *attempt == run.attempt && team.contains(&member);
+                assert!(!is_taken, "task {task} starts at {rank}, which task {other} at {lead} has");
+            }
+        }
+        let team = self.teams.get(&task).filter(|_| !hosts.is_empty()).map(|(_, team)| team.clone());
+        for (other, life) in team.unwrap_or_default() {
+            let node = &self.nodes[&other];
+            let is_idle = node.running.is_empty() || !node.is_alive || node.life != life;
+            assert!(is_idle, "task {task} starts, and its worker {other} runs something");
+            if !node.is_alive || node.life != life {
+                self.coverage.happened(Happening::TeamStartedShort);
+            }
+        }
+        let nodes = self.problem.graph.options(task).several_nodes().unwrap_or(0);
+        assert_eq!(hosts.len(), nodes as usize, "hosts of task {task}");
+    }
+
     /// Runs a task for real: its value is computed from what the store holds *now*.
     fn start(&mut self, rank: Rank, assignment: dagmar::core::message::Assignment) {
         let (task, attempt) = (assignment.task, assignment.attempt);
+        self.check_exclusive(rank, task, &assignment.hosts);
         let node = self.nodes.get_mut(&rank).expect("a machine acts on its own node");
         let input = |id: TaskId| {
             let location = assignment.inputs.iter().find(|location| location.task == id);

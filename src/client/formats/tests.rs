@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, TaskId};
-use crate::core::task::{Argument, Body, CommandLine, Stdin, Stream, Text};
+use crate::core::task::{Argument, Body, CommandLine, Ranks, Stdin, Stream, Text};
 use crate::core::time::Micros;
 use crate::core::value::Value;
 
@@ -329,4 +329,21 @@ fn an_outline_counts_what_users_know_of() {
     let expected =
         [r#"a Some(3) run x 1 < []"#, r#"b None call noop < ["a"]"#, r#"c None call list < ["b"]"#];
     assert_eq!(shown, expected);
+}
+
+#[test]
+fn ranks_take_their_cores_on_each_node() {
+    let graph = graph(
+        "[defaults]\nresources = {nodes = 2}\n[tasks.a]\nrun = 'x'\n[tasks.b]\nrun = 'x'\nresources = {ranks = 7, cpus = 3}\n\
+         [tasks.c]\nrun = 'x'\nresources = {nodes = 1, ranks = 4}\n[tasks.d]\ncall = 'noop'",
+    );
+    let ranks = |count, nodes, cpus| Some(Ranks { count, nodes, cpus });
+    let of = |key| {
+        let options = graph.options(task(&graph, key));
+        (options.resources.cpus, options.ranks)
+    };
+    assert_eq!(of("a"), (1, ranks(2, 2, 1)), "a rank on each node unless more are asked for");
+    assert_eq!(of("b"), (12, ranks(7, 2, 3)), "four ranks on the first node, three cores each");
+    assert_eq!(of("c"), (4, ranks(4, 1, 1)));
+    assert_eq!(of("d"), (1, None), "the defaults of programs do not reach calls");
 }

@@ -1,6 +1,6 @@
 //! Every invariant of the scheduler's tables. A broken one is a bug, so `check` panics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::id::{Rank, TaskId};
 use crate::core::resources::Resources;
@@ -21,6 +21,7 @@ impl Scheduler {
         self.workers.check();
         self.check_counts();
         self.check_ready();
+        self.check_teams();
     }
 
     fn check_task(&self, task: TaskId) {
@@ -88,11 +89,49 @@ impl Scheduler {
             return;
         }
         for task in self.graph.tasks().filter(|&task| self.tasks.is_ready(task)) {
-            let class = self.ready.class_of(&self.graph, task);
-            assert!(
-                self.ready.contains(class, self.urgency.of_task(task)),
-                "task {task} is ready but not queued"
-            );
+            let (class, urgency) = (self.ready.class_of(&self.graph, task), self.urgency.of_task(task));
+            let is_queued = match self.graph.options(task).several_nodes() {
+                Some(_) => self.multi_node.contains(urgency),
+                None => self.ready.contains(class, urgency),
+            };
+            assert!(is_queued, "task {task} is ready but not queued");
+        }
+    }
+
+    /// Reservations and teams match; a team at work is whole, or short of a lost worker, and its workers
+    /// have nothing else.
+    fn check_teams(&self) {
+        let mut reserved: BTreeMap<Rank, u32> = BTreeMap::new();
+        for (urgency, team) in self.multi_node.teams() {
+            let task = self.urgency.task(urgency);
+            let mut hosts = BTreeSet::new();
+            for &member in team {
+                assert_eq!(reserved.insert(member, urgency), None, "worker {member} is in two teams");
+                let record = self.workers.get(member).expect("the workers of a team live");
+                let request = &self.graph.options(task).resources;
+                assert!(record.capacity.covers(request), "worker {member} is too small for task {task}");
+                assert!(hosts.insert(&record.host), "task {task} has `{}` twice", record.host);
+            }
+            let nodes = self.graph.options(task).several_nodes().expect("only multi-node tasks have teams");
+            assert!(!team.is_empty() && team.len() <= nodes as usize, "the team of task {task}: {team:?}");
+        }
+        let known = self.workers.iter().filter_map(|(rank, record)| Some((rank, record.reserved_for?)));
+        assert_eq!(known.collect::<BTreeMap<_, _>>(), reserved, "reservations");
+        for task in self.graph.tasks() {
+            self.check_team_at_work(task);
+        }
+    }
+
+    fn check_team_at_work(&self, task: TaskId) {
+        let urgency = self.urgency.of_task(task);
+        let is_multi_node = self.graph.options(task).several_nodes().is_some();
+        let team = self.multi_node.team_of(urgency);
+        assert_eq!(team.is_some(), is_multi_node && self.state(task).is_active(), "the team of task {task}");
+        for (place, member) in team.unwrap_or_default().iter().enumerate() {
+            let record = self.workers.get(*member).expect("the workers of a team live");
+            let assigned: Vec<u32> = record.assigned.keys().copied().collect();
+            let expected = if place == 0 { vec![urgency] } else { vec![] };
+            assert_eq!(assigned, expected, "worker {member} belongs to the team of task {task}");
         }
     }
 }

@@ -30,21 +30,22 @@ impl Scheduler {
             match place(&candidate, &self.tasks, &self.workers) {
                 Some(worker) => {
                     self.ready.pop(class);
-                    self.assign(task, worker, class);
+                    self.assign(task, worker, class, Vec::new());
                 }
                 None => head = Some((urgency, class)),
             }
         }
     }
 
-    fn assign(&mut self, task: TaskId, worker: Rank, class: Class) {
+    /// Gives a ready task to a worker; `hosts` are the nodes of a multi-node task.
+    pub(super) fn assign(&mut self, task: TaskId, worker: Rank, class: Class, hosts: Vec<String>) {
         let place = task.index();
         let urgency = self.urgency.of_task(task);
         self.tasks.step(task, TaskState::Assigned);
         self.tasks.attempt[place] = self.tasks.attempt[place].next();
         self.tasks.worker[place] = worker;
         self.tasks.is_kept[place] = self.tasks.consumers[place] > 0;
-        let assignment = self.assignment(task, urgency);
+        let assignment = Assignment { hosts, ..self.assignment(task, urgency) };
         for input in &assignment.inputs {
             self.note_copy(input.task, worker);
         }
@@ -74,6 +75,7 @@ impl Scheduler {
             keep: self.tasks.is_kept[task.index()],
             persist: self.graph.options(task).keep
                 || (self.options.persist_asked && self.tasks.is_asked[task.index()]),
+            hosts: Vec::new(),
         }
     }
 

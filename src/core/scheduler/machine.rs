@@ -13,6 +13,7 @@ use crate::core::message::{FromWorker, Order, ToWorker};
 use crate::core::time::Timestamp;
 
 use super::durations::Durations;
+use super::multi_node::MultiNode;
 use super::priority::Urgency;
 use super::ready::Ready;
 use super::tasks::{TaskState, Tasks};
@@ -92,6 +93,7 @@ pub struct Scheduler {
     pub(super) tasks: Tasks,
     pub(super) workers: Workers,
     pub(super) ready: Ready,
+    pub(super) multi_node: MultiNode,
     pub(super) urgency: Urgency,
     pub(super) durations: Durations,
     pub(super) out_of_memory_failures: u32,
@@ -109,6 +111,7 @@ impl Scheduler {
             tasks: Tasks::new(&graph, asked),
             workers: Workers::new(ready.requests()),
             ready,
+            multi_node: MultiNode::default(),
             urgency: Urgency::of(&graph),
             durations: Durations::new(&graph),
             out_of_memory_failures: 0,
@@ -155,6 +158,8 @@ impl Scheduler {
         self.phase = Phase::Stopping(reason);
         actions.push(Action::Record(Event::RunStopping { reason }));
         self.ready.clear();
+        self.give_up_collecting();
+        self.multi_node.clear();
         self.workers.order_all(&Order::Stop);
         if reason == StopReason::Cancelled {
             let waiting = self.graph.tasks().filter(|task| self.state(*task) == TaskState::Waiting);
@@ -170,6 +175,7 @@ impl Scheduler {
             self.enter_ready_tasks(actions);
         }
         if self.phase == Phase::Working {
+            self.serve_multi_node_tasks(actions);
             self.place_ready_tasks();
             self.steal_for_idle_workers();
         }

@@ -2,13 +2,14 @@
 //!
 //! `machine` is the only door. The tables (`tasks`, `workers`, `ready`) keep facts. `reports` changes
 //! them by what workers say, `progress` by what follows for other tasks, `recovery` by what is lost;
-//! `dispatch` acts on them through the policies `priority`, `placement` and `steal`; `check` holds
-//! every invariant.
+//! `dispatch` acts on them through the policies `priority`, `placement` and `steal`, `multi_node` for
+//! tasks that take several workers; `check` holds every invariant.
 
 mod check;
 mod dispatch;
 mod durations;
 mod machine;
+mod multi_node;
 mod placement;
 mod priority;
 mod progress;

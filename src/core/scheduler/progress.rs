@@ -23,7 +23,9 @@ impl Scheduler {
     /// Books a task out of its worker.
     pub(super) fn take_from_worker(&mut self, task: TaskId) {
         let class = self.ready.class_of(&self.graph, task);
-        self.workers.unassign(self.tasks.worker[task.index()], self.urgency.of_task(task), class);
+        let urgency = self.urgency.of_task(task);
+        self.workers.unassign(self.tasks.worker[task.index()], urgency, class);
+        self.disband(urgency);
     }
 
     /// A waiting task whose inputs may all be met: queue it, finish it (a join), or abort it.
@@ -36,6 +38,8 @@ impl Scheduler {
             if self.graph.is_join(task) {
                 self.tasks.step(task, TaskState::Finished);
                 self.meet_dependents(task, actions);
+            } else if self.graph.options(task).several_nodes().is_some() {
+                self.multi_node.push(self.urgency.of_task(task));
             } else {
                 self.ready.push(self.ready.class_of(&self.graph, task), self.urgency.of_task(task));
             }

@@ -32,6 +32,10 @@ impl Scheduler {
         for &task in &returned {
             self.give_back_lost(task, worker, actions);
         }
+        if let Some(urgency) = record.reserved_for {
+            self.on_team_member_lost(worker, urgency);
+        }
+        self.multi_node.look_again();
         self.forget_copies_at(worker);
         for task in self.outputs_at(worker) {
             self.on_output_lost(task, actions);

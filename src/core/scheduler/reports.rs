@@ -4,6 +4,7 @@ use crate::core::event::{Cause, Event, Failure, StopReason, Success, Totals};
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::message::{FromWorker, Order, Report};
 use crate::core::resources::Resources;
+use crate::core::slot::Slot;
 use crate::core::time::Timestamp;
 
 use super::machine::{Action, Phase, Scheduler};
@@ -41,6 +42,7 @@ impl Scheduler {
             }
             Report::Heartbeat => {}
             Report::Left(totals) => self.on_left(worker, totals, actions),
+            Report::Bound(task, attempt, slot) => self.on_bound(worker, (task, attempt), slot, actions),
         }
     }
 
@@ -61,7 +63,8 @@ impl Scheduler {
         if self.phase == Phase::Over {
             return;
         }
-        self.workers.insert(worker, WorkerRecord::new(incarnation, capacity.clone()));
+        self.workers.insert(worker, WorkerRecord::new(incarnation, host.clone(), capacity.clone()));
+        self.multi_node.look_again();
         actions.push(Action::Record(Event::WorkerJoined { worker, incarnation, host, capacity }));
         match self.phase {
             Phase::Stopping(_) => self.workers.order(worker, Order::Stop),
@@ -82,6 +85,19 @@ impl Scheduler {
             self.tasks.step(task, TaskState::Running);
             self.workers.keeps(worker, self.urgency.of_task(task));
             actions.push(Action::Record(Event::TaskStarted { task, attempt, worker, started }));
+        }
+    }
+
+    /// Nothing is decided by what a task holds; it is recorded.
+    fn on_bound(
+        &mut self,
+        worker: Rank,
+        (task, attempt): (TaskId, Attempt),
+        slot: Box<Slot>,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.tasks.is_current(task, attempt, worker) {
+            actions.push(Action::Record(Event::TaskBound { task, attempt, worker, slot }));
         }
     }
 

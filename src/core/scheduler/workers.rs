@@ -19,8 +19,12 @@ const BACKLOG_TASKS: usize = 256;
 pub struct WorkerRecord {
     /// Which life.
     pub incarnation: Incarnation,
+    /// The node it runs on.
+    pub host: String,
     /// What it has.
     pub capacity: Resources,
+    /// The multi-node task that it is kept for, by urgency: it gets nothing else.
+    pub reserved_for: Option<u32>,
     /// What its assigned tasks ask for together; more than it has when some of them wait.
     pub committed: Resources,
     /// The assigned tasks by urgency, with the run time expected of each in microseconds.
@@ -35,10 +39,12 @@ pub struct WorkerRecord {
 
 impl WorkerRecord {
     /// A worker that just joined.
-    pub fn new(incarnation: Incarnation, capacity: Resources) -> Self {
+    pub fn new(incarnation: Incarnation, host: String, capacity: Resources) -> Self {
         WorkerRecord {
             incarnation,
+            host,
             capacity,
+            reserved_for: None,
             committed: Resources::default(),
             assigned: BTreeMap::new(),
             retracting: BTreeSet::new(),
@@ -54,6 +60,9 @@ impl WorkerRecord {
 
     /// True if one more task may be given to it: to start at once, or to wait there a short time.
     pub fn has_room(&self, request: &Resources, expected_us: u32) -> bool {
+        if self.reserved_for.is_some() {
+            return false;
+        }
         if self.fits_now(request) {
             return true;
         }
@@ -91,7 +100,7 @@ pub struct Workers {
     requests: Vec<Resources>,
     records: BTreeMap<Rank, WorkerRecord>,
     /// For each shape of a request (a request without its memory), the workers that could ever cover
-    /// it, least loaded first. Memory is left out, as nearly every task may ask for another amount.
+    /// it and are not reserved, least loaded first. Memory is left out, as nearly every task may ask for another amount.
     by_load: Vec<BTreeSet<(u32, Rank)>>,
     shapes: Vec<Resources>,
     /// The shape of each request.
@@ -125,7 +134,7 @@ impl Workers {
 
     /// Adds a worker.
     pub fn insert(&mut self, rank: Rank, record: WorkerRecord) {
-        self.enter(rank, &record);
+        enter(&self.shapes, &mut self.by_load, rank, &record);
         self.records.insert(rank, record);
     }
 
@@ -172,6 +181,22 @@ impl Workers {
             record.expected_us -= u64::from(expected);
             record.committed.take(request);
         });
+    }
+
+    /// Gives a worker nothing more but this multi-node task: neither placement nor stealing finds it.
+    pub fn reserve(&mut self, rank: Rank, urgency: u32) {
+        let record = self.records.get_mut(&rank).expect("only living workers are reserved");
+        record.reserved_for = Some(urgency);
+        for candidates in &mut self.by_load {
+            candidates.remove(&(record.load(), rank));
+        }
+    }
+
+    /// Ends a reservation; nothing if the worker is gone.
+    pub fn unreserve(&mut self, rank: Rank) {
+        let Some(record) = self.records.get_mut(&rank) else { return };
+        record.reserved_for = None;
+        enter(&self.shapes, &mut self.by_load, rank, record);
     }
 
     /// Adds an order to a worker's next message; nothing if it is gone.
@@ -243,7 +268,8 @@ impl Workers {
     /// Panics unless the index agrees with the records.
     pub fn check(&self) {
         for (shape, candidates) in self.shapes.iter().zip(&self.by_load) {
-            let able = self.records.iter().filter(|(_, record)| record.capacity.covers(shape));
+            let open = self.records.iter().filter(|(_, record)| record.reserved_for.is_none());
+            let able = open.filter(|(_, record)| record.capacity.covers(shape));
             let expected: BTreeSet<_> = able.map(|(rank, record)| (record.load(), *rank)).collect();
             assert_eq!(*candidates, expected, "the index of workers for {shape:?}");
         }
@@ -271,12 +297,13 @@ impl Workers {
             }
         }
     }
+}
 
-    fn enter(&mut self, rank: Rank, record: &WorkerRecord) {
-        for (shape, candidates) in self.shapes.iter().zip(&mut self.by_load) {
-            if record.capacity.covers(shape) {
-                candidates.insert((record.load(), rank));
-            }
+/// Enters a worker into the index of every shape that it could cover.
+fn enter(shapes: &[Resources], by_load: &mut [BTreeSet<(u32, Rank)>], rank: Rank, record: &WorkerRecord) {
+    for (shape, candidates) in shapes.iter().zip(by_load) {
+        if record.capacity.covers(shape) {
+            candidates.insert((record.load(), rank));
         }
     }
 }

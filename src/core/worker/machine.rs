@@ -8,6 +8,7 @@ use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::message::{Assignment, FromWorker, Order, PeerMessage, Report, ToWorker};
 use crate::core::resources::Resources;
+use crate::core::slot::Slot;
 use crate::core::time::{Micros, Timestamp};
 
 use super::peers::{Fetches, Subscribers};
@@ -38,6 +39,15 @@ pub enum Input {
         attempt: Attempt,
         /// How.
         ending: Result<Success, Failure>,
+    },
+    /// An attempt that was started holds these things until it ends.
+    Bound {
+        /// The task.
+        task: TaskId,
+        /// Which try.
+        attempt: Attempt,
+        /// What it holds.
+        slot: Box<Slot>,
     },
     /// Everything that came has been handed in: decide.
     Turn,
@@ -127,6 +137,7 @@ impl Worker {
             Input::FromScheduler(message) => self.on_message(message, actions),
             Input::FromPeer { peer, message } => self.on_peer(peer, message, actions),
             Input::Ended { task, attempt, ending } => self.on_ended(task, attempt, ending, actions),
+            Input::Bound { task, attempt, slot } => self.reports.push(Report::Bound(task, attempt, slot)),
             Input::Turn => self.on_turn(now, actions),
         }
     }
@@ -139,6 +150,7 @@ impl Worker {
             match order {
                 Order::Assign(assignment) => self.on_assigned(assignment, actions),
                 Order::Retract(task, attempt) => self.on_retract(task, attempt, actions),
+                Order::End(task, attempt, cause) => self.on_end(task, attempt, cause, actions),
                 Order::Release(task, attempt) => self.on_release(task, attempt, actions),
                 Order::Stop => self.on_stop(actions),
                 Order::Leave => {
@@ -176,6 +188,15 @@ impl Worker {
     fn on_retract(&mut self, task: TaskId, attempt: Attempt, actions: &mut Vec<Action>) {
         if self.give_back(task, attempt, actions) {
             self.reports.push(Report::Retracted(task, attempt));
+        }
+    }
+
+    fn on_end(&mut self, task: TaskId, attempt: Attempt, cause: Cause, actions: &mut Vec<Action>) {
+        let is_here = self.tasks.get(&task).is_some_and(|local| local.assignment.attempt == attempt);
+        if self.give_back(task, attempt, actions) {
+            self.reports.push(Report::Retracted(task, attempt));
+        } else if is_here {
+            actions.push(Action::Stop(task, attempt, cause));
         }
     }
 

@@ -8,10 +8,11 @@
 //! because its `Universe` finalizes MPI when it is dropped, even by a panic, which hangs the job.
 #![allow(unsafe_code)]
 
+use std::env;
 use std::ffi::{c_char, c_int};
 use std::ptr::null_mut;
 
-use mpi::ffi::{self, MPI_Comm, MPI_Message, MPI_Request, MPI_Status};
+use mpi::ffi::{self, MPI_Comm, MPI_Request, MPI_Status};
 use nix::libc;
 
 use crate::core::id::Rank;
@@ -20,6 +21,14 @@ use crate::transport::departures::Piece;
 use crate::transport::endpoint::TransportError;
 
 type Result<T> = std::result::Result<T, TransportError>;
+
+/// Networks that Open MPI shall not use through libfabric: its own list and what it forgets there, the
+/// providers that dress plain TCP and UDP up. Through them, up to 4.1 at least, a rank that probes
+/// finds messages that it cannot receive. MPI's own TCP takes over.
+const LIBFABRIC_EXCLUDED: (&str, &str) =
+    ("OMPI_MCA_mtl_ofi_provider_exclude", "shm,sockets,tcp,udp,rstream,usnic,net,tcp;ofi_rxm,udp;ofi_rxd");
+/// Set by users who have chosen a provider; Open MPI takes one of the two lists.
+const LIBFABRIC_INCLUDED: &str = "OMPI_MCA_mtl_ofi_provider_include";
 
 /// What the library says about itself. MPI need not be started.
 pub(super) fn library_version() -> String {
@@ -47,6 +56,11 @@ impl Started {
     /// Starts MPI for one calling thread among several; None if it allows no threads. Errors are
     /// returned from now on. MPI starts once in a process: `life` sees to it.
     pub(super) fn start() -> Result<Option<Started>> {
+        let (name, excluded) = LIBFABRIC_EXCLUDED;
+        if env::var_os(name).is_none() && env::var_os(LIBFABRIC_INCLUDED).is_none() {
+            // SAFETY: MPI starts before this process has a thread that could read its variables.
+            unsafe { env::set_var(name, excluded) };
+        }
         let mut provided = 0;
         // SAFETY: reads a constant of the library.
         let funnelled = unsafe { ffi::RSMPI_THREAD_FUNNELED };
@@ -75,7 +89,7 @@ impl Started {
         check("MPI_Comm_size", unsafe { ffi::MPI_Comm_size(all, &mut size) })?;
         let (rank, size) = (rank_of(rank), rank_of(size).0);
         let (sends, receives) = (InFlight::default(), InFlight::default());
-        Ok(World { rank, size, sends, receives, parting: None, all })
+        Ok(World { rank, size, sends, receives, all })
     }
 }
 
@@ -109,8 +123,6 @@ pub(super) struct World {
     pub(super) size: u32,
     pub(super) sends: InFlight<Outgoing>,
     pub(super) receives: InFlight<(Place, Room)>,
-    /// The barrier of `part`, once begun.
-    parting: Option<MPI_Request>,
     all: MPI_Comm,
 }
 
@@ -120,10 +132,9 @@ unsafe impl Send for World {}
 
 /// A message that was probed and will be received by nobody else.
 #[derive(Debug)]
-pub(super) struct Matched {
+pub(super) struct Probed {
     pub(super) source: Rank,
     pub(super) tag: i32,
-    message: MPI_Message,
     bytes: usize,
 }
 
@@ -160,17 +171,17 @@ impl World {
     }
 
     /// The next message that has come, if any. It must be received, by `take` or `receive`.
-    pub(super) fn probe(&mut self) -> Result<Option<Matched>> {
+    pub(super) fn probe(&mut self) -> Result<Option<Probed>> {
         let (mut found, mut count) = (0, 0);
         let mut status = empty_status();
-        // SAFETY: reads a constant of the library.
-        let mut message = unsafe { ffi::RSMPI_MESSAGE_NULL };
-        // SAFETY: all three are written by the call; the communicator is ours.
+        // Not `MPI_Improbe`: one thread alone receives here, so the message that was seen is the one
+        // that a receive from its source with its tag gets, and not every network matches probes.
+        // SAFETY: both are written by the call; the communicator is ours.
         let code = unsafe {
             let (source, tag) = (ffi::RSMPI_ANY_SOURCE, ffi::RSMPI_ANY_TAG);
-            ffi::MPI_Improbe(source, tag, self.all, &mut found, &mut message, &mut status)
+            ffi::MPI_Iprobe(source, tag, self.all, &mut found, &mut status)
         };
-        check("MPI_Improbe", code)?;
+        check("MPI_Iprobe", code)?;
         if found == 0 {
             return Ok(None);
         }
@@ -178,33 +189,36 @@ impl World {
         let code = unsafe { ffi::MPI_Get_count(&status, ffi::RSMPI_UINT8_T, &mut count) };
         check("MPI_Get_count", code)?;
         let (source, bytes) = (rank_of(status.MPI_SOURCE), rank_of(count).index());
-        Ok(Some(Matched { source, tag: status.MPI_TAG, message, bytes }))
+        Ok(Some(Probed { source, tag: status.MPI_TAG, bytes }))
     }
 
     /// The bytes of a small message. They are here already, so this does not wait.
-    pub(super) fn take(&mut self, mut matched: Matched) -> Result<Vec<u8>> {
-        let mut bytes = Vec::<u8>::with_capacity(matched.bytes);
+    pub(super) fn take(&mut self, probed: Probed) -> Result<Vec<u8>> {
+        let mut bytes = Vec::<u8>::with_capacity(probed.bytes);
         // SAFETY: there is room for all bytes of the message, which is received once.
         let code = unsafe {
-            let (to, count) = (bytes.as_mut_ptr().cast(), matched.bytes as c_int);
-            ffi::MPI_Mrecv(to, count, ffi::RSMPI_UINT8_T, &mut matched.message, ffi::RSMPI_STATUS_IGNORE)
+            let (to, count) = (bytes.as_mut_ptr().cast(), probed.bytes as c_int);
+            let (source, tag) = (probed.source.0 as c_int, probed.tag);
+            let status = ffi::RSMPI_STATUS_IGNORE;
+            ffi::MPI_Recv(to, count, ffi::RSMPI_UINT8_T, source, tag, self.all, status)
         };
-        check("MPI_Mrecv", code)?;
+        check("MPI_Recv", code)?;
         // SAFETY: the call has filled so many bytes.
-        unsafe { bytes.set_len(matched.bytes) };
+        unsafe { bytes.set_len(probed.bytes) };
         Ok(bytes)
     }
 
     /// Begins to receive into `room`, which is as large as the message. `received` tells of its end.
-    pub(super) fn receive(&mut self, mut matched: Matched, place: Place, room: Room) -> Result<()> {
-        assert_eq!(matched.bytes, room.bytes, "a room is made for its message");
+    pub(super) fn receive(&mut self, probed: Probed, place: Place, room: Room) -> Result<()> {
+        assert_eq!(probed.bytes, room.bytes, "a room is made for its message");
         let mut request = no_request();
         // SAFETY: the room is that large, nobody else has it, and it is held until the request is done.
         let code = unsafe {
             let (to, count) = (room.begin.cast(), room.bytes as c_int);
-            ffi::MPI_Imrecv(to, count, ffi::RSMPI_UINT8_T, &mut matched.message, &mut request)
+            let (source, tag) = (probed.source.0 as c_int, probed.tag);
+            ffi::MPI_Irecv(to, count, ffi::RSMPI_UINT8_T, source, tag, self.all, &mut request)
         };
-        check("MPI_Imrecv", code)?;
+        check("MPI_Irecv", code)?;
         self.receives.add(request, (place, room));
         Ok(())
     }
@@ -247,26 +261,6 @@ impl World {
         self.sends.finished()
     }
 
-    /// Says, the first time, that this rank has sent its last message. True once all have said so.
-    pub(super) fn part(&mut self) -> Result<bool> {
-        let mut parting = match self.parting {
-            Some(parting) => parting,
-            None => self.begin_parting()?,
-        };
-        let mut done = 0;
-        // SAFETY: the request is under way, or null since it is done; `done` is written.
-        let code = unsafe { ffi::MPI_Test(&mut parting, &mut done, ffi::RSMPI_STATUS_IGNORE) };
-        self.parting = Some(parting);
-        check("MPI_Test", code).map(|()| done != 0)
-    }
-
-    fn begin_parting(&mut self) -> Result<MPI_Request> {
-        let mut parting = no_request();
-        // SAFETY: the communicator is ours, and the call reads and writes no memory but the request.
-        check("MPI_Ibarrier", unsafe { ffi::MPI_Ibarrier(self.all, &mut parting) })?;
-        Ok(parting)
-    }
-
     /// Ends MPI, which waits until all ranks do so.
     pub(super) fn finalize(self) -> Result<()> {
         // SAFETY: MPI is running, and without the world nobody makes another call but the abort.
@@ -290,7 +284,7 @@ impl World {
     }
 }
 
-impl Matched {
+impl Probed {
     /// How long it is.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

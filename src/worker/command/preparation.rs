@@ -9,6 +9,7 @@ use nix::fcntl::OFlag;
 
 use super::capture::{Capture, pipe_to_read, set_nonblocking};
 use super::feed::Feed;
+use super::ranks::{self, Hostfile};
 use crate::core::event::Cause;
 use crate::core::task::{Body, Command, CommandLine, Stdin, Stream};
 use crate::worker::executor::Job;
@@ -22,6 +23,7 @@ pub struct Preparation {
     pub stdin: Option<Feed>,
     pub stdout: Option<Capture>,
     pub stderr: Option<Capture>,
+    pub hostfile: Option<Hostfile>,
     streams: [OwnedFd; 3],
 }
 
@@ -44,6 +46,7 @@ impl Preparation {
             stdin,
             stdout: out.capture,
             stderr: err.capture,
+            hostfile: Hostfile::write(job)?,
             streams,
         })
     }
@@ -66,18 +69,21 @@ fn launch(job: &Job, command: &Command) -> Launch {
         }
     };
     let directory = command.directory.resolve(attempt).into_owned();
-    Launch { program, arguments, environment: environment(job, command), directory }
+    let cpus = job.binding.as_ref().map_or_else(Vec::new, |binding| binding.slot.cpus.clone());
+    Launch { program, arguments, environment: environment(job, command), directory, cpus }
 }
 
 /// What is added to the inherited environment. The user's own variables come last and win.
 fn environment(job: &Job, command: &Command) -> Vec<(String, String)> {
-    let cpus = job.graph.options(job.task).resources.cpus;
+    let cpus = ranks::cpus_each(job);
     let mut environment = vec![
         ("DAGMAR_KEY".to_owned(), job.graph.key(job.task)),
         ("DAGMAR_ATTEMPT".to_owned(), job.attempt.to_string()),
         ("DAGMAR_CPUS".to_owned(), cpus.to_string()),
         ("OMP_NUM_THREADS".to_owned(), cpus.max(1).to_string()),
     ];
+    environment.extend(ranks::environment(job));
+    environment.extend(job.binding.iter().flat_map(|binding| binding.environment.iter().cloned()));
     let added = command.environment.iter();
     environment.extend(added.map(|(name, value)| (name.clone(), value.resolve(job.attempt).into_owned())));
     environment

@@ -8,6 +8,7 @@ use nix::libc;
 use super::capture::Capture;
 use super::feed::Feed;
 use super::preparation::Preparation;
+use super::ranks::Hostfile;
 use crate::clock::now;
 use crate::core::event::{Cause, Failure, Success};
 use crate::core::task::{Body, CommandLine};
@@ -40,6 +41,8 @@ pub struct Running {
     stdin: Option<Feed>,
     stdout: Option<Capture>,
     stderr: Option<Capture>,
+    /// Removed with the attempt.
+    _hostfile: Option<Hostfile>,
     /// Why dagmar ends it. The first reason stays.
     cause: Option<Cause>,
 }
@@ -47,10 +50,10 @@ pub struct Running {
 impl Running {
     /// The attempt starts now.
     pub fn new(job: Job, keeper: KeeperLink, prepared: Preparation) -> Self {
-        let Preparation { stdin, stdout, stderr, .. } = prepared;
+        let Preparation { stdin, stdout, stderr, hostfile: _hostfile, .. } = prepared;
         let started = now();
         let deadline = job.graph.options(job.task).timeout.map(|limit| started + limit);
-        Running { job, keeper, started, deadline, stdin, stdout, stderr, cause: None }
+        Running { job, keeper, started, deadline, stdin, stdout, stderr, _hostfile, cause: None }
     }
 
     pub fn stdin_fd(&self) -> Option<BorrowedFd<'_>> {

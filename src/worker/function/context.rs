@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::clock::now;
 use crate::core::event::Cause;
 use crate::core::id::{Attempt, TaskId};
+use crate::core::slot::Slot;
 use crate::core::time::Timestamp;
 
 /// A running function's view of its attempt.
@@ -15,12 +16,18 @@ pub struct Context<'a> {
     task: TaskId,
     attempt: Attempt,
     deadline: Option<Timestamp>,
+    slot: Option<&'a Slot>,
     stops: &'a Stops,
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(task: TaskId, attempt: Attempt, deadline: Option<Timestamp>, stops: &'a Stops) -> Self {
-        Context { task, attempt, deadline, stops }
+        Context { task, attempt, deadline, slot: None, stops }
+    }
+
+    /// The same attempt with what it is bound to.
+    pub(super) fn bound_to(self, slot: Option<&'a Slot>) -> Self {
+        Context { slot, ..self }
     }
 
     /// The task.
@@ -31,6 +38,16 @@ impl<'a> Context<'a> {
     /// Which try this is.
     pub fn attempt(&self) -> Attempt {
         self.attempt
+    }
+
+    /// The GPUs that the task holds, as they are called on the node.
+    pub fn gpus(&self) -> &[String] {
+        self.slot.map_or(&[], |slot| &slot.gpus)
+    }
+
+    /// Which instances of a named resource the task holds.
+    pub fn instances(&self, resource: &str) -> &[u32] {
+        self.slot.and_then(|slot| slot.custom.get(resource)).map_or(&[], Vec::as_slice)
     }
 
     /// True once the function should return; what it returns is then ignored. Cheap.

@@ -66,9 +66,28 @@ const NAMES: &[&str] = &[
     "SLURM_ARBITRARY",
 ];
 
+/// What stays although its prefix goes: how a user, or a site, wants every MPI program to find the
+/// network and to start daemons. No launcher says anything of these to its ranks.
+const KEPT: &[&str] = &[
+    "OMPI_ALLOW_RUN_AS_ROOT",
+    "OMPI_MCA_btl",
+    "OMPI_MCA_mtl",
+    "OMPI_MCA_oob",
+    "OMPI_MCA_plm_rsh",
+    "OMPI_MCA_pml",
+    "PRTE_ALLOW_RUN_AS_ROOT",
+    "PRTE_MCA_oob",
+    "PRTE_MCA_plm_ssh",
+    "HYDRA_IFACE",
+    "HYDRA_LAUNCHER",
+];
+
 /// True if programs must not inherit the variable `name`.
 pub fn is_stripped(name: &OsStr) -> bool {
     let name = name.as_bytes();
+    if KEPT.iter().any(|kept| name.starts_with(kept.as_bytes())) {
+        return false;
+    }
     PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
         || NAMES.iter().any(|other| name == other.as_bytes())
 }
@@ -92,6 +111,9 @@ mod tests {
             ("SLURM_JOB_NODELIST", false),
             ("PBS_NODEFILE", false),
             ("PATH", false),
+            ("OMPI_MCA_btl_tcp_if_include", false),
+            ("OMPI_MCA_orte_hnp_uri", true),
+            ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", false),
             ("PMIRACLE", false),
         ];
         for (name, stripped) in cases {

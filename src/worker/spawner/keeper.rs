@@ -17,6 +17,7 @@ use super::wire::{Exit, Launch, Reply, Request, receive_json, send_json};
 use super::{PARENT_DIED, Reaping, exec, ready, reap};
 use crate::clock::now;
 use crate::core::time::{Micros, Timestamp};
+use crate::worker::hardware::format_list;
 
 /// What a program left behind may end by itself in this time: a `tee` at the end of a process
 /// substitution still writes when its shell is gone.
@@ -236,6 +237,9 @@ fn explain(launch: &Launch, error: &io::Error) -> String {
         Some(nix::libc::EACCES) => format!("program `{program}` is not executable"),
         Some(nix::libc::E2BIG) => {
             format!("the arguments and environment of program `{program}` are longer than the system allows")
+        }
+        Some(nix::libc::EINVAL) if !launch.cpus.is_empty() => {
+            format!("program `{program}` cannot be kept on the CPUs {}: {error}", format_list(&launch.cpus))
         }
         _ => format!("program `{program}`: {error}"),
     }

@@ -35,6 +35,8 @@ pub struct Launch {
     pub environment: Vec<(String, String)>,
     /// The working directory, an absolute path.
     pub directory: String,
+    /// The CPUs that it is kept on; with none it has those of the spawner.
+    pub cpus: Vec<u32>,
 }
 
 /// What a rank asks of a keeper.

@@ -10,6 +10,7 @@ mod each;
 mod fields;
 mod graph;
 mod options;
+mod resources;
 mod task;
 
 pub use graph::read_graph;

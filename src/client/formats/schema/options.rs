@@ -1,30 +1,17 @@
-//! How tasks run: resources, retries, times.
+//! How tasks run: retries, times, and what else is not resources.
 
-use crate::client::formats::text::units::{duration, size};
-use crate::client::formats::text::{Entry, Fault, Node, Outcome, Problem, Tree, is_near};
-use crate::core::resources::Resources;
+use crate::client::formats::text::units::duration;
+use crate::client::formats::text::{Node, Outcome, Tree};
 use crate::core::task::TaskOptions;
 use crate::core::time::Micros;
 
 use super::fields::Fields;
-
-/// The resources that every worker knows of.
-const KNOWN: [&str; 3] = ["cpus", "memory", "gpus"];
-
-/// What people write for them; taken as resources of their own, they would never be met.
-const MEANT: [(&str, &str); 7] = [
-    ("cpu", "cpus"),
-    ("core", "cpus"),
-    ("cores", "cpus"),
-    ("ncpus", "cpus"),
-    ("mem", "memory"),
-    ("gpu", "gpus"),
-    ("ngpus", "gpus"),
-];
+use super::resources::read_resources;
 
 /// Reads the options of a task, or of `defaults`.
 pub(super) fn read_options(fields: &Fields<'_>) -> Outcome<TaskOptions> {
-    let mut options = TaskOptions { resources: read_resources(fields)?, ..TaskOptions::default() };
+    let (resources, ranks) = read_resources(fields)?;
+    let mut options = TaskOptions { resources, ranks, ..TaskOptions::default() };
     if let Some(entry) = fields.get("retries") {
         options.retries = whole(fields, "retries", &entry.node)?;
     }
@@ -59,7 +46,7 @@ fn read_duration(fields: &Fields<'_>, field: &str) -> Outcome<Option<Micros>> {
 }
 
 /// A whole number in the bounds of its type.
-fn whole<N: TryFrom<i64>>(fields: &Fields<'_>, field: &str, node: &Node) -> Outcome<N> {
+pub(super) fn whole<N: TryFrom<i64>>(fields: &Fields<'_>, field: &str, node: &Node) -> Outcome<N> {
     let Tree::Int(number) = node.tree else {
         return Err(fields.wrong_type(field, "a whole number", node));
     };
@@ -73,52 +60,6 @@ fn whole<N: TryFrom<i64>>(fields: &Fields<'_>, field: &str, node: &Node) -> Outc
 }
 
 /// A value as written, for messages.
-fn shown(node: &Node) -> String {
+pub(super) fn shown(node: &Node) -> String {
     node.word().unwrap_or_default().escape_debug().to_string()
-}
-
-fn read_resources(fields: &Fields<'_>) -> Outcome<Resources> {
-    let mut resources = Resources::cores(1);
-    for entry in fields.merged("resources")? {
-        let field = format!("resources.{}", entry.key);
-        match entry.key.as_str() {
-            "cpus" => resources.cpus = read_cpus(fields, &field, &entry.node)?,
-            "gpus" => resources.gpus = whole(fields, &field, &entry.node)?,
-            "memory" => resources.memory_bytes = read_memory(fields, &field, &entry.node)?,
-            "ranks" | "nodes" => return Err(fields.unsupported(&field, entry)),
-            _ => {
-                check_custom_name(fields, &field, entry)?;
-                resources.custom.insert(entry.key.clone(), whole(fields, &field, &entry.node)?);
-            }
-        }
-    }
-    Ok(resources)
-}
-
-fn read_cpus(fields: &Fields<'_>, field: &str, node: &Node) -> Outcome<u32> {
-    match whole(fields, field, node)? {
-        0 => Err(fields.bad(field, "0", "a task needs at least one", node)),
-        cpus => Ok(cpus),
-    }
-}
-
-fn read_memory(fields: &Fields<'_>, field: &str, node: &Node) -> Outcome<u64> {
-    let read = size(node).ok_or_else(|| fields.wrong_type(field, "a size such as `\"2GiB\"`", node))?;
-    read.map_err(|reason| fields.bad(field, &shown(node), &reason, node))
-}
-
-fn check_custom_name(fields: &Fields<'_>, field: &str, entry: &Entry) -> Outcome<()> {
-    let meant = MEANT.iter().find(|(alias, _)| *alias == entry.key).map(|(_, known)| *known);
-    let meant = meant.or_else(|| KNOWN.into_iter().find(|known| is_near(&entry.key, known)));
-    if let Some(known) = meant {
-        let (field, of) = (field.to_owned(), fields.of.clone());
-        return Err(Fault::at(entry.key_span, Problem::UnknownField { field, of })
-            .hint(format!("the nearest name is `{known}`")));
-    }
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    if entry.key.is_empty() || !entry.key.bytes().all(fits) {
-        let (what, name) = ("resource", entry.key.escape_debug().to_string());
-        return Err(Fault::at(entry.key_span, Problem::BadName { what, name }));
-    }
-    Ok(())
 }

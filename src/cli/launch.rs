@@ -1,0 +1,260 @@
+//! `dagmar launch`: in the allocation, starts the ranks of a run and sees them to their end.
+//!
+//! Job scripts call it. What it ends with is what the run directory says: the exit codes of
+//! launchers lie once something went wrong.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::clock;
+use crate::core::time::{Micros, Timestamp};
+use crate::launch::allocation::Allocation;
+use crate::launch::batch;
+use crate::launch::plan::LaunchPlan;
+use crate::launch::start::{Layout, Mpi, Ranks, StartError, find_launcher};
+use crate::launch::supervise::{Ended, StopCause, supervise};
+use crate::record::description::Description;
+use crate::record::layout::RunDirectory;
+use crate::record::outcome::Finished;
+use crate::record::submission::Submission;
+use crate::runtime::{exit, logger};
+use crate::transport::launcher;
+
+use super::CommandResult;
+use super::failure::Failure;
+use super::flags::LaunchFlags;
+use super::output::tell;
+use super::preparation::{not_written, refused};
+use super::run_job;
+
+/// Starts a run's ranks and waits for their end.
+pub fn run(flags: &LaunchFlags) -> CommandResult {
+    let directory = RunDirectory::open(&flags.run).map_err(refused)?;
+    let plan = LaunchPlan::read(&directory.launch_plan()).map_err(|error| {
+        Failure::usage(error.to_string()).hint("`dagmar submit` makes run directories to launch".to_owned())
+    })?;
+    if let Some((variable, _)) = launcher::launcher_rank_count() {
+        let message =
+            format!("`dagmar launch` starts the ranks itself, but `{variable}` says it is one of them");
+        return Err(Failure::usage(message).hint("call it once, without mpirun or srun".to_owned()));
+    }
+    let allocation = Allocation::from_variables(&|name| env::var(name).ok());
+    let allocation = allocation.map_err(|error| Failure::usage(error.to_string()))?;
+    if let Some(finished) = finished(&directory)?.filter(|finished| !can_go_on(finished)) {
+        tell(&format!("{} is over already, with exit code {}", directory.name(), finished.exit_code));
+        return Ok(finished.exit_code);
+    }
+    begin_anew(&directory, allocation.as_ref())?;
+    logger::start(&directory.path().join("logs/launch.log")).map_err(not_written(&directory))?;
+    Launch { directory, plan, allocation }.run()
+}
+
+/// True if the run was only stopped, as by the signal that goes before a job is queued again.
+fn can_go_on(finished: &Finished) -> bool {
+    finished.exit_code == exit::STOPPED
+}
+
+fn finished(directory: &RunDirectory) -> Result<Option<Finished>, Failure> {
+    Finished::read(&directory.finished()).map_err(|error| Failure::broken(error.to_string()))
+}
+
+/// A job that the batch system starts again finds what its first start left. Only the same job
+/// may put that aside: another one could take it from ranks that are alive.
+fn begin_anew(directory: &RunDirectory, allocation: Option<&Allocation>) -> Result<(), Failure> {
+    if !directory.has_begun() {
+        return Ok(());
+    }
+    let description = Description::read(&directory.description()).ok();
+    let earlier = description.and_then(|description| description.batch).map(|batch| batch.id);
+    if earlier.is_none() || earlier != allocation.map(|allocation| allocation.id.to_string()) {
+        let name = directory.name();
+        return Err(Failure::usage(format!("`{name}` was begun already, by another job")).hint(format!(
+            "`dagmar status {name}` tells how it stands; submit the graph again for a new run"
+        )));
+    }
+    let aside = directory.set_aside().map_err(refused)?;
+    tell(&format!("the job was started again: what it did before is in `{}`", aside.display()));
+    Ok(())
+}
+
+struct Launch {
+    directory: RunDirectory,
+    plan: LaunchPlan,
+    /// None on a machine without a batch system.
+    allocation: Option<Allocation>,
+}
+
+impl Launch {
+    fn run(&self) -> CommandResult {
+        match linked_mpi() {
+            Some((mpi, library)) => self.run_ranks(mpi, &library),
+            None => self.run_alone(),
+        }
+    }
+
+    /// Ranks as processes, started by a launcher.
+    fn run_ranks(&self, mpi: Mpi, library: &str) -> CommandResult {
+        let launcher = find_launcher(&self.plan, mpi, &version).map_err(unstartable)?;
+        let layout = Layout::new(&self.plan, &self.hosts()).map_err(unstartable)?;
+        let host_file = self.write("hosts", &layout.host_file())?;
+        let node_file = self.write("nodes", &layout.node_file())?;
+        let ranks =
+            Ranks { plan: &self.plan, launcher: &launcher, mpi, layout: &layout, host_file: &host_file };
+        log::info!("{} ranks on {}", layout.rank_count(), layout.hosts().join(","));
+        for line in &self.plan.node_start {
+            on_every_node(&ranks, line, &node_file)?;
+        }
+        let command = ranks.command(&self.arguments());
+        log::info!("dagmar is linked with {library}; starting {command:?}");
+        let concluded = self.see_to_its_end(command);
+        for line in &self.plan.node_stop {
+            if let Err(failure) = on_every_node(&ranks, line, &node_file) {
+                failure.report();
+            }
+        }
+        concluded
+    }
+
+    /// Ranks as threads of one process: without MPI there is one node.
+    fn run_alone(&self) -> CommandResult {
+        if self.plan.nodes > 1 {
+            let message = format!("cannot use {} nodes: this dagmar was built without MPI", self.plan.nodes);
+            return Err(Failure::usage(message).hint("build it with `cargo build --features mpi`".to_owned()));
+        }
+        let mut command = Command::new(&self.plan.program);
+        command.args(self.arguments()).args(["--workers", &self.plan.workers_per_node.to_string()]);
+        command.envs(&self.plan.environment);
+        self.see_to_its_end(command)
+    }
+
+    fn see_to_its_end(&self, command: Command) -> CommandResult {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let ended = supervise(command, &self.directory, self.ends());
+        let ended = ended
+            .map_err(|error| Failure::usage(format!("cannot start the ranks with `{program}`: {error}")))?;
+        self.conclude(&ended)
+    }
+
+    fn hosts(&self) -> Vec<String> {
+        match &self.allocation {
+            Some(allocation) => allocation.hosts.iter().map(|host| host.name.clone()).collect(),
+            None => {
+                vec![hostname::get().map_or("localhost".into(), |name| name.to_string_lossy().into_owned())]
+            }
+        }
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
+        let path = self.directory.control().join(name);
+        fs::write(&path, text).map_err(not_written(&self.directory))?;
+        Ok(path)
+    }
+
+    /// What `dagmar run` is told on every rank.
+    fn arguments(&self) -> Vec<String> {
+        let mut words =
+            vec!["run".to_owned(), "--into".to_owned(), self.directory.path().display().to_string()];
+        if let Some(cpus) = self.plan.cpus_per_worker {
+            words.extend(["--cpus".to_owned(), cpus.to_string()]);
+        }
+        if self.allocation.is_some() {
+            // What is allocated is ours: tasks keep to their cores.
+            words.extend(["--bind".to_owned(), "cores".to_owned()]);
+        }
+        for (name, amount) in &self.plan.resources {
+            words.extend(["--resource".to_owned(), format!("{name}={amount}")]);
+        }
+        words
+    }
+
+    /// When the allocation ends, and how long before that the run stops. Of a short one the margin
+    /// is a quarter at most.
+    fn ends(&self) -> Option<(Timestamp, Micros)> {
+        let now = clock::now();
+        let walltime = self.plan.walltime_s.map(Micros::from_secs);
+        let end = match &self.allocation {
+            Some(allocation) => {
+                let submission = Submission::read(&self.directory.submission()).ok().flatten();
+                let commands = submission.map(|submission| submission.commands).unwrap_or_default();
+                let system =
+                    batch::open(allocation.system, run_job::commands(&commands), self.directory.path());
+                allocation.end(&*system, now, now, walltime)
+            }
+            None => walltime.map(|walltime| now + walltime),
+        }?;
+        let margin = Micros::from_secs(self.plan.margin_s).min(Micros(end.since(now).0 / 4));
+        log::info!("the allocation ends in {}; the run is asked to stop {margin} before", end.since(now));
+        Some((end, margin))
+    }
+
+    /// What the run directory says, and where it says nothing, what the launcher's end means.
+    fn conclude(&self, ended: &Ended) -> CommandResult {
+        log::info!("the launcher ended: {}", ended.status);
+        if let Some(finished) = finished(&self.directory)? {
+            return Ok(finished.exit_code);
+        }
+        let code = ended.code();
+        let name = self.directory.name();
+        if !self.directory.has_begun() {
+            // It said why itself: a task that fits nowhere, or a wrong MPI.
+            let known = u8::try_from(code).ok().filter(|code| [exit::USAGE, exit::BROKEN].contains(code));
+            let exit_code = known.unwrap_or(exit::RANK_LOST);
+            return Err(Failure::new(
+                exit_code,
+                format!("`{name}` did not begin: its launcher ended with {code}"),
+            )
+            .hint(format!("what it printed: `{}`", self.directory.batch_output().display())));
+        }
+        let (exit_code, why) = match ended.stopped {
+            Some(StopCause::Walltime) => (exit::STOPPED, "it did not end before its walltime".to_owned()),
+            Some(StopCause::Signal(signal)) => {
+                (exit::STOPPED, format!("it did not end after signal {signal}"))
+            }
+            None if code == i32::from(exit::BROKEN) => (exit::BROKEN, "its launcher ended with 1".to_owned()),
+            None => (exit::RANK_LOST, format!("its launcher ended with {code}")),
+        };
+        Err(Failure::new(exit_code, format!("`{name}` was cut off: {why}"))
+            .hint(format!("`dagmar status {name}` tells what was done")))
+    }
+}
+
+fn on_every_node(ranks: &Ranks<'_>, line: &str, node_file: &std::path::Path) -> Result<(), Failure> {
+    let mut command = ranks.node_command(line, node_file);
+    log::info!("on every node: {command:?}");
+    let broken = |why: String| {
+        Failure::new(exit::USAGE, format!("the command for every node failed: {why}"))
+            .hint(format!("it is `{line}`, from the cluster template"))
+    };
+    let status = command.status().map_err(|error| broken(error.to_string()))?;
+    if status.success() { Ok(()) } else { Err(broken(status.to_string())) }
+}
+
+fn unstartable(error: StartError) -> Failure {
+    Failure::usage(error.to_string()).hint(error.hint())
+}
+
+/// The MPI that this program is linked with, if any; its ranks are the same program.
+#[cfg(feature = "mpi")]
+fn linked_mpi() -> Option<(Mpi, String)> {
+    use crate::transport::mpi::library::{Family, library};
+
+    let library = library();
+    let mpi = match library.family {
+        Family::OpenMpi => Mpi::OpenMpi,
+        Family::Mpich | Family::IntelMpi | Family::Mvapich | Family::Other => Mpi::Mpich,
+    };
+    Some((mpi, library.to_string()))
+}
+
+#[cfg(not(feature = "mpi"))]
+fn linked_mpi() -> Option<(Mpi, String)> {
+    None
+}
+
+/// What a launcher says of itself.
+fn version(program: &str) -> Option<String> {
+    let output = Command::new(program).arg("--version").output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}

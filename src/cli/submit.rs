@@ -1,0 +1,191 @@
+//! `dagmar submit`: a graph becomes a run directory, a job script and a batch job; then this
+//! process is done.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::clock;
+use crate::launch::batch::{BatchError, BatchSystem, Submitted, open, submit_once};
+use crate::launch::limits::{self, Load};
+use crate::launch::request::Request;
+use crate::launch::script::{self, ScriptContext};
+use crate::record::layout::RunDirectory;
+use crate::record::publish;
+use crate::record::submission::Submission;
+
+use super::allocation_flags::AllocationFlags;
+use super::failure::Failure;
+use super::flags::{SubmitFlags, WaitFlags};
+use super::output::{Format, Page, tell};
+use super::preparation::{Preparation, not_written};
+use super::run_job::{self, ROLES};
+use super::{CommandResult, OK, source, wait};
+
+/// Submits a run.
+pub fn run(flags: &SubmitFlags) -> CommandResult {
+    let work = Preparation::of_source(&flags.source)?;
+    let request = request(&flags.allocation)?;
+    let program = own_program()?;
+    if flags.dry_run {
+        return print_script(&work, &request, &program);
+    }
+    let commands = commands(&request);
+    check_limits(&request, &*open(request.system, run_job::commands(&commands), Path::new("")))?;
+    let directory = work.set_down()?;
+    let handed =
+        Handover { directory: &directory, request: &request, program: &program, commands }.hand_over();
+    let (submitted, system) = handed.map_err(|error| refused(error, &directory))?;
+    answer(flags, &directory, &request, &submitted, &*system)?;
+    if flags.wait {
+        let run = Some(directory.path().to_string_lossy().into_owned());
+        return wait::run(&WaitFlags { run, quiet: flags.output == Format::Json, output: flags.output });
+    }
+    Ok(OK)
+}
+
+/// What is asked of the batch system, checked.
+fn request(flags: &AllocationFlags) -> Result<Request, Failure> {
+    flags.request()
+}
+
+/// The dagmar that the job script calls: this one.
+fn own_program() -> Result<PathBuf, Failure> {
+    env::current_exe().map_err(|error| Failure::broken(format!("cannot find the dagmar that runs: {error}")))
+}
+
+/// The commands that the cluster template names for its batch system.
+fn commands(request: &Request) -> BTreeMap<String, Vec<String>> {
+    let named = ROLES.map(|role| (role.to_owned(), request.list(&format!("commands.{role}")).to_vec()));
+    named.into_iter().filter(|(_, words)| !words.is_empty()).collect()
+}
+
+/// The site's limits. How many jobs wait is asked only where a limit needs it.
+fn check_limits(request: &Request, system: &dyn BatchSystem) -> Result<(), Failure> {
+    let queued = match request.count("limits.queued_jobs_max") {
+        Some(_) => Some(system.queued_jobs()? as u64),
+        None => None,
+    };
+    Ok(limits::check(request, Load { jobs: 1, queued })?)
+}
+
+fn print_script(work: &Preparation, request: &Request, program: &Path) -> CommandResult {
+    limits::check(request, Load::default())?;
+    let run = RunDirectory::next(&source::current_directory()?, work.plan.graph.name());
+    let name = run.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mark = mark(&name);
+    let context = ScriptContext { run: &run, program, name: &name, mark: &mark, dependency: None };
+    let text = script::render(request, &context)?;
+    Page::open().bytes(text.as_bytes())?;
+    Ok(OK)
+}
+
+/// What this submission's job carries, and no other one: letters, digits, `-` and `_`.
+fn mark(run: &str) -> String {
+    let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
+    let run: String = run.chars().map(plain).collect();
+    format!("dagmar-{run}-{:x}-{:x}", clock::now().0, std::process::id())
+}
+
+/// A run directory on its way to the batch system.
+struct Handover<'a> {
+    directory: &'a RunDirectory,
+    request: &'a Request,
+    program: &'a Path,
+    commands: BTreeMap<String, Vec<String>>,
+}
+
+/// Why a run was not handed over.
+enum HandoverError {
+    /// Something of ours went wrong before the batch system was asked.
+    Before(Failure),
+    /// The batch system's answer.
+    Batch(BatchError),
+}
+
+impl Handover<'_> {
+    /// Writes script, plan and record, and submits. The record is there before the batch system is
+    /// asked: if this process dies in between, the job is found by its mark.
+    fn hand_over(&self) -> Result<(Submitted, Box<dyn BatchSystem>), HandoverError> {
+        let (directory, request) = (self.directory, self.request);
+        let name = directory.name();
+        let mark = mark(&name);
+        let context = ScriptContext {
+            run: directory.path(),
+            program: self.program,
+            name: &name,
+            mark: &mark,
+            dependency: None,
+        };
+        let text = script::render(request, &context).map_err(|error| HandoverError::Before(error.into()))?;
+        let mut submission = Submission::new(request.system.name(), request.cluster.clone(), mark.clone());
+        submission.commands.clone_from(&self.commands);
+        let plan = request.launch_plan(self.program);
+        let write = || {
+            publish::publish(&directory.job_script(), text.as_bytes())?;
+            fs::set_permissions(directory.job_script(), fs::Permissions::from_mode(0o700))?;
+            plan.write(&directory.launch_plan())?;
+            submission.write(&directory.submission())
+        };
+        write().map_err(|error| HandoverError::Before(not_written(directory)(error)))?;
+        let system = open(request.system, run_job::commands(&self.commands), directory.path());
+        let submitted =
+            submit_once(&*system, &directory.job_script(), &mark).map_err(HandoverError::Batch)?;
+        submission.jobs.push(submitted.id.to_string());
+        if let Err(error) = submission.write(&directory.submission()) {
+            // The job is there; its mark still finds it.
+            tell(&format!("warning: {}", not_written(directory)(error).message));
+        }
+        Ok((submitted, system))
+    }
+}
+
+/// A run that was surely not taken leaves nothing behind.
+fn refused(error: HandoverError, directory: &RunDirectory) -> Failure {
+    let (failure, is_lost) = match error {
+        HandoverError::Before(failure) => (failure, true),
+        HandoverError::Batch(error) => {
+            let is_lost = !error.is_ambiguous();
+            (Failure::from(error), is_lost)
+        }
+    };
+    if is_lost {
+        let _ = fs::remove_dir_all(directory.path());
+        return failure;
+    }
+    let mut failure = failure;
+    failure.causes.push(format!("the run directory is `{}`", directory.path().display()));
+    failure
+}
+
+fn answer(
+    flags: &SubmitFlags,
+    directory: &RunDirectory,
+    request: &Request,
+    submitted: &Submitted,
+    system: &dyn BatchSystem,
+) -> Result<(), Failure> {
+    let (name, id) = (directory.name(), &submitted.id);
+    let mut page = Page::open();
+    if flags.output == Format::Json {
+        return page.json(&json!({
+            "run": name,
+            "directory": directory.path(),
+            "job": id.as_str(),
+            "system": system.system().name(),
+            "cluster": request.cluster,
+            "was_looked_up": submitted.was_looked_up,
+        }));
+    }
+    page.line(format!("submitted {name} as job {id} of {}", system.system()))?;
+    page.flush()?;
+    if submitted.was_looked_up {
+        tell("the batch system's answer was lost; the job was found by its mark");
+    }
+    tell(&format!("  `dagmar status {name}` tells how it stands, `dagmar wait {name}` waits for its end"));
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! Multi-node tasks: each takes several whole workers on distinct hosts, its team, for itself.
+//!
+//! One task collects at a time, in the order of urgency: its workers are reserved, so that they get
+//! nothing more, and once they are idle the first of them, the lead, is given the task. Who collects
+//! always comes to its end, because its workers only run dry; who does not holds nothing. So no two
+//! tasks wait for each other, and small tasks, which cannot enter a reserved worker, starve nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::event::{Cause, Event};
+use crate::core::id::{Rank, TaskId};
+use crate::core::message::Order;
+use crate::core::resources::Resources;
+
+use super::machine::{Action, Scheduler};
+use super::tasks::TaskState;
+use super::workers::Workers;
+
+/// The multi-node tasks that are ready or at work.
+#[derive(Debug, Default)]
+pub struct MultiNode {
+    /// Ready tasks by urgency, the collecting one among them. What is ready no more is skipped.
+    waiting: BTreeSet<u32>,
+    collection: Option<Collection>,
+    /// The team of each assigned task, by urgency, the lead first. Lost workers are not in it.
+    teams: BTreeMap<u32, Vec<Rank>>,
+    /// False if nothing changed since a team was looked for in vain.
+    is_worth_looking: bool,
+}
+
+/// A team that is about to be complete.
+#[derive(Debug)]
+struct Collection {
+    urgency: u32,
+    team: Vec<Rank>,
+    /// How many workers at the head of the team are known to be idle. They stay so.
+    idle: usize,
+}
+
+/// What looking for a team came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Choice {
+    /// These workers, in the order of ranks.
+    Team(Vec<Rank>),
+    /// There are enough hosts, but other multi-node tasks have their workers.
+    Later,
+    /// There are too few hosts with a worker that is large enough.
+    Never,
+}
+
+impl MultiNode {
+    /// Enters a task that became ready.
+    pub fn push(&mut self, urgency: u32) {
+        self.waiting.insert(urgency);
+        self.is_worth_looking = true;
+    }
+
+    /// Notes that other workers are there, or others are free.
+    pub fn look_again(&mut self) {
+        self.is_worth_looking = true;
+    }
+
+    /// Forgets the tasks that are ready. Teams at work stay.
+    pub fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// True if a ready task is known.
+    pub fn contains(&self, urgency: u32) -> bool {
+        self.waiting.contains(&urgency)
+    }
+
+    /// Every team, the collecting one included: the task's urgency, and its workers.
+    pub fn teams(&self) -> impl Iterator<Item = (u32, &[Rank])> {
+        let collecting = self.collection.iter().map(|collection| (collection.urgency, &collection.team[..]));
+        collecting.chain(self.teams.iter().map(|(urgency, team)| (*urgency, &team[..])))
+    }
+
+    /// The team of a task that was assigned.
+    pub fn team_of(&self, urgency: u32) -> Option<&[Rank]> {
+        self.teams.get(&urgency).map(Vec::as_slice)
+    }
+}
+
+impl Scheduler {
+    /// Collects workers for one task after the other, and gives each to its lead when they are idle.
+    pub(super) fn serve_multi_node_tasks(&mut self, actions: &mut Vec<Action>) {
+        while self.is_team_complete() {
+            self.assign_to_team(actions);
+        }
+    }
+
+    /// True if a task is collecting and its workers are idle.
+    fn is_team_complete(&mut self) -> bool {
+        let is_stale = |collection: &Collection| !self.tasks.is_ready(self.urgency.task(collection.urgency));
+        if self.multi_node.collection.as_ref().is_some_and(is_stale) {
+            self.give_up_collecting();
+        }
+        if self.multi_node.collection.is_none() {
+            self.begin_collecting();
+        }
+        let Some(collection) = &mut self.multi_node.collection else { return false };
+        let is_idle =
+            |rank: &&Rank| self.workers.get(**rank).is_some_and(|record| record.assigned.is_empty());
+        collection.idle += collection.team[collection.idle..].iter().take_while(is_idle).count();
+        collection.idle == collection.team.len()
+    }
+
+    fn begin_collecting(&mut self) {
+        if self.multi_node.waiting.is_empty() || self.is_outranked() {
+            return;
+        }
+        if !std::mem::take(&mut self.multi_node.is_worth_looking) {
+            return;
+        }
+        if let Some((urgency, team)) = self.choose_next() {
+            for &worker in &team {
+                self.workers.reserve(worker, urgency);
+                self.call_back_queued(worker);
+            }
+            self.multi_node.collection = Some(Collection { urgency, team, idle: 0 });
+        }
+    }
+
+    /// True if an ordinary task of higher `priority` waits as well: that is placed first.
+    fn is_outranked(&self) -> bool {
+        let priority = |urgency: u32| self.graph.options(self.urgency.task(urgency)).priority;
+        let first = self.multi_node.waiting.first().map(|&urgency| priority(urgency));
+        self.ready.next_head(None).is_some_and(|(urgency, _)| Some(priority(urgency)) > first)
+    }
+
+    /// The first task that can have a team now. One that cannot have any from the present workers is
+    /// passed over; one that waits for other multi-node tasks lets nobody pass.
+    fn choose_next(&mut self) -> Option<(u32, Vec<Rank>)> {
+        let mut impossible: Option<(&Resources, u32)> = None;
+        let (tasks, urgencies) = (&self.tasks, &self.urgency);
+        self.multi_node.waiting.retain(|&urgency| tasks.is_ready(urgencies.task(urgency)));
+        for &urgency in &self.multi_node.waiting {
+            let options = self.graph.options(self.urgency.task(urgency));
+            let request = (&options.resources, options.several_nodes().unwrap_or(1));
+            if impossible == Some(request) {
+                continue;
+            }
+            match choose(request.0, request.1 as usize, &self.workers) {
+                Choice::Team(team) => return Some((urgency, team)),
+                Choice::Later => return None,
+                Choice::Never => impossible = Some(request),
+            }
+        }
+        None
+    }
+
+    /// What a reserved worker has not started is better off elsewhere.
+    fn call_back_queued(&mut self, worker: Rank) {
+        let record = self.workers.get(worker).expect("a reserved worker lives");
+        let tasks = record.assigned.keys().map(|&urgency| self.urgency.task(urgency));
+        let queued: Vec<TaskId> = tasks.filter(|&task| self.state(task) == TaskState::Assigned).collect();
+        for task in queued {
+            let order = Order::Retract(task, self.tasks.attempt[task.index()]);
+            self.workers.retract(worker, self.urgency.of_task(task), order);
+        }
+    }
+
+    fn assign_to_team(&mut self, actions: &mut Vec<Action>) {
+        let Collection { urgency, team, .. } =
+            self.multi_node.collection.take().expect("a complete team was collected");
+        self.multi_node.waiting.remove(&urgency);
+        self.multi_node.is_worth_looking = true;
+        let task = self.urgency.task(urgency);
+        let host = |rank: &Rank| self.workers.get(*rank).expect("a reserved worker lives").host.clone();
+        let hosts: Vec<String> = team.iter().map(host).collect();
+        self.assign(task, team[0], self.ready.class_of(&self.graph, task), hosts.clone());
+        let attempt = self.tasks.attempt[task.index()];
+        let workers = team.clone();
+        actions.push(Action::Record(Event::MultiNodeAssigned { task, attempt, workers, hosts }));
+        self.multi_node.teams.insert(urgency, team);
+    }
+
+    /// Sets the workers of a task that is at no worker any more free; nothing for ordinary tasks.
+    pub(super) fn disband(&mut self, urgency: u32) {
+        if let Some(team) = self.multi_node.teams.remove(&urgency) {
+            self.set_free(&team);
+        }
+    }
+
+    /// Sets the workers that are being collected free. The task stays ready.
+    pub(super) fn give_up_collecting(&mut self) {
+        if let Some(collection) = self.multi_node.collection.take() {
+            self.set_free(&collection.team);
+        }
+    }
+
+    fn set_free(&mut self, team: &[Rank]) {
+        team.iter().for_each(|&worker| self.workers.unreserve(worker));
+        self.multi_node.look_again();
+    }
+
+    /// A reserved worker is lost, and what was assigned to it went back. A program that still runs at
+    /// its lead is ended; the others stay reserved until the lead says that it is gone.
+    pub(super) fn on_team_member_lost(&mut self, worker: Rank, urgency: u32) {
+        let Some(team) = self.multi_node.teams.get_mut(&urgency) else {
+            return self.give_up_collecting();
+        };
+        if team[0] == worker {
+            return self.disband(urgency);
+        }
+        team.retain(|member| *member != worker);
+        let lead = team[0];
+        let task = self.urgency.task(urgency);
+        let attempt = self.tasks.attempt[task.index()];
+        self.workers.order(lead, Order::End(task, attempt, Cause::LostRank(worker)));
+    }
+}
+
+/// The workers with the least to do, one on each host, that are large enough for `request`.
+/// Looks at all workers: once for each multi-node task, and again when workers come or go.
+fn choose(request: &Resources, nodes: usize, workers: &Workers) -> Choice {
+    let mut hosts: BTreeMap<&str, Option<(u64, Rank)>> = BTreeMap::new();
+    for (rank, record) in workers.iter().filter(|(_, record)| record.capacity.covers(request)) {
+        let least_busy = hosts.entry(&record.host).or_default();
+        if record.reserved_for.is_none() {
+            let other = (record.expected_us, rank);
+            *least_busy = Some(least_busy.map_or(other, |known| known.min(other)));
+        }
+    }
+    if hosts.len() < nodes {
+        return Choice::Never;
+    }
+    let mut open: Vec<(u64, Rank)> = hosts.into_values().flatten().collect();
+    if open.len() < nodes {
+        return Choice::Later;
+    }
+    open.sort_unstable();
+    let mut team: Vec<Rank> = open[..nodes].iter().map(|(_, rank)| *rank).collect();
+    team.sort_unstable();
+    Choice::Team(team)
+}

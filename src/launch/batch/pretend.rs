@@ -1,0 +1,38 @@
+//! Commands of a batch system, played by small shell scripts in a directory of their own.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use super::Commands;
+
+/// A directory with pretended commands.
+pub(crate) struct Pretended(tempfile::TempDir);
+
+impl Pretended {
+    /// Plays each command by its script. What a command is asked stands in the file `asked`.
+    pub fn new(scripts: &[(&str, &str)]) -> Pretended {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, script) in scripts {
+            let path = directory.path().join(name);
+            let asked = directory.path().join("asked");
+            let text = format!("#!/bin/sh\necho \"{name} $*\" >> {}\n{script}\n", asked.display());
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
+        }
+        Pretended(directory)
+    }
+
+    /// How they are called.
+    pub fn commands(&self, submit: &str, status: &str, cancel: &str) -> Commands {
+        let words = |name: &str| vec![self.0.path().join(name).to_str().unwrap().to_owned()];
+        let time_limit = Duration::from_secs(20);
+        Commands { submit: words(submit), status: words(status), cancel: words(cancel), time_limit }
+    }
+
+    /// Everything that was asked so far.
+    pub fn asked(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.0.path().join("asked")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+}

@@ -1,0 +1,243 @@
+//! What `launch` does while the ranks run: it keeps the clock of the allocation, passes on what the
+//! batch system signals, and sees to it that the launcher ends.
+//!
+//! A launcher gives its ranks about a second after it was told to end, so the run is first asked to
+//! stop through its mailbox; signals come after that, and KILL last.
+
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+
+use crate::clock;
+use crate::core::time::{Micros, Timestamp};
+use crate::record::layout::RunDirectory;
+use crate::record::mailbox::{Mailbox, Order};
+
+/// How often the launcher, the clock and the signals are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The time a run has to stop after a signal: batch systems kill 30 s after theirs, some after 10.
+const PATIENCE: Micros = Micros::from_secs(20);
+/// The time between the last signal and the end of the allocation, and between TERM and KILL.
+const LAST_BREATH: Micros = Micros::from_secs(5);
+/// The time a launcher may take to end once the run is over: a damaged one never does.
+const LINGERING: Micros = Micros::from_secs(20);
+
+/// How a supervised launcher ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The launcher's status. Of a damaged job it lies: the run directory knows.
+    pub status: ExitStatus,
+    /// Why the run was asked to stop, if it was.
+    pub stopped: Option<StopCause>,
+}
+
+impl Ended {
+    /// The launcher's exit code, in a shell's way if a signal ended it.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+    }
+}
+
+/// Why a run is asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopCause {
+    /// The allocation is about to end.
+    Walltime,
+    /// The batch system, or somebody, sent this signal.
+    Signal(i32),
+}
+
+/// Runs a launcher to its end.
+///
+/// # Errors
+/// When it cannot be started or waited for, or the mailbox cannot be written.
+pub fn supervise(
+    mut command: Command,
+    run: &RunDirectory,
+    ends: Option<(Timestamp, Micros)>,
+) -> io::Result<Ended> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
+    // A group of its own: what is sent to the job script's group must not reach ranks first.
+    let mut child = command.process_group(0).spawn()?;
+    let mailbox = Mailbox::new(run.control());
+    let mut watch = Watch::new(ends);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Ended { status, stopped: watch.cause() });
+        }
+        for signal in signals.pending() {
+            log::warn!("signal {signal} came");
+            watch.on_signal(clock::now(), signal);
+        }
+        if run.finished().exists() {
+            watch.on_finished(clock::now());
+        }
+        match watch.step(clock::now()) {
+            Some(Step::Drain) => {
+                log::warn!("asking the run to stop: {:?}", watch.cause());
+                mailbox.post(Order::Drain)?;
+            }
+            Some(Step::Terminate) => send(&child, Signal::SIGTERM),
+            Some(Step::Kill) => send(&child, Signal::SIGKILL),
+            None => thread::sleep(LOOK_EVERY),
+        }
+    }
+}
+
+fn send(child: &Child, signal: Signal) {
+    log::warn!("sending {signal} to the launcher");
+    let group = Pid::from_raw(i32::try_from(child.id()).expect("process ids fit"));
+    if let Err(error) = killpg(group, signal) {
+        log::warn!("cannot send {signal} to the launcher: {error}");
+    }
+}
+
+/// What is to be done next. Each step comes once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Ask the run to stop.
+    Drain,
+    /// Tell the launcher to end.
+    Terminate,
+    /// End it.
+    Kill,
+}
+
+/// When which step is due.
+#[derive(Debug)]
+struct Watch {
+    /// When the allocation ends, and how long before that the run is asked to stop.
+    ends: Option<(Timestamp, Micros)>,
+    cause: Option<StopCause>,
+    /// When each step is due, the earliest first; steps that were done are gone.
+    due: Vec<(Timestamp, Step)>,
+    has_finished: bool,
+}
+
+impl Watch {
+    fn new(ends: Option<(Timestamp, Micros)>) -> Self {
+        Watch { ends, cause: None, due: Vec::new(), has_finished: false }
+    }
+
+    fn cause(&self) -> Option<StopCause> {
+        self.cause
+    }
+
+    fn on_signal(&mut self, now: Timestamp, signal: i32) {
+        if self.cause.is_none() {
+            self.begin(StopCause::Signal(signal), now, now + PATIENCE);
+        } else if signal == SIGINT {
+            // A person who says it again means now. Batch systems repeat TERM by themselves.
+            self.due = vec![(now, Step::Kill)];
+        }
+    }
+
+    /// The run is over: the launcher has no reason to stay.
+    fn on_finished(&mut self, now: Timestamp) {
+        if !std::mem::replace(&mut self.has_finished, true) {
+            let terminate = now + LINGERING;
+            self.due = vec![(terminate, Step::Terminate), (terminate + LAST_BREATH, Step::Kill)];
+        }
+    }
+
+    fn step(&mut self, now: Timestamp) -> Option<Step> {
+        if let (Some((end, margin)), None, false) = (self.ends, self.cause, self.has_finished)
+            && now + margin >= end
+        {
+            // Twice the last breath: TERM, then KILL, then the end.
+            let terminate = Timestamp(end.0.saturating_sub(2 * LAST_BREATH.0)).max(now + LAST_BREATH);
+            self.begin(StopCause::Walltime, now, terminate);
+        }
+        let (due, step) = *self.due.first()?;
+        (due <= now).then(|| {
+            self.due.remove(0);
+            step
+        })
+    }
+
+    fn begin(&mut self, cause: StopCause, now: Timestamp, terminate: Timestamp) {
+        self.cause = Some(cause);
+        if !self.has_finished {
+            let kill = terminate + LAST_BREATH;
+            self.due = vec![(now, Step::Drain), (terminate, Step::Terminate), (kill, Step::Kill)];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(seconds: u64) -> Timestamp {
+        Timestamp(seconds * 1_000_000)
+    }
+
+    type Occurrence = fn(&mut Watch, Timestamp);
+
+    /// Every step of the first 200 seconds and the second in which it comes.
+    fn steps(watch: &mut Watch, occurrences: &[(u64, Occurrence)]) -> Vec<(u64, Step)> {
+        let mut steps = Vec::new();
+        for second in 0..200 {
+            for (_, occur) in occurrences.iter().filter(|(when, _)| *when == second) {
+                occur(watch, at(second));
+            }
+            while let Some(step) = watch.step(at(second)) {
+                steps.push((second, step));
+            }
+        }
+        steps
+    }
+
+    fn term(watch: &mut Watch, now: Timestamp) {
+        watch.on_signal(now, SIGTERM);
+    }
+
+    #[test]
+    fn nothing_is_done_without_an_occasion() {
+        assert_eq!(steps(&mut Watch::new(None), &[]), []);
+    }
+
+    #[test]
+    fn a_signal_drains_first_and_kills_last() {
+        let mut watch = Watch::new(None);
+        let steps = steps(&mut watch, &[(10, term), (12, term)]);
+        assert_eq!(steps, [(10, Step::Drain), (30, Step::Terminate), (35, Step::Kill)]);
+        assert_eq!(watch.cause(), Some(StopCause::Signal(SIGTERM)));
+    }
+
+    #[test]
+    fn the_end_of_the_allocation_is_met_in_order() {
+        let mut watch = Watch::new(Some((at(100), Micros::from_secs(60))));
+        let steps = steps(&mut watch, &[]);
+        assert_eq!(steps, [(40, Step::Drain), (90, Step::Terminate), (95, Step::Kill)]);
+        assert_eq!(watch.cause(), Some(StopCause::Walltime));
+    }
+
+    #[test]
+    fn a_margin_longer_than_the_allocation_still_gives_the_run_a_moment() {
+        let mut watch = Watch::new(Some((at(8), Micros::from_secs(60))));
+        assert_eq!(steps(&mut watch, &[]), [(0, Step::Drain), (5, Step::Terminate), (10, Step::Kill)]);
+    }
+
+    #[test]
+    fn a_launcher_that_stays_after_the_run_is_ended() {
+        let mut watch = Watch::new(Some((at(100), Micros::from_secs(60))));
+        let finished: Occurrence = |watch, now| watch.on_finished(now);
+        let steps = steps(&mut watch, &[(10, finished), (20, finished), (25, term)]);
+        assert_eq!(steps, [(30, Step::Terminate), (35, Step::Kill)]);
+    }
+
+    #[test]
+    fn a_second_interrupt_ends_it_at_once() {
+        let interrupt: Occurrence = |watch, now| watch.on_signal(now, SIGINT);
+        let steps = steps(&mut Watch::new(None), &[(10, interrupt), (11, interrupt)]);
+        assert_eq!(steps, [(10, Step::Drain), (11, Step::Kill)]);
+    }
+}

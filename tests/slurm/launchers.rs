@@ -1,0 +1,75 @@
+//! Every launcher puts the ranks where they belong: the scheduler beside the first node's workers,
+//! all nodes at work.
+
+use crate::testbed::{Site, hosts_at_work};
+
+const WHERE: &str = "name = \"where\"\n[tasks.a]\neach = { i = \"1..16\" }\nrun = \"hostname; sleep 0.2\"\n";
+
+fn check(arguments: &[&str], hosts: &[&str], workers: usize, cpus: u64) {
+    check_on(Site::with(WHERE), arguments, hosts, workers, cpus);
+}
+
+fn check_on(site: Option<Site>, arguments: &[&str], hosts: &[&str], workers: usize, cpus: u64) {
+    let Some(site) = site else { return };
+    site.submit(arguments);
+    site.expect(0, &["wait"]);
+    let status = site.status();
+    assert_eq!(hosts_at_work(&status).len(), hosts.len(), "{status}");
+    let list = status["workers"].as_array().expect("workers are listed");
+    assert_eq!(list.len(), workers, "{status}");
+    assert!(list.iter().all(|worker| worker["cpus"] == cpus), "{status}");
+    // Rank 1 sits on the first node, with the scheduler.
+    assert_eq!(list[0]["host"], hosts[0], "{status}");
+}
+
+#[test]
+fn mpirun_puts_a_worker_on_each_node() {
+    check(&["-N", "4", "-c", "2", "-t", "2m"], &["n1", "n2", "n3", "n4"], 4, 2);
+}
+
+#[test]
+fn mpirun_puts_two_workers_on_each_node() {
+    check(&["-N", "2", "--workers-per-node", "2", "-t", "2m", "-w", "n[1-2]"], &["n1", "n2"], 4, 1);
+}
+
+#[test]
+fn srun_puts_a_worker_on_each_node() {
+    check(&["-N", "4", "-c", "2", "-t", "2m", "--launcher", "srun"], &["n1", "n2", "n3", "n4"], 4, 2);
+}
+
+#[test]
+fn srun_puts_two_workers_on_each_node() {
+    let nodes =
+        ["-N", "2", "--workers-per-node", "2", "-c", "1", "-t", "2m", "-w", "n[2-3]", "--launcher", "srun"];
+    check(&nodes, &["n2", "n3"], 4, 1);
+}
+
+#[test]
+fn one_node_has_its_scheduler_and_its_worker() {
+    check(&["-N", "1", "-c", "2", "-t", "2m", "-w", "n4"], &["n4"], 1, 2);
+}
+
+#[test]
+fn mpich_is_started_by_its_own_launcher() {
+    let arguments = ["-N", "4", "-c", "2", "-t", "2m"];
+    check_on(Site::with_mpich(WHERE), &arguments, &["n1", "n2", "n3", "n4"], 4, 2);
+}
+
+#[test]
+fn mpich_is_started_by_srun() {
+    let arguments = ["-N", "4", "-c", "2", "-t", "2m", "--launcher", "srun"];
+    check_on(Site::with_mpich(WHERE), &arguments, &["n1", "n2", "n3", "n4"], 4, 2);
+}
+
+#[test]
+fn the_launcher_of_another_mpi_is_refused_in_words() {
+    let Some(site) = Site::with(WHERE) else { return };
+    site.place.write("wrong.toml", "extends = \"slurm\"\n[launcher]\ncommand = [\"mpiexec.mpich\"]\n");
+    site.expect(0, &["submit", "g.toml", "--cluster", "wrong.toml", "-t", "2m"]);
+    site.expect(2, &["wait"]);
+    let said = site.place.read("dagmar-runs/where-0001/batch.out");
+    assert!(
+        said.contains("this dagmar is linked with Open MPI, but `mpiexec.mpich` belongs to MPICH"),
+        "{said}"
+    );
+}
