@@ -75,6 +75,9 @@ fn bad_graphs_and_bad_fields_never_reach_the_batch_system() {
     site.expect(2, &["submit", "g.toml", "--cluster", "slurm", "--account", "a\n#SBATCH --uid=0"])
         .tells("account");
     site.expect(2, &["submit", "g.toml", "--cluster", "nowhere"]).tells("nowhere");
+    site.place.write("g.toml", "[tasks.a]\nrun = \"true\"\nresources = { cpus = 3 }\n");
+    let unfit = site.expect(2, &["submit", "g.toml", "--cluster", "slurm", "-c", "2"]);
+    unfit.tells("task `a` asks for 3 of `cpus`, but no worker has more than 2").tells("--cpus-per-worker");
     assert!(site.place.runs().is_empty());
 }
 
