@@ -5,7 +5,7 @@
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::clock;
@@ -14,9 +14,11 @@ use crate::launch::allocation::Allocation;
 use crate::launch::batch;
 use crate::launch::plan::LaunchPlan;
 use crate::launch::start::{Layout, Mpi, Ranks, StartError, find_launcher};
-use crate::launch::supervise::{Ended, StopCause, supervise};
+use crate::launch::supervise::{Ended, StopCause, Supervisor};
+use crate::record::claim::{Claim, ClaimError, Owner};
 use crate::record::description::Description;
 use crate::record::layout::RunDirectory;
+use crate::record::mailbox::{Mailbox, Order};
 use crate::record::outcome::Finished;
 use crate::record::submission::Submission;
 use crate::runtime::{exit, logger};
@@ -46,6 +48,10 @@ pub fn run(flags: &LaunchFlags) -> CommandResult {
         tell(&format!("{} is over already, with exit code {}", directory.name(), finished.exit_code));
         return Ok(finished.exit_code);
     }
+    let restarts = allocation.as_ref().map_or(0, |allocation| allocation.restarts);
+    let owner =
+        Owner::this_process(allocation.as_ref().map(|allocation| allocation.id.to_string()), restarts);
+    let _claim = Claim::take(&directory.claim(), &owner).map_err(|error| taken(&error, &directory))?;
     begin_anew(&directory, allocation.as_ref())?;
     if let Some(scratch) = &plan.scratch {
         let place = expand(scratch, &|name| env::var(name).ok())?;
@@ -53,6 +59,16 @@ pub fn run(flags: &LaunchFlags) -> CommandResult {
     }
     logger::start(&directory.path().join("logs/launch.log")).map_err(not_written(&directory))?;
     Launch { directory, plan, allocation }.run()
+}
+
+fn taken(error: &ClaimError, directory: &RunDirectory) -> Failure {
+    let hint = match error {
+        ClaimError::Taken(_, path) => {
+            format!("if that process is gone for sure, remove `{}`", path.display())
+        }
+        ClaimError::Io(..) => "`launch` writes into the run directory".to_owned(),
+    };
+    Failure::usage(format!("cannot launch `{}`: {error}", directory.name())).hint(hint)
 }
 
 /// The scratch directory, with the variables in it that a batch system sets: `$TMPDIR`, `${PBS_JOBFS}`.
@@ -90,20 +106,32 @@ fn finished(directory: &RunDirectory) -> Result<Option<Finished>, Failure> {
 /// A job that the batch system starts again finds what its first start left. Only the same job
 /// may put that aside: another one could take it from ranks that are alive.
 fn begin_anew(directory: &RunDirectory, allocation: Option<&Allocation>) -> Result<(), Failure> {
-    if !directory.has_begun() {
-        return Ok(());
+    if directory.has_begun() {
+        check_same_job(directory, allocation)?;
     }
+    let mailbox = Mailbox::new(directory.control());
+    // An order to stop was meant for an earlier start; that a person cancelled the run still holds.
+    let mail = mailbox.collect().map_err(not_written(directory))?;
+    let is_cancelled = mail.orders.contains(&Order::Cancel);
+    if directory.has_begun() {
+        let aside = directory.set_aside().map_err(refused)?;
+        tell(&format!("the job was started again: what it did before is in `{}`", aside.display()));
+    }
+    match is_cancelled {
+        true => mailbox.post(Order::Cancel).map_err(not_written(directory)),
+        false => Ok(()),
+    }
+}
+
+fn check_same_job(directory: &RunDirectory, allocation: Option<&Allocation>) -> Result<(), Failure> {
     let description = Description::read(&directory.description()).ok();
     let earlier = description.and_then(|description| description.batch).map(|batch| batch.id);
-    if earlier.is_none() || earlier != allocation.map(|allocation| allocation.id.to_string()) {
-        let name = directory.name();
-        return Err(Failure::usage(format!("`{name}` was begun already, by another job")).hint(format!(
-            "`dagmar status {name}` tells how it stands; submit the graph again for a new run"
-        )));
+    if earlier.is_some() && earlier == allocation.map(|allocation| allocation.id.to_string()) {
+        return Ok(());
     }
-    let aside = directory.set_aside().map_err(refused)?;
-    tell(&format!("the job was started again: what it did before is in `{}`", aside.display()));
-    Ok(())
+    let name = directory.name();
+    Err(Failure::usage(format!("`{name}` was begun already, by another job"))
+        .hint(format!("`dagmar status {name}` tells how it stands; submit the graph again for a new run")))
 }
 
 struct Launch {
@@ -130,18 +158,40 @@ impl Launch {
         let ranks =
             Ranks { plan: &self.plan, launcher: &launcher, mpi, layout: &layout, host_file: &host_file };
         log::info!("{} ranks on {}", layout.rank_count(), layout.hosts().join(","));
-        for line in &self.plan.node_start {
-            on_every_node(&ranks, line, &node_file)?;
-        }
-        let command = ranks.command(&self.arguments());
-        log::info!("dagmar is linked with {library}; starting {command:?}");
-        let concluded = self.see_to_its_end(command);
+        let mut supervisor = self.supervisor()?;
+        let concluded = self.prepare_and_run(&mut supervisor, &ranks, &node_file, library);
+        // Whatever happened, what was prepared is tidied up.
         for line in &self.plan.node_stop {
-            if let Err(failure) = on_every_node(&ranks, line, &node_file) {
+            if let Err(failure) = on_every_node(&mut supervisor, &ranks, line, &node_file) {
                 failure.report();
             }
         }
         concluded
+    }
+
+    fn prepare_and_run(
+        &self,
+        supervisor: &mut Supervisor,
+        ranks: &Ranks<'_>,
+        node_file: &Path,
+        library: &str,
+    ) -> CommandResult {
+        for line in &self.plan.node_start {
+            let prepared = on_every_node(supervisor, ranks, line, node_file);
+            if supervisor.stopped().is_some() {
+                let message = format!("`{}` was stopped before it began", self.directory.name());
+                return Err(Failure::new(exit::STOPPED, message));
+            }
+            prepared?;
+        }
+        let command = ranks.command(&self.arguments());
+        log::info!("dagmar is linked with {library}; starting {command:?}");
+        self.see_to_its_end(supervisor, command)
+    }
+
+    fn supervisor(&self) -> Result<Supervisor, Failure> {
+        let heeded = Supervisor::new(self.ends());
+        heeded.map_err(|error| Failure::broken(format!("cannot listen for signals: {error}")))
     }
 
     /// Ranks as threads of one process: without MPI there is one node.
@@ -153,12 +203,12 @@ impl Launch {
         let mut command = Command::new(&self.plan.program);
         command.args(self.arguments()).args(["--workers", &self.plan.workers_per_node.to_string()]);
         command.envs(&self.plan.environment);
-        self.see_to_its_end(command)
+        self.see_to_its_end(&mut self.supervisor()?, command)
     }
 
-    fn see_to_its_end(&self, command: Command) -> CommandResult {
+    fn see_to_its_end(&self, supervisor: &mut Supervisor, command: Command) -> CommandResult {
         let program = command.get_program().to_string_lossy().into_owned();
-        let ended = supervise(command, &self.directory, self.ends());
+        let ended = supervisor.run_ranks(command, &self.directory);
         let ended = ended
             .map_err(|error| Failure::usage(format!("cannot start the ranks with `{program}`: {error}")))?;
         self.conclude(&ended)
@@ -224,21 +274,17 @@ impl Launch {
         }
         let code = ended.code();
         let name = self.directory.name();
-        if !self.directory.has_begun() {
+        if !self.directory.has_begun() && ended.stopped.is_none() {
             // It said why itself: a task that fits nowhere, or a wrong MPI.
             let known = u8::try_from(code).ok().filter(|code| [exit::USAGE, exit::BROKEN].contains(code));
             let exit_code = known.unwrap_or(exit::RANK_LOST);
-            return Err(Failure::new(
-                exit_code,
-                format!("`{name}` did not begin: its launcher ended with {code}"),
-            )
-            .hint(format!("what it printed: `{}`", self.directory.batch_output().display())));
+            let message = format!("`{name}` did not begin: its launcher ended with {code}");
+            return Err(Failure::new(exit_code, message)
+                .hint(format!("what it printed: `{}`", self.directory.batch_output().display())));
         }
         let (exit_code, why) = match ended.stopped {
             Some(StopCause::Walltime) => (exit::STOPPED, "it did not end before its walltime".to_owned()),
-            Some(StopCause::Signal(signal)) => {
-                (exit::STOPPED, format!("it did not end after signal {signal}"))
-            }
+            Some(StopCause::Signal(signal)) => (exit::STOPPED, format!("signal {signal} came")),
             None if code == i32::from(exit::BROKEN) => (exit::BROKEN, "its launcher ended with 1".to_owned()),
             None => (exit::RANK_LOST, format!("its launcher ended with {code}")),
         };
@@ -247,14 +293,19 @@ impl Launch {
     }
 }
 
-fn on_every_node(ranks: &Ranks<'_>, line: &str, node_file: &std::path::Path) -> Result<(), Failure> {
-    let mut command = ranks.node_command(line, node_file);
+fn on_every_node(
+    supervisor: &mut Supervisor,
+    ranks: &Ranks<'_>,
+    line: &str,
+    node_file: &Path,
+) -> Result<(), Failure> {
+    let command = ranks.node_command(line, node_file);
     log::info!("on every node: {command:?}");
     let broken = |why: String| {
         Failure::new(exit::USAGE, format!("the command for every node failed: {why}"))
             .hint(format!("it is `{line}`, from the cluster template"))
     };
-    let status = command.status().map_err(|error| broken(error.to_string()))?;
+    let status = supervisor.run_short(command).map_err(|error| broken(error.to_string()))?;
     if status.success() { Ok(()) } else { Err(broken(status.to_string())) }
 }
 

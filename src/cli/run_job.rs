@@ -9,6 +9,7 @@ use crate::launch::batch::{
     BatchError, BatchSystem, Commands, JobEnd, JobId, JobState, JobView, System, open,
 };
 use crate::record::layout::RunDirectory;
+use crate::record::outcome::Finished;
 use crate::record::submission::Submission;
 use crate::runtime::exit;
 
@@ -81,6 +82,12 @@ pub fn is_over(look: &Look) -> bool {
         Ok(None) => true,
         Err(_) => false,
     }
+}
+
+/// True if a run that ended like this may go on: it was stopped only, and its job is not over, as when
+/// it is queued again.
+pub fn goes_on(finished: &Finished, look: Option<&Look>) -> bool {
+    finished.exit_code == exit::STOPPED && look.is_some_and(|look| !is_over(look))
 }
 
 /// What could be learned of a run's job, in one line: `job 12 of Slurm is queued: Resources (...)`.

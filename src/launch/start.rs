@@ -277,8 +277,9 @@ impl Ranks<'_> {
             "--overcommit",
             "--cpu-bind=none",
             "--mem=0",
-            // All ranks end together, with one exit code: a single one that ends is lost.
-            "--kill-on-bad-exit=0",
+            // Ranks end together, after the outcome is written: one that dies alone ends the others,
+            // which would wait for it until the walltime.
+            "--kill-on-bad-exit=1",
         ]);
         if !self.plan.launcher.args.iter().any(|word| word.starts_with("--mpi")) {
             command.arg(match self.mpi {
@@ -405,8 +406,8 @@ mod tests {
         insta::assert_snapshot!(lines.join("\n"), @r"
         mpirun --hostfile h -n 3 --map-by seq --oversubscribe --bind-to none -x PATH -x LANG --extra {nodes} apptainer exec /opt/dagmar run
         mpiexec -f h -n 3 --extra {nodes} apptainer exec /opt/dagmar run
-        srun --nodes=2 --ntasks=3 --distribution=arbitrary --overlap --overcommit --cpu-bind=none --mem=0 --kill-on-bad-exit=0 --mpi=pmix --extra {nodes} apptainer exec /opt/dagmar run
-        srun --nodes=2 --ntasks=3 --distribution=arbitrary --overlap --overcommit --cpu-bind=none --mem=0 --kill-on-bad-exit=0 --mpi=pmi2 --extra {nodes} apptainer exec /opt/dagmar run
+        srun --nodes=2 --ntasks=3 --distribution=arbitrary --overlap --overcommit --cpu-bind=none --mem=0 --kill-on-bad-exit=1 --mpi=pmix --extra {nodes} apptainer exec /opt/dagmar run
+        srun --nodes=2 --ntasks=3 --distribution=arbitrary --overlap --overcommit --cpu-bind=none --mem=0 --kill-on-bad-exit=1 --mpi=pmi2 --extra {nodes} apptainer exec /opt/dagmar run
         start -n3 h a,b --extra 2 apptainer exec /opt/dagmar run
         ");
     }

@@ -1,4 +1,4 @@
-//! What `launch` does while the ranks run: it keeps the clock of the allocation, passes on what the
+//! What `launch` does while its programs run: it keeps the clock of the allocation, passes on what the
 //! batch system signals, and sees to it that the launcher ends.
 //!
 //! A launcher gives its ranks about a second after it was told to end, so the run is first asked to
@@ -26,6 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const PATIENCE: Micros = Micros::from_secs(20);
 /// The time between the last signal and the end of the allocation, and between TERM and KILL.
 const LAST_BREATH: Micros = Micros::from_secs(5);
+/// The time that a command for every node may take.
+const SHORT: Micros = Micros::from_secs(300);
 /// The time a launcher may take to end once the run is over: a damaged one never does.
 const LINGERING: Micros = Micros::from_secs(20);
 
@@ -54,39 +56,92 @@ pub enum StopCause {
     Signal(i32),
 }
 
-/// Runs a launcher to its end.
-///
-/// # Errors
-/// When it cannot be started or waited for, or the mailbox cannot be written.
-pub fn supervise(
-    mut command: Command,
-    run: &RunDirectory,
+/// Starts programs in an allocation and sees them to their end. From its beginning on, signals are
+/// heeded and do not end this process.
+#[derive(Debug)]
+pub struct Supervisor {
+    signals: Signals,
+    /// When the allocation ends, and how long before that the run is asked to stop.
     ends: Option<(Timestamp, Micros)>,
-) -> io::Result<Ended> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
-    // A group of its own: what is sent to the job script's group must not reach ranks first.
-    let mut child = command.process_group(0).spawn()?;
-    let mailbox = Mailbox::new(run.control());
-    let mut watch = Watch::new(ends);
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Ended { status, stopped: watch.cause() });
-        }
-        for signal in signals.pending() {
-            log::warn!("signal {signal} came");
-            watch.on_signal(clock::now(), signal);
-        }
-        if run.finished().exists() {
-            watch.on_finished(clock::now());
-        }
-        match watch.step(clock::now()) {
-            Some(Step::Drain) => {
-                log::warn!("asking the run to stop: {:?}", watch.cause());
-                mailbox.post(Order::Drain)?;
+    stopped: Option<StopCause>,
+}
+
+impl Supervisor {
+    /// Heeds signals from now on.
+    pub fn new(ends: Option<(Timestamp, Micros)>) -> io::Result<Self> {
+        let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
+        Ok(Supervisor { signals, ends, stopped: None })
+    }
+
+    /// Why nothing more shall be begun, if a signal came.
+    pub fn stopped(&self) -> Option<StopCause> {
+        self.stopped
+    }
+
+    /// Runs a launcher, and with it the ranks of `run`, to its end.
+    ///
+    /// # Errors
+    /// When it cannot be started or waited for; nothing of it is left then.
+    pub fn run_ranks(&mut self, command: Command, run: &RunDirectory) -> io::Result<Ended> {
+        let mailbox = Mailbox::new(run.control());
+        let mut watch = Watch::new(self.ends);
+        let drain = || {
+            if let Err(error) = mailbox.post(Order::Drain) {
+                // TERM and KILL still follow.
+                log::error!("cannot ask the run to stop: {error}");
             }
-            Some(Step::Terminate) => send(&child, Signal::SIGTERM),
-            Some(Step::Kill) => send(&child, Signal::SIGKILL),
-            None => thread::sleep(LOOK_EVERY),
+        };
+        let status = self.see_to_its_end(command, &mut watch, &|| run.finished().exists(), &drain)?;
+        self.stopped = self.stopped.or(watch.cause());
+        Ok(Ended { status, stopped: watch.cause() })
+    }
+
+    /// Runs something short that prepares nodes or tidies them up. A signal ends it, and so does the time
+    /// that such a thing may take.
+    ///
+    /// # Errors
+    /// When it cannot be started or waited for.
+    pub fn run_short(&mut self, command: Command) -> io::Result<ExitStatus> {
+        let mut watch = Watch::short(clock::now());
+        let status = self.see_to_its_end(command, &mut watch, &|| false, &|| {})?;
+        self.stopped = self.stopped.or(watch.cause());
+        Ok(status)
+    }
+
+    fn see_to_its_end(
+        &mut self,
+        mut command: Command,
+        watch: &mut Watch,
+        is_finished: &dyn Fn() -> bool,
+        drain: &dyn Fn(),
+    ) -> io::Result<ExitStatus> {
+        // A group of its own: what is sent to the job script's group must not reach ranks first.
+        let mut child = command.process_group(0).spawn()?;
+        loop {
+            match child.try_wait() {
+                Ok(None) => {}
+                Ok(Some(status)) => return Ok(status),
+                Err(error) => {
+                    send(&child, Signal::SIGKILL);
+                    return Err(error);
+                }
+            }
+            for signal in self.signals.pending() {
+                log::warn!("signal {signal} came");
+                watch.on_signal(clock::now(), signal);
+            }
+            if is_finished() {
+                watch.on_finished(clock::now());
+            }
+            match watch.step(clock::now()) {
+                Some(Step::Drain) => {
+                    log::warn!("asking the run to stop: {:?}", watch.cause());
+                    drain();
+                }
+                Some(Step::Terminate) => send(&child, Signal::SIGTERM),
+                Some(Step::Kill) => send(&child, Signal::SIGKILL),
+                None => thread::sleep(LOOK_EVERY),
+            }
         }
     }
 }
@@ -119,11 +174,20 @@ struct Watch {
     /// When each step is due, the earliest first; steps that were done are gone.
     due: Vec<(Timestamp, Step)>,
     has_finished: bool,
+    /// True if there is nothing to drain.
+    is_short: bool,
 }
 
 impl Watch {
     fn new(ends: Option<(Timestamp, Micros)>) -> Self {
-        Watch { ends, cause: None, due: Vec::new(), has_finished: false }
+        Watch { ends, cause: None, due: Vec::new(), has_finished: false, is_short: false }
+    }
+
+    /// Over something short, which may take so long and no longer.
+    fn short(now: Timestamp) -> Self {
+        let terminate = now + SHORT;
+        let due = vec![(terminate, Step::Terminate), (terminate + LAST_BREATH, Step::Kill)];
+        Watch { due, is_short: true, ..Watch::new(None) }
     }
 
     fn cause(&self) -> Option<StopCause> {
@@ -132,7 +196,14 @@ impl Watch {
 
     fn on_signal(&mut self, now: Timestamp, signal: i32) {
         if self.cause.is_none() {
-            self.begin(StopCause::Signal(signal), now, now + PATIENCE);
+            // Sites have USR1 and USR2 sent ahead of the end, as a warning: there is time until then.
+            let is_warning = [SIGUSR1, SIGUSR2].contains(&signal);
+            let terminate = match self.ends {
+                _ if self.is_short => now,
+                Some((end, _)) if is_warning => last_call(end).max(now + LAST_BREATH),
+                _ => now + PATIENCE,
+            };
+            self.begin(StopCause::Signal(signal), now, terminate);
         } else if signal == SIGINT {
             // A person who says it again means now. Batch systems repeat TERM by themselves.
             self.due = vec![(now, Step::Kill)];
@@ -151,9 +222,7 @@ impl Watch {
         if let (Some((end, margin)), None, false) = (self.ends, self.cause, self.has_finished)
             && now + margin >= end
         {
-            // Twice the last breath: TERM, then KILL, then the end.
-            let terminate = Timestamp(end.0.saturating_sub(2 * LAST_BREATH.0)).max(now + LAST_BREATH);
-            self.begin(StopCause::Walltime, now, terminate);
+            self.begin(StopCause::Walltime, now, last_call(end).max(now + LAST_BREATH));
         }
         let (due, step) = *self.due.first()?;
         (due <= now).then(|| {
@@ -162,13 +231,22 @@ impl Watch {
         })
     }
 
+    /// From here on the steps follow each other.
     fn begin(&mut self, cause: StopCause, now: Timestamp, terminate: Timestamp) {
         self.cause = Some(cause);
         if !self.has_finished {
             let kill = terminate + LAST_BREATH;
             self.due = vec![(now, Step::Drain), (terminate, Step::Terminate), (kill, Step::Kill)];
         }
+        if self.is_short {
+            self.due.retain(|(_, step)| *step != Step::Drain);
+        }
     }
+}
+
+/// When TERM is due before the end of the allocation: TERM, then KILL, then the end.
+fn last_call(end: Timestamp) -> Timestamp {
+    Timestamp(end.0.saturating_sub(2 * LAST_BREATH.0))
 }
 
 #[cfg(test)]
@@ -232,6 +310,21 @@ mod tests {
         let finished: Occurrence = |watch, now| watch.on_finished(now);
         let steps = steps(&mut watch, &[(10, finished), (20, finished), (25, term)]);
         assert_eq!(steps, [(30, Step::Terminate), (35, Step::Kill)]);
+    }
+
+    #[test]
+    fn a_warning_leaves_the_time_until_the_end() {
+        let warning: Occurrence = |watch, now| watch.on_signal(now, SIGUSR1);
+        let mut watch = Watch::new(Some((at(150), Micros::from_secs(60))));
+        let steps = steps(&mut watch, &[(50, warning)]);
+        assert_eq!(steps, [(50, Step::Drain), (140, Step::Terminate), (145, Step::Kill)]);
+    }
+
+    #[test]
+    fn something_short_is_ended_by_a_signal_and_by_its_time() {
+        assert_eq!(steps(&mut Watch::short(at(0)), &[(10, term)]), [(10, Step::Terminate), (15, Step::Kill)]);
+        let mut watch = Watch::short(at(0));
+        assert_eq!((watch.step(at(299)), watch.step(at(300))), (None, Some(Step::Terminate)));
     }
 
     #[test]

@@ -142,7 +142,8 @@ impl RunDirectory {
             (1..).map(|number| self.path.join(format!("earlier-{number}"))).find(|path| !path.exists());
         let aside = free.expect("some number is free");
         make_directory(&aside)?;
-        for part in ["journal", "finished", "output", "control", "logs"] {
+        // The journal last: while it is there, the run has begun, and this can be done again.
+        for part in ["output", "control", "logs", "finished", "journal"] {
             match fs::rename(self.path.join(part), aside.join(part)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(LayoutError::Io(self.path.join(part), error));
@@ -214,6 +215,11 @@ impl RunDirectory {
     /// How its ranks are started in an allocation; missing if it was started by hand.
     pub fn launch_plan(&self) -> PathBuf {
         self.path.join("launch.toml")
+    }
+
+    /// Who launches it just now.
+    pub fn claim(&self) -> PathBuf {
+        self.path.join("launch.lock")
     }
 
     /// The packed graph.

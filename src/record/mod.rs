@@ -3,6 +3,7 @@
 //! Whatever is read here may be damaged, cut short or made up: every length is compared with the
 //! bytes that are there before anything is allocated, and nothing that is read can cause a panic.
 
+pub mod claim;
 pub mod description;
 pub mod encoding;
 pub mod frame;

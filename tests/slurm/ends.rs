@@ -113,3 +113,73 @@ fn a_job_that_waits_for_a_good_one_runs_after_it() {
     site.submit(&["-t", "2m", "--dependency", &format!("afterok:{first}")]);
     site.expect(0, &["wait", "second-0001"]);
 }
+
+#[test]
+fn a_run_that_is_queued_again_is_not_over_and_can_be_cancelled() {
+    let Some(site) = Site::with(LONG) else { return };
+    let job = site.submit(&["-t", "5m", "-c", "2", "--requeue"]);
+    site.await_tasks("running", 2);
+    site.slurm(&["scontrol", "requeuehold", &job]);
+    until_within(Duration::from_secs(60), "the job waits again", || {
+        let status = site.status();
+        let waits = status["job"]["view"]["state"] == "held" || status["job"]["view"]["state"] == "queued";
+        if waits && status["over"] == false { Ok(()) } else { Err(status.to_string()) }
+    });
+    site.expect(0, &["cancel", "long-0001"]).tells(&format!("job {job} of `long-0001` is cancelled"));
+    // What it did before it was queued again is its outcome.
+    site.expect(4, &["wait"]);
+    site.expect(0, &["cancel", "long-0001"]).tells("is over already");
+}
+
+#[test]
+fn a_killed_worker_ends_the_run_under_mpirun() {
+    check_killed_worker("mpirun");
+}
+
+#[test]
+fn a_killed_worker_ends_the_run_under_srun() {
+    check_killed_worker("srun");
+}
+
+/// No launcher may sit with the others until the walltime.
+fn check_killed_worker(launcher: &str) {
+    let Some(site) = Site::with(LONG) else { return };
+    site.submit(&["-t", "9m", "-N", "2", "-c", "1", "--launcher", launcher]);
+    site.await_tasks("running", 2);
+    site.kill_rank(2);
+    site.expect(5, &["wait"]).tells("left no outcome");
+}
+
+const NODES: &str =
+    "extends = \"slurm\"\nnode_start = [\"hostname >> started\"]\nnode_stop = [\"hostname >> stopped\"]\n";
+
+#[test]
+fn every_node_is_prepared_and_tidied_up() {
+    let Some(site) = Site::with("[tasks.a]\nrun = \"cat started\"\n") else { return };
+    site.place.write("nodes.toml", NODES);
+    site.expect(0, &["submit", "g.toml", "--cluster", "nodes.toml", "-N", "2", "-t", "2m", "--wait"]);
+    for file in ["started", "stopped"] {
+        assert_eq!(site.place.read(file).lines().count(), 2, "{file}");
+    }
+}
+
+#[test]
+fn what_was_prepared_is_tidied_up_even_if_the_rest_fails() {
+    let Some(site) = Site::with("[tasks.a]\nrun = \"touch ran\"\n") else { return };
+    site.place.write("nodes.toml", NODES.replace("started\"", "started\", \"false\""));
+    site.expect(2, &["submit", "g.toml", "--cluster", "nodes.toml", "-N", "2", "-t", "2m", "--wait"]);
+    assert_eq!(site.place.read("stopped").lines().count(), 2);
+    assert!(!site.place.path().join("ran").exists());
+}
+
+#[test]
+fn a_second_launch_leaves_a_living_run_alone() {
+    let Some(site) = Site::with(LONG) else { return };
+    site.submit(&["-t", "5m", "-c", "2"]);
+    site.await_tasks("running", 2);
+    let run = site.place.run().display().to_string();
+    site.expect(2, &["launch", &run]).tells("it is being launched already");
+    assert_eq!(site.status()["groups"][0]["running"], 2);
+    site.expect(0, &["cancel", "long-0001"]);
+    site.expect(130, &["wait"]);
+}

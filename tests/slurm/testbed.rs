@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Place, Ran, json, until_within};
+use crate::harness::{Place, Ran, json, kill, until_within};
 
 /// Longer than a job of these tests waits for others and runs.
 const JOB_PATIENCE: Duration = Duration::from_secs(240);
@@ -87,6 +87,22 @@ impl Site {
         let mut found = self.place.processes();
         found.retain(|process| space(&process.pid.to_string()) == here);
         found.into_iter().map(|process| process.line).collect()
+    }
+
+    /// Kills a rank, as the system does when memory is short.
+    pub fn kill_rank(&self, rank: u32) {
+        let marks = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"].map(|name| format!("{name}={rank}"));
+        let is_it = |pid: i32| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let here =
+                |mark: &String| environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes());
+            marks.iter().any(here)
+        };
+        let ranks =
+            self.place.named("dagmar").into_iter().filter(|process| process.line.contains("run --into"));
+        let found: Vec<i32> = ranks.map(|process| process.pid).filter(|pid| is_it(*pid)).collect();
+        assert!(!found.is_empty(), "rank {rank} runs: {:?}", self.place.processes());
+        found.into_iter().for_each(|pid| kill("KILL", pid));
     }
 
     /// Waits until `g.toml`'s tasks of this group are so many in this state.
