@@ -32,7 +32,7 @@ use super::run_job;
 /// Starts a run's ranks and waits for their end.
 pub fn run(flags: &LaunchFlags) -> CommandResult {
     let directory = RunDirectory::open(&flags.run).map_err(refused)?;
-    let plan = LaunchPlan::read(&directory.launch_plan()).map_err(|error| {
+    let mut plan = LaunchPlan::read(&directory.launch_plan()).map_err(|error| {
         Failure::usage(error.to_string()).hint("`dagmar submit` makes run directories to launch".to_owned())
     })?;
     if let Some((variable, _)) = launcher::launcher_rank_count() {
@@ -47,8 +47,35 @@ pub fn run(flags: &LaunchFlags) -> CommandResult {
         return Ok(finished.exit_code);
     }
     begin_anew(&directory, allocation.as_ref())?;
+    if let Some(scratch) = &plan.scratch {
+        let place = expand(scratch, &|name| env::var(name).ok())?;
+        plan.environment.insert("DAGMAR_SCRATCH".to_owned(), place);
+    }
     logger::start(&directory.path().join("logs/launch.log")).map_err(not_written(&directory))?;
     Launch { directory, plan, allocation }.run()
+}
+
+/// The scratch directory, with the variables in it that a batch system sets: `$TMPDIR`, `${PBS_JOBFS}`.
+fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, Failure> {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        let (name, behind) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            Some((name, behind)) => (name, behind),
+            None => {
+                let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+                after.split_at(after.find(|letter| !is_part(letter)).unwrap_or(after.len()))
+            }
+        };
+        let value = lookup(name).ok_or_else(|| {
+            let message = format!("cannot use `scratch = {text}`: `{name}` is not set in this job");
+            Failure::usage(message).hint("mend `scratch` in the cluster template".to_owned())
+        })?;
+        expanded.push_str(before);
+        expanded.push_str(&value);
+        rest = behind;
+    }
+    Ok(expanded + rest)
 }
 
 /// True if the run was only stopped, as by the signal that goes before a job is queued again.
@@ -257,4 +284,19 @@ fn linked_mpi() -> Option<(Mpi, String)> {
 fn version(program: &str) -> Option<String> {
     let output = Command::new(program).arg("--version").output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scratch_directory_may_name_variables() {
+        let lookup = |name: &str| (name == "TMPDIR").then(|| "/local/7".to_owned());
+        assert_eq!(expand("$TMPDIR/x", &lookup).unwrap(), "/local/7/x");
+        assert_eq!(expand("a${TMPDIR}b", &lookup).unwrap(), "a/local/7b");
+        assert_eq!(expand("/scratch", &lookup).unwrap(), "/scratch");
+        let refused = expand("$PBS_JOBFS/x", &lookup).unwrap_err();
+        assert!(refused.message.contains("`PBS_JOBFS` is not set"), "{refused:?}");
+    }
 }

@@ -10,13 +10,15 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::clock;
-use crate::launch::batch::{BatchError, BatchSystem, Submitted, open, submit_once};
+use crate::core::resources::Resources;
+use crate::launch::batch::{BatchError, BatchSystem, Submitted, System, open, submit_once};
 use crate::launch::limits::{self, Load};
 use crate::launch::request::Request;
 use crate::launch::script::{self, ScriptContext};
 use crate::record::layout::RunDirectory;
 use crate::record::publish;
 use crate::record::submission::Submission;
+use crate::runtime::fit::Fleet;
 
 use super::allocation_flags::AllocationFlags;
 use super::failure::Failure;
@@ -31,6 +33,7 @@ pub fn run(flags: &SubmitFlags) -> CommandResult {
     let work = Preparation::of_source(&flags.source)?;
     let request = request(&flags.allocation)?;
     let program = own_program()?;
+    check_fit(&work, &request)?;
     if flags.dry_run {
         return print_script(&work, &request, &program);
     }
@@ -51,6 +54,25 @@ pub fn run(flags: &SubmitFlags) -> CommandResult {
 /// What is asked of the batch system, checked.
 fn request(flags: &AllocationFlags) -> Result<Request, Failure> {
     flags.request()
+}
+
+/// Refuses a task that no worker of the allocation can ever run, as far as that is known before the
+/// nodes are: what is not said counts as boundless.
+fn check_fit(work: &Preparation, request: &Request) -> Result<(), Failure> {
+    let shape = &request.shape;
+    let plan = request.launch_plan("");
+    let mut custom = plan.resources;
+    let gpus = custom.remove("gpus").map_or(u32::MAX, |gpus| u32::try_from(gpus).unwrap_or(u32::MAX));
+    let memory = shape.memory_per_node().map(|bytes| bytes / u64::from(shape.workers_per_node));
+    let memory_bytes = custom.remove("memory").or(memory).unwrap_or(u64::MAX);
+    let worker = Resources { cpus: shape.cpus_per_worker.unwrap_or(u32::MAX), memory_bytes, gpus, custom };
+    let hosts: Vec<String> = (0..shape.nodes).map(|node| format!("node {node}")).collect();
+    let capacities = vec![worker; hosts.len()];
+    Fleet { hosts: &hosts, capacities: &capacities }.check(&work.plan).map_err(|error| {
+        let hint = "ask for more with `--nodes`, `--cpus-per-worker`, `--mem` or `--gpus-per-node`, or name the \
+                    resource in the cluster template (`resources = { licence = 1 }`)";
+        Failure::new(error.exit_code(), error.to_string()).hint(hint.to_owned())
+    })
 }
 
 /// The dagmar that the job script calls: this one.
@@ -185,6 +207,13 @@ fn answer(
     page.flush()?;
     if submitted.was_looked_up {
         tell("the batch system's answer was lost; the job was found by its mark");
+    }
+    let is_whole = request.flag("exclusive").unwrap_or(false) || request.system == System::Local;
+    if request.shape.cpus_per_worker.is_none() && !is_whole {
+        tell(
+            "note: a worker has what the batch system gives by itself, often one core: \
+              `--cpus-per-worker N` or `--exclusive` asks for more",
+        );
     }
     tell(&format!("  `dagmar status {name}` tells how it stands, `dagmar wait {name}` waits for its end"));
     Ok(())

@@ -9,9 +9,11 @@ use crate::core::task::TaskOptions;
 use super::cluster::Plan;
 use super::start::StartError;
 
-/// The workers in the order of ranks: the node of each, and what it has.
+/// The workers in the order of ranks, those that are up or those that are meant.
 pub struct Fleet<'a> {
+    /// The node of each.
     pub hosts: &'a [String],
+    /// What each has.
     pub capacities: &'a [Resources],
 }
 

@@ -7,7 +7,7 @@ pub mod cluster;
 pub mod envelope;
 pub mod exit;
 pub mod fault;
-mod fit;
+pub mod fit;
 pub mod geometry;
 pub mod logger;
 pub mod panic;

@@ -12,8 +12,10 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as Iterator;
 
+use crate::clock;
 use crate::core::event::{Outcome, StopReason};
 use crate::core::id::Rank;
+use crate::core::time::{Micros, Timestamp};
 use crate::transport::endpoint::{Endpoint, Waker};
 
 use super::start::StartError;
@@ -21,6 +23,10 @@ use super::{exit, panic};
 
 /// The time that the loop has to end by itself after a second signal.
 const URGENT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Batch systems and launchers send their signal to a process more than once, each on its own way:
+/// what comes this soon after the first is the same one.
+const REPEATS: Micros = Micros::from_secs(2);
 
 /// The signals that came since the process began.
 #[derive(Clone, Debug, Default)]
@@ -44,9 +50,18 @@ impl Signals {
         let mut arriving = Iterator::new(heeded)?;
         let heard = signals.clone();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let mut terminated: Option<Timestamp> = None;
             for signal in arriving.forever() {
-                let counter = if signal == SIGINT { &heard.interrupts } else { &heard.terminations };
-                counter.fetch_add(1, Ordering::AcqRel);
+                let now = clock::now();
+                let is_repeat = terminated.is_some_and(|first| now.since(first) < REPEATS);
+                match signal {
+                    SIGINT => heard.interrupts.fetch_add(1, Ordering::AcqRel),
+                    _ if is_repeat => continue,
+                    _ => {
+                        terminated = Some(now);
+                        heard.terminations.fetch_add(1, Ordering::AcqRel)
+                    }
+                };
                 waker.wake();
                 if let Some(reason) = heard.reason().filter(|_| acts && heard.is_urgent()) {
                     std::thread::sleep(URGENT_PATIENCE);

@@ -90,6 +90,27 @@ fn a_second_signal_ends_a_run_at_once() {
     place.expect_nothing_left();
 }
 
+/// Its task takes a second to end.
+const SLOW_TO_END: &str = r#"
+name = "long"
+[tasks.long]
+run = "echo started 1; trap 'sleep 1; exit 1' TERM; sleep 1000"
+"#;
+
+/// Slurm sends TERM to all of a job, and to each step: the ranks have it twice.
+#[test]
+fn a_termination_that_comes_twice_is_one() {
+    let place = Place::with(SLOW_TO_END);
+    let running = begun(&place, Ranks::Alone, 1);
+    running.signal("TERM");
+    std::thread::sleep(Duration::from_millis(50));
+    running.signal("TERM");
+    let run = running.end();
+    assert_eq!(run.code(), Some(4), "{run}");
+    assert!(place.run().join("finished").is_file(), "{run}");
+    place.expect_nothing_left();
+}
+
 /// `mpirun`'s own exit code of a job that was signalled lies; the run directory does not.
 #[cfg(feature = "mpi")]
 fn check_signal_to_mpirun(signal: &str, codes: &[i32]) {

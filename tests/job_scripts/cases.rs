@@ -64,10 +64,10 @@ pub const CASES: &[Case] = &[
         "extends = \"slurm\"\ngpu_request = \"gres\"\n",
         &[("gpus_per_node", "2"), ("queue", "gpu")],
     ),
-    case("slurm_constraint", SLURM, &[("constraint", "rome&big"), ("nodes", "2")]),
+    case("slurm_constraint", SLURM, &[("constraint", "any&big"), ("nodes", "2")]),
     case("slurm_nodelist_and_exclude", SLURM, &[("nodelist", "n[1-2]"), ("exclude", "n4"), ("nodes", "2")]),
     case("slurm_exclusive", SLURM, &[("exclusive", "true"), ("nodes", "2")]),
-    case("slurm_reservation", SLURM, &[("reservation", "course"), ("nodes", "1")]),
+    case("slurm_reservation", SLURM, &[("reservation", "kept"), ("nodes", "1")]),
     case("slurm_own_output", SLURM, &[("stdout", "out 100%j.txt"), ("stderr", "/tmp/it's err.txt")]),
     case(
         "slurm_truncate_and_requeue",

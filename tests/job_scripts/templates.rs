@@ -143,9 +143,11 @@ fn what_a_site_does_not_allow_is_said_before_it_is_asked() {
     };
     let usual = Load::default();
     assert_eq!(check(&[("walltime", "2h"), ("nodes", "4")], usual), Ok(()));
+    // Nobody chose the margin of a minute: less of it is kept.
+    assert_eq!(check(&[("walltime", "1:00")], usual), Ok(()));
     let refused = [
         check(&[("walltime", "121")], usual),
-        check(&[("walltime", "1:00")], usual),
+        check(&[("walltime", "1:00"), ("margin", "90s")], usual),
         check(&[("nodes", "5")], usual),
         check(&[], Load { jobs: 4, queued: None }),
         check(&[], Load { jobs: 3, queued: Some(8) }),

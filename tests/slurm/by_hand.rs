@@ -65,6 +65,10 @@ impl Site {
         let (dagmar, keys) = (dagmar.display(), keys.join(" "));
         let (code, said) = self.job(&format!("{launcher} {dagmar} run g.toml {keys} >answers"));
         assert_eq!(code, Some(0), "{said}");
+        self.check_answers(&said);
+    }
+
+    fn check_answers(&self, said: &str) {
         let answers = fs::read_to_string(self.path().join("answers")).expect("the outputs are there");
         let nodes: BTreeSet<&str> =
             ["n1", "n2", "n3", "n4"].into_iter().filter(|node| answers.contains(*node)).collect();
@@ -129,6 +133,32 @@ fn mpich_under_srun_works_on_all_nodes() {
     let Some(site) = Site::find() else { return };
     let Some(dagmar) = dagmar_of_mpich() else { return };
     site.check_all_nodes_work(MPICH_SRUN, &dagmar);
+}
+
+/// The fake PBS on the testbed's nodes, which it reaches as with ssh: a host file, and no batch system that
+/// MPI knows.
+#[test]
+fn a_pbs_job_works_on_all_nodes() {
+    let Some(site) = Site::find() else { return };
+    fs::write(site.path().join("g.toml"), EVERYWHERE).expect("the graph can be written");
+    let keys: Vec<String> = (0..16).map(|i| format!("'where[{i}]'")).collect();
+    let script = format!(
+        "#!/bin/bash\n#PBS -N everywhere\n#PBS -l select=1:ncpus=2:mpiprocs=2+3:ncpus=2:mpiprocs=1,place=scatter\n\
+         #PBS -l walltime=00:02:00\n#PBS -j oe -V\ncd $PBS_O_WORKDIR\n\
+         mpirun -n 5 --mca plm_rsh_agent $DAGMAR_TESTBED/rsh --hostfile $PBS_NODEFILE --map-by seq --oversubscribe \
+         --bind-to none {} run g.toml {} >answers\n",
+        dagmar().display(),
+        keys.join(" ")
+    );
+    fs::write(site.path().join("job.sh"), script).expect("the script can be written");
+    let commands = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/harness/fake_pbs");
+    let submitted = site.shell(&format!(
+        "export DAGMAR_FAKE_PBS=$PWD/pbs DAGMAR_FAKE_PBS_ON=$DAGMAR_TESTBED/on; \
+         export DAGMAR_FAKE_PBS_NODES='n1:2 n2:2 n3:2 n4:2'; {commands}/qsub -W block=true job.sh"
+    ));
+    let said = fs::read_to_string(site.path().join("everywhere.o0")).unwrap_or_default();
+    assert_eq!(submitted.status.code(), Some(0), "{submitted:?}\n{said}");
+    site.check_answers(&said);
 }
 
 #[test]

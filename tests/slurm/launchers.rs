@@ -1,6 +1,7 @@
 //! Every launcher puts the ranks where they belong: the scheduler beside the first node's workers,
 //! all nodes at work.
 
+use crate::harness::json_lines;
 use crate::testbed::{Site, hosts_at_work};
 
 const WHERE: &str = "name = \"where\"\n[tasks.a]\neach = { i = \"1..16\" }\nrun = \"hostname; sleep 0.2\"\n";
@@ -72,4 +73,32 @@ fn the_launcher_of_another_mpi_is_refused_in_words() {
         said.contains("this dagmar is linked with Open MPI, but `mpiexec.mpich` belongs to MPICH"),
         "{said}"
     );
+}
+
+/// Four tasks at a time on four GPUs, and eight of them: each tells its node, its GPU and its time.
+const GPUS: &str = "name = \"gpus\"\n[tasks.a]\neach = { i = \"1..8\" }\nresources = { gpus = 1 }\n\
+    run = \"date +%s%N; sleep 0.5; date +%s%N; hostname; echo gpu $CUDA_VISIBLE_DEVICES\"\n";
+
+#[test]
+fn a_gpu_of_slurms_is_never_shared() {
+    let Some(site) = Site::with(GPUS) else { return };
+    site.submit(&["-N", "2", "-c", "2", "-t", "2m", "-p", "gpu", "--gpus-per-node", "2"]);
+    site.expect(0, &["wait"]);
+    let logs = site.expect(0, &["logs", "gpus-0001", "a", "--stdout", "--output", "json"]);
+    let mut uses: Vec<(String, String, u128, u128)> = Vec::new();
+    for line in json_lines(&logs.stdout) {
+        let text = line["text"].as_str().expect("a task printed text").to_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        let [began, ended] = [lines[0], lines[1]].map(|line| line.parse().expect("a time"));
+        uses.push((lines[2].to_owned(), lines[3].to_owned(), began, ended));
+    }
+    assert_eq!(uses.len(), 8, "{logs}");
+    let mut devices: Vec<_> = uses.iter().map(|(host, gpu, ..)| (host, gpu)).collect();
+    devices.sort();
+    devices.dedup();
+    assert_eq!(devices.len(), 4, "two nodes have two GPUs each: {uses:?}");
+    for (place, one) in uses.iter().enumerate() {
+        let same = uses[place + 1..].iter().filter(|other| (&one.0, &one.1) == (&other.0, &other.1));
+        same.for_each(|other| assert!(one.3 <= other.2 || other.3 <= one.2, "{one:?} {other:?}"));
+    }
 }

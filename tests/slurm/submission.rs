@@ -75,6 +75,9 @@ fn bad_graphs_and_bad_fields_never_reach_the_batch_system() {
     site.expect(2, &["submit", "g.toml", "--cluster", "slurm", "--account", "a\n#SBATCH --uid=0"])
         .tells("account");
     site.expect(2, &["submit", "g.toml", "--cluster", "nowhere"]).tells("nowhere");
+    site.place.write("g.toml", "[tasks.a]\nrun = \"true\"\nresources = { cpus = 3 }\n");
+    let unfit = site.expect(2, &["submit", "g.toml", "--cluster", "slurm", "-c", "2"]);
+    unfit.tells("task `a` asks for 3 of `cpus`, but no worker has more than 2").tells("--cpus-per-worker");
     assert!(site.place.runs().is_empty());
 }
 
@@ -89,10 +92,11 @@ fn a_lost_answer_does_not_submit_twice() {
         deaf.display()
     );
     site.place.write("deaf.toml", cluster);
-    let words = ["submit", "g.toml", "--cluster", "deaf.toml", "--name", "deaf-one", "--output", "json"];
+    let name = format!("deaf-{}", std::process::id());
+    let words = ["submit", "g.toml", "--cluster", "deaf.toml", "--name", &name, "--output", "json"];
     let said = json(&site.expect(0, &words).stdout);
     assert_eq!(said["was_looked_up"], true, "{said}");
-    let jobs = site.slurm(&["squeue", "-h", "-t", "all", "-n", "deaf-one", "-o", "%i"]);
+    let jobs = site.slurm(&["squeue", "-h", "-t", "all", "-n", &name, "-o", "%i"]);
     assert_eq!(jobs.text().trim(), said["job"].as_str().unwrap_or(""), "{jobs}");
     site.expect(0, &["wait"]);
 }

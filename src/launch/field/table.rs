@@ -62,7 +62,7 @@ pub const FIELDS: &[Field] = &[
     field("epilogue", Kind::Lines, Silent, Silent, Silent, "shell lines after it"),
     field("node_start", Kind::Lines, Silent, Silent, Silent, "shell lines on every node before the ranks start"),
     field("node_stop", Kind::Lines, Silent, Silent, Silent, "shell lines on every node after they have ended"),
-    field("scratch", Kind::Place, Silent, Silent, Silent, "a directory on every node for what need not outlive the run"),
+    field("scratch", Kind::Place, Silent, Silent, Silent, "a directory on every node for what need not outlive the run: `DAGMAR_SCRATCH` of every task; may name variables of the job, as `$TMPDIR`"),
     field("launcher.kind", Kind::Choice(&["srun", "mpirun", "mpiexec", "custom"]), Silent, Silent, Silent, "what starts the ranks"),
     field("launcher.command", Kind::Words, Silent, Silent, Silent, "its program, or for `custom` the whole command"),
     field("launcher.args", Kind::Words, Silent, Silent, Silent, "further arguments for it"),
