@@ -275,3 +275,35 @@ fn what_never_fits_stays_in_the_queue_and_says_why() {
     assert!(pbs.call(&["qdel", &id]).status.success());
     assert_eq!(pbs.finished(&id)["substate"], 91);
 }
+
+#[test]
+fn queues_have_the_attributes_of_real_ones() {
+    let (real, _) = said("qstat-Q-f.txt");
+    // What is assigned appears once something is.
+    let names = |text: &str| -> Vec<String> {
+        let lines = text.split("\n\n").next().unwrap_or_default().lines();
+        let names = lines.filter_map(|line| Some(line.split_once(" = ")?.0.trim().to_owned()));
+        names.filter(|name| !name.starts_with("resources_assigned")).collect()
+    };
+    let output = text(&Pbs::new().call(&["qstat", "-Q", "-f"]).stdout);
+    assert!(real.starts_with("Queue: workq\n") && output.starts_with("Queue: workq\n"), "{output}");
+    assert_eq!(names(&output), names(&real));
+}
+
+#[test]
+fn jobs_are_selected_by_what_became_of_them() {
+    let pbs = Pbs::new();
+    let over = pbs.submit(&["--", "/bin/true"]);
+    pbs.finished(&over);
+    let held = pbs.submit(&["-h", "--", "/bin/true"]);
+    for (options, expected) in [
+        (vec![], format!("{held}\n")),
+        (vec!["-x"], format!("{over}\n{held}\n")),
+        (vec!["-x", "-s", "F"], format!("{over}\n")),
+        (vec!["-u", "nobody-here"], String::new()),
+    ] {
+        let output = pbs.call(&[vec!["qselect"], options.clone()].concat());
+        assert_eq!(text(&output.stdout), expected, "{options:?}");
+    }
+    assert!(pbs.call(&["qdel", &held]).status.success());
+}

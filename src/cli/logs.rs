@@ -14,6 +14,7 @@ use crate::record::pack_reader::{PackReader, PieceReader};
 
 use super::failure::Failure;
 use super::flags::LogsFlags;
+use super::job_watch::JobWatch;
 use super::output::{Format, Page, tell};
 use super::past_run::PastRun;
 use super::values::hex;
@@ -27,23 +28,43 @@ pub fn run(flags: &LogsFlags) -> CommandResult {
     let run = PastRun::find(flags.run.as_deref())?;
     let tasks = tasks(&run, flags)?;
     let mut printer = Printer::new(&run, flags, &tasks)?;
-    loop {
-        // Looked at first: what was printed before the end is then surely there.
-        let is_over = !flags.follow || run.finished()?.is_some();
-        printer.refresh()?;
-        for &task in &tasks {
-            printer.print(task)?;
-        }
-        printer.page.flush()?;
-        if is_over {
-            break;
-        }
-        thread::sleep(LOOK_EVERY);
+    if flags.follow {
+        follow(&run, &mut printer, &tasks)?;
+    } else {
+        printer.print_all(&tasks)?;
     }
     if printer.printed.is_empty() {
         tell("nothing was printed");
     }
     Ok(OK)
+}
+
+/// Prints until the run is over, or until its job is and the run never will be.
+fn follow(run: &PastRun, printer: &mut Printer<'_>, tasks: &[TaskId]) -> Result<(), Failure> {
+    let mut job = JobWatch::new(&run.directory)?;
+    let (mut is_told, mut is_asked) = (false, true);
+    loop {
+        // Looked at first: what was printed before the end is then surely there.
+        let (is_over, is_lost) = (run.finished()?.is_some(), job.is_long_over());
+        printer.print_all(tasks)?;
+        if is_over {
+            return Ok(());
+        } else if is_lost {
+            return Err(job.loss(&run.directory));
+        }
+        let has_begun = run.directory.has_begun();
+        match if is_asked { job.ask() } else { Ok(None) } {
+            Ok(Some(news)) if !is_told && !has_begun => {
+                tell(&format!("{} has not begun: {news}", run.directory.name()));
+                is_told = true;
+            }
+            Ok(_) => {}
+            // What the run prints can be read without the batch system.
+            Err(_) if has_begun => is_asked = false,
+            Err(failure) => return Err(failure),
+        }
+        thread::sleep(LOOK_EVERY);
+    }
 }
 
 /// The tasks asked for; without a key the failed ones, or all.
@@ -91,8 +112,13 @@ impl<'a> Printer<'a> {
         Ok(Printer { run, packs, pieces, has_headings, printed, last, format, page })
     }
 
-    fn refresh(&mut self) -> Result<(), Failure> {
-        self.packs.refresh().map_err(|error| Failure::broken(error.to_string()))
+    /// Prints what these tasks printed since the last time.
+    fn print_all(&mut self, tasks: &[TaskId]) -> Result<(), Failure> {
+        self.packs.refresh().map_err(|error| Failure::broken(error.to_string()))?;
+        for &task in tasks {
+            self.print(task)?;
+        }
+        self.page.flush()
     }
 
     /// Prints what every attempt of a task printed and was not printed yet.

@@ -7,6 +7,7 @@ pub mod failed_tasks;
 pub mod failure;
 pub mod flags;
 pub mod graph;
+pub mod job_watch;
 pub mod launch;
 pub mod logs;
 pub mod output;

@@ -51,6 +51,11 @@ impl Preparation {
         }
     }
 
+    /// True if `dagmar submit` made the run directory.
+    pub fn is_submitted(&self) -> bool {
+        matches!(self.place, Place::Submitted(_))
+    }
+
     /// What `dagmar submit` was asked for.
     pub fn of_source(flags: &SourceFlags) -> Result<Self, Failure> {
         Self::read(flags, Place::New)

@@ -107,6 +107,7 @@ fn run_on(mut cluster: Cluster, work: Preparation, flags: &RunFlags) -> CommandR
     if !flags.quiet {
         cluster.geometry().warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
     }
+    let is_launched = work.is_submitted();
     let Preparation { plan, keys, .. } = work;
     let (graph, asked) = (plan.graph.clone(), plan.asked.clone());
     if !flags.quiet {
@@ -117,12 +118,16 @@ fn run_on(mut cluster: Cluster, work: Preparation, flags: &RunFlags) -> CommandR
     let mut progress = Progress::new(&graph, flags.quiet, is_stdout_taken);
     let outcome = cluster.run(plan, directory.clone(), &mut progress);
     progress.end();
+    let is_recorded = outcome.is_ok();
     let told = outcome.map_err(|error| broken_off(error, &directory)).and_then(|outcome| {
         Told { graph: &graph, keys: &keys, asked: &asked, directory: &directory, progress: &progress, flags }
             .tell(outcome)
             .map(|()| exit::code_of(outcome))
     });
     let exit_code = told.unwrap_or_else(|failure| failure.report());
+    // `dagmar launch` reads the outcome. A launcher that is told a code as well goes on for a while:
+    // Open MPI's waits between its signals although every rank has ended.
+    let exit_code = if is_recorded && is_launched { exit::DONE } else { exit_code };
     cluster.dismiss(exit_code);
     Ok(exit_code)
 }

@@ -227,6 +227,9 @@ impl Ranks<'_> {
                 Mpi::Mpich => self.add_mpich(&mut command, ranks, host_file),
             },
         }
+        // By it `srun`, which mpirun calls as well, would give the ranks only what the job was given of
+        // the submitting shell's variables: no PATH, and nothing that the script has set.
+        command.env_remove("SLURM_EXPORT_ENV");
         command.envs(&self.plan.environment);
         command
     }
@@ -309,6 +312,8 @@ impl Ranks<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     fn plan(kind: LauncherKind, nodes: u32, workers_per_node: u32) -> LaunchPlan {
@@ -380,6 +385,25 @@ mod tests {
         );
         plan.launcher.command = vec!["wrapper".into(), "mpirun".into()];
         assert_eq!(find_launcher(&plan, Mpi::Mpich, &versions(&[])).unwrap(), ["wrapper", "mpirun"]);
+    }
+
+    #[test]
+    fn the_ranks_get_the_environment_of_the_script() {
+        let layout = Layout::new(&plan(LauncherKind::Srun, 1, 1), &hosts(&["a"])).unwrap();
+        for kind in [LauncherKind::Srun, LauncherKind::Mpirun, LauncherKind::Mpiexec, LauncherKind::Custom] {
+            let (plan, launcher) = (plan(kind, 1, 1), hosts(&["start"]));
+            let ranks = Ranks {
+                plan: &plan,
+                launcher: &launcher,
+                mpi: Mpi::OpenMpi,
+                layout: &layout,
+                host_file: "h".as_ref(),
+            };
+            let command = ranks.command(&[]);
+            let is_removed =
+                |(name, value): (&OsStr, Option<_>)| name == "SLURM_EXPORT_ENV" && value.is_none();
+            assert!(command.get_envs().any(is_removed), "{kind:?}");
+        }
     }
 
     #[test]

@@ -293,16 +293,21 @@ fn mpi_command(mpirun: &str, ranks: u32) -> Command {
     require(mpirun);
     let mut command = Command::new(mpirun);
     command.args(["-n", &ranks.to_string(), env!("CARGO_BIN_EXE_dagmar")]);
-    // The tests run as root in containers, and on machines with fewer cores than ranks.
-    for name in ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] {
-        command.env(name, "1").env(name.replace("OMPI", "PRTE"), "1");
-    }
-    command.env("OMPI_MCA_rmaps_base_oversubscribe", "1");
-    command.env("OMPI_MCA_hwloc_base_binding_policy", "none");
-    command.env("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe");
-    command.env("PRTE_MCA_hwloc_default_binding_policy", "none");
+    command.envs(MPI_VARIABLES);
     command
 }
+
+/// The tests run as root in containers, and on machines with fewer cores than ranks.
+pub const MPI_VARIABLES: [(&str, &str); 8] = [
+    ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
+    ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),
+    ("OMPI_MCA_rmaps_base_oversubscribe", "1"),
+    ("OMPI_MCA_hwloc_base_binding_policy", "none"),
+    ("PRTE_ALLOW_RUN_AS_ROOT", "1"),
+    ("PRTE_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),
+    ("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe"),
+    ("PRTE_MCA_hwloc_default_binding_policy", "none"),
+];
 
 /// The launcher of the MPI that dagmar was built with: `DAGMAR_TEST_MPIRUN`, else `mpirun`.
 pub fn mpirun() -> String {

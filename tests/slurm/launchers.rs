@@ -1,7 +1,7 @@
 //! Every launcher puts the ranks where they belong: the scheduler beside the first node's workers,
 //! all nodes at work.
 
-use crate::harness::json_lines;
+use crate::harness::{json_lines, require};
 use crate::testbed::{Site, hosts_at_work};
 
 const WHERE: &str = "name = \"where\"\n[tasks.a]\neach = { i = \"1..16\" }\nrun = \"hostname; sleep 0.2\"\n";
@@ -73,6 +73,17 @@ fn the_launcher_of_another_mpi_is_refused_in_words() {
         said.contains("this dagmar is linked with Open MPI, but `mpiexec.mpich` belongs to MPICH"),
         "{said}"
     );
+}
+
+#[test]
+fn a_torque_script_through_slurms_own_qsub_puts_a_worker_on_each_node() {
+    let Some(site) = Site::with(WHERE) else { return };
+    require("qsub");
+    site.expect(0, &["submit", "g.toml", "--cluster", "torque", "-N", "2", "-c", "2", "-t", "2m"]);
+    site.expect(0, &["wait"]);
+    let status = site.status();
+    assert_eq!(hosts_at_work(&status).len(), 2, "{status}");
+    assert_eq!(status["workers"].as_array().map(Vec::len), Some(2), "{status}");
 }
 
 /// Four tasks at a time on four GPUs, and eight of them: each tells its node, its GPU and its time.

@@ -1,4 +1,4 @@
-"""A PBS of one machine, for tests: `qsub`, `qstat` and `qdel` beside this file.
+"""A PBS of one machine, for tests: `qsub`, `qstat`, `qselect` and `qdel` beside this file.
 
 It answers as OpenPBS 23.06 does, as far as `tests/fake_pbs.rs` holds it against captured outputs, and runs
 the job's script for real, in the background. It never queues: what fits the nodes at all runs at once.
@@ -14,6 +14,7 @@ import fcntl
 import getopt
 import json
 import os
+import pwd
 import re
 import shlex
 import signal
@@ -38,7 +39,7 @@ class Refused(Exception):
 
 def main(command):
     try:
-        sys.exit({"qsub": qsub, "qstat": qstat, "qdel": qdel}[command](sys.argv[1:]))
+        sys.exit({"qsub": qsub, "qstat": qstat, "qselect": qselect, "qdel": qdel}[command](sys.argv[1:]))
     except Refused as refused:
         print(f"{command}: {refused}", file=sys.stderr)
         sys.exit(refused.code)
@@ -115,7 +116,10 @@ def now():
 
 
 def user():
-    return os.environ.get("USER") or os.environ.get("LOGNAME") or "root"
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 # ---------------------------------------------------------------- qsub
@@ -489,9 +493,9 @@ def job_environment(number, job):
     here = os.path.dirname(os.path.abspath(__file__))
     environment = {"HOME": home(), "LOGNAME": user(), "USER": user(), "SHELL": "/bin/bash", "LANG": "C.UTF-8"}
     environment["PATH"] = f"{here}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-    # By these a test finds again what it started.
-    kept = ("DAGMAR_TEST_TOKEN",)
-    environment |= {name: value for name, value in os.environ.items() if name in kept or name.startswith("DAGMAR_FAKE_PBS")}
+    # By these a test finds again what it started, and its nodes say that root may use MPI there.
+    kept = ("DAGMAR_TEST_TOKEN", "DAGMAR_FAKE_PBS", "OMPI_", "PRTE_")
+    environment |= {name: value for name, value in os.environ.items() if name.startswith(kept)}
     environment |= job["environment"] | shown["Variable_List"]
     scratch = os.path.join(state("jobs", str(number)), "tmp")
     os.makedirs(scratch, exist_ok=True)
@@ -616,10 +620,28 @@ session_id jobdir substate Variable_List comment etime run_count Stageout_status
 argument_list history_timestamp project Submit_Host""".split()
 
 
+def qselect(arguments):
+    """The ids of a user's jobs; without `-x` only of those that are not over."""
+    options = dict(getopt.getopt(arguments, "xs:u:")[0])
+    for number, job in listed("-x" in options).items():
+        owner = job["Job_Owner"].partition("@")[0]
+        if job["job_state"] in options.get("-s", job["job_state"]) and owner == options.get("-u", owner):
+            print(f"{number}.{SERVER}")
+    return 0
+
+
+def listed(with_finished):
+    jobs = {number: load(number)["shown"] for number in numbers()}
+    forgets = os.environ.get("DAGMAR_FAKE_PBS_HISTORY") == "no"
+    return {n: job for n, job in jobs.items() if job["job_state"] != "F" or (with_finished and not forgets)}
+
+
 def qstat(arguments):
     if arguments == ["--version"]:
         print(f"pbs_version = {VERSION}")
         return 0
+    if arguments == ["-Q", "-f"]:
+        return print_queues()
     try:
         found, identifiers = getopt.getopt(arguments, "fxF:aw1u:")
     except getopt.GetoptError as error:
@@ -635,9 +657,7 @@ def qstat(arguments):
                 print(f"qstat: {refused}", file=sys.stderr)
                 code = refused.code
     else:
-        jobs = {number: load(number)["shown"] for number in numbers()}
-        forgets = os.environ.get("DAGMAR_FAKE_PBS_HISTORY") == "no"
-        shown = {n: job for n, job in jobs.items() if job["job_state"] != "F" or (with_finished and not forgets)}
+        shown = listed(with_finished)
     if options.get("-F") == "json":
         print_json(shown, bool(identifiers), code)
     elif "-f" in options:
@@ -683,6 +703,17 @@ def print_full(number, job):
         else:
             print_folded(f"    {name} = {value}")
     print()
+
+
+def print_queues():
+    states = {"Transit": "T", "Queued": "Q", "Held": "H", "Waiting": "W", "Running": "R", "Exiting": "E", "Begun": "B"}
+    for queue in QUEUES:
+        jobs = [job for job in listed(False).values() if job["queue"] == queue]
+        counts = [f"{name}:{sum(job['job_state'] == letter for job in jobs)} " for name, letter in states.items()]
+        print(f"Queue: {queue}\n    queue_type = Execution\n    total_jobs = {len(jobs)}")
+        print_folded(f"    state_count = {''.join(counts)}")
+        print("    enabled = True\n    started = True\n")
+    return 0
 
 
 def print_folded(line, width=79):

@@ -1,0 +1,135 @@
+//! However a job ends, the user is told what is true.
+
+use std::fs;
+
+use crate::harness::{kill, until};
+use crate::site::{LONG, SHORT, Site};
+
+#[test]
+fn a_failed_task_is_the_end_of_the_run_and_of_the_job() {
+    let site = Site::with("[tasks.a]\nrun = \"echo broken >&2; exit 9\"\n");
+    let job = site.submit(&[]);
+    site.expect(3, &["wait"]);
+    assert_eq!(site.status()["exit_code"], 3);
+    assert_eq!(site.job(&job, "job_state", "F")["Exit_status"], 3);
+    assert!(site.expect(0, &["logs"]).text().contains("broken"));
+}
+
+#[test]
+fn a_held_run_is_cancelled_in_the_queue() {
+    let site = Site::with(LONG);
+    let job = site.submit(&["--directive=-h"]);
+    site.expect(0, &["cancel", "long-0001"]).tells(&format!("job {job} of `long-0001` is cancelled"));
+    site.expect(130, &["wait"]).tells("`long-0001` left no outcome: job 0.server was cancelled");
+    assert!(!site.place.run().join("journal").exists());
+}
+
+#[test]
+fn a_running_run_is_cancelled_through_its_mailbox() {
+    let site = Site::with(LONG);
+    let job = site.submit(&[]);
+    site.await_start();
+    site.expect(0, &["cancel", "long-0001"]).tells("is asked to end");
+    site.expect(130, &["wait"]);
+    assert_eq!(site.status()["groups"][0]["cancelled"], 1);
+    assert_eq!(site.job(&job, "job_state", "F")["Exit_status"], 130);
+}
+
+#[test]
+fn a_run_stops_before_its_walltime() {
+    let site = Site::with(LONG);
+    let job = site.submit_for("16s", &[]);
+    site.expect(4, &["wait"]);
+    let status = site.status();
+    assert_eq!((&status["over"], &status["groups"][0]["running"]), (&true.into(), &0.into()), "{status}");
+    let job = site.job(&job, "job_state", "F");
+    assert_eq!(job["Exit_status"], 4, "it ended by itself: {job:#}");
+    assert!(!site.printed("long-0001").contains("job killed"), "{}", site.printed("long-0001"));
+}
+
+#[test]
+fn a_job_that_reached_its_walltime_before_it_began_is_told() {
+    let site = Site::with(LONG);
+    site.place.write("slow.toml", "extends = \"pbs\"\nprologue = [\"sleep 60\"]\n");
+    site.submit_to("slow.toml", &["-t", "2s"]);
+    site.expect(4, &["wait"]).tells("left no outcome: job 0.server reached its walltime");
+    assert!(
+        site.expect(0, &["status"]).text().contains("never begun: job 0.server of PBS reached its walltime")
+    );
+}
+
+#[test]
+fn qdel_stops_a_run_in_order() {
+    let site = Site::with(LONG);
+    let job = site.submit(&[]);
+    site.await_start();
+    assert_eq!(site.pbs(&["qdel", &job]).code(), Some(0));
+    site.expect(4, &["wait"]);
+    let status = site.status();
+    assert_eq!((&status["over"], &status["exit_code"]), (&true.into(), &4.into()), "{status}");
+    assert_eq!(status["groups"][0]["running"], 0, "{status}");
+    site.place.expect_nothing_left();
+}
+
+#[test]
+fn a_job_whose_node_died_is_no_success() {
+    let site = Site::with(LONG);
+    let job = site.submit(&[]);
+    site.await_start();
+    let session = site.job(&job, "job_state", "R")["session_id"].as_i64().expect("a job has a session");
+    // The script goes first, so that it cannot say how the rest ended.
+    kill("KILL", i32::try_from(session).expect("process ids fit"));
+    for process in site.place.named("mpirun").into_iter().chain(site.place.named("dagmar")) {
+        let _ = std::process::Command::new("kill").args(["-KILL", &process.pid.to_string()]).status();
+    }
+    site.expect(5, &["wait"]).tells("left no outcome: job 0.server was killed by SIGKILL");
+    assert!(
+        site.expect(0, &["status"]).text().contains("cut off: job 0.server of PBS was killed by SIGKILL")
+    );
+}
+
+#[test]
+fn a_job_that_waits_for_a_failed_one_never_starts() {
+    let site = Site::with("name = \"first\"\n[tasks.a]\nrun = \"sleep 2; false\"\n");
+    let first = site.submit(&[]);
+    site.place.write("g.toml", "name = \"second\"\n[tasks.a]\nrun = \"touch begun\"\n");
+    site.submit(&["--dependency", &format!("afterok:{first}")]);
+    site.expect(3, &["wait", "first-0001"]);
+    site.expect(6, &["wait", "second-0001"])
+        .tells("never started: what it waited for did not end as it demands");
+    assert!(!site.place.path().join("begun").exists());
+}
+
+#[test]
+fn a_job_that_waits_for_a_good_one_runs_after_it() {
+    let site = Site::with("name = \"first\"\n[tasks.a]\nrun = \"sleep 2; echo here > first\"\n");
+    let first = site.submit(&[]);
+    site.place.write("g.toml", "name = \"second\"\n[tasks.a]\nrun = \"cat first\"\n");
+    site.submit(&["--dependency", &format!("afterok:{first}")]);
+    site.expect(0, &["wait", "second-0001"])
+        .tells("is held: Hold_Types = s (it waits for another job to end)");
+}
+
+#[test]
+fn a_job_that_nobody_knows_any_more_is_no_success() {
+    let site = Site::with(LONG);
+    let job = site.submit(&["--directive=-h"]);
+    fs::remove_dir_all(site.place.path().join("pbs/jobs/0")).expect("the server forgets");
+    site.expect(5, &["wait"]).tells(&format!("left no outcome: job {job}"));
+}
+
+#[test]
+fn without_a_history_the_outcome_is_believed_and_its_absence_too() {
+    let site = Site::without_history(SHORT);
+    let job = site.submit(&[]);
+    site.expect(0, &["wait"]);
+    until("the job is forgotten", || {
+        let asked = site.pbs(&["qstat", &job]);
+        if asked.stderr.contains("Unknown Job Id") { Ok(()) } else { Err(asked.to_string()) }
+    });
+    site.expect(0, &["wait"]);
+    site.place.write("g.toml", LONG);
+    let job = site.submit(&["--directive=-h"]);
+    assert_eq!(site.pbs(&["qdel", &job]).code(), Some(0));
+    site.expect(5, &["wait", "long-0001"]).tells("left no outcome");
+}
