@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::core::time::{Micros, Timestamp};
 use crate::launch::batch::{JobId, JobState, JobView};
-use crate::launch::poll::{Poller, Verdict};
+use crate::launch::poll::Poller;
 use crate::record::layout::RunDirectory;
 
 use super::failure::Failure;
@@ -19,6 +19,7 @@ const SIGHT_OF_FILES: Micros = Micros::from_secs(10);
 
 /// A run's job, asked about until it is over.
 pub struct JobWatch {
+    directory: RunDirectory,
     /// None for a run that was started by hand.
     job: Option<RunJob>,
     poller: Poller,
@@ -35,7 +36,8 @@ impl JobWatch {
     pub fn new(directory: &RunDirectory) -> Result<Self, Failure> {
         let job = RunJob::of(directory)?;
         let poller = Poller::new(clock::now());
-        Ok(JobWatch { job, poller, is_ending: false, known: String::new(), over: None })
+        let directory = directory.clone();
+        Ok(JobWatch { directory, job, poller, is_ending: false, known: String::new(), over: None })
     }
 
     /// True if the run was handed to a batch system.
@@ -75,9 +77,10 @@ impl JobWatch {
                 self.over = is_over.then(|| (clock::now(), view));
             }
             Err(error) => {
-                if self.poller.on_failure(clock::now(), &error) == Verdict::GiveUp {
-                    return Err(error.into());
-                }
+                // Told once. The run directory alone says how the run ends, so nobody gives up.
+                self.poller.on_failure(clock::now(), &error);
+                // A record that has no id yet may have one the next time.
+                self.job = RunJob::of(&self.directory)?;
             }
         }
         Ok(news)
@@ -106,7 +109,7 @@ fn hint(directory: &RunDirectory) -> String {
     let output = directory.batch_output();
     match output.exists() {
         true => format!("what it printed: `{}`", output.display()),
-        false => format!("what it printed, if anything, is not in `{}`", output.display()),
+        false => format!("it printed nothing into `{}`; the batch system may know more", output.display()),
     }
 }
 

@@ -11,7 +11,7 @@ use std::process::Command;
 use crate::clock;
 use crate::core::time::{Micros, Timestamp};
 use crate::launch::allocation::Allocation;
-use crate::launch::batch;
+use crate::launch::batch::{self, System};
 use crate::launch::plan::LaunchPlan;
 use crate::launch::start::{Layout, Mpi, Ranks, StartError, find_launcher};
 use crate::launch::supervise::{Ended, StopCause, Supervisor};
@@ -48,6 +48,7 @@ pub fn run(flags: &LaunchFlags) -> CommandResult {
         tell(&format!("{} is over already, with exit code {}", directory.name(), finished.exit_code));
         return Ok(finished.exit_code);
     }
+    check_place(&directory, allocation.as_ref())?;
     let restarts = allocation.as_ref().map_or(0, |allocation| allocation.restarts);
     let owner =
         Owner::this_process(allocation.as_ref().map(|allocation| allocation.id.to_string()), restarts);
@@ -59,6 +60,23 @@ pub fn run(flags: &LaunchFlags) -> CommandResult {
     }
     logger::start(&directory.path().join("logs/launch.log")).map_err(not_written(&directory))?;
     Launch { directory, plan, allocation }.run()
+}
+
+/// A run that waits for a job of a batch system is not launched elsewhere: the job would come all the same.
+fn check_place(directory: &RunDirectory, allocation: Option<&Allocation>) -> Result<(), Failure> {
+    let submission = Submission::read(&directory.submission());
+    let submission = submission.map_err(|error| Failure::broken(error.to_string()))?;
+    let waits = submission.filter(|submission| submission.system != System::Local.name());
+    match (waits, allocation) {
+        (Some(submission), None) => {
+            let (name, jobs) = (directory.name(), submission.jobs.join(", "));
+            Err(Failure::usage(format!(
+                "cannot launch `{name}` here: it was submitted as job {jobs}, and this is no job"
+            ))
+            .hint("its job script launches it; `dagmar run GRAPH` runs a graph here".to_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn taken(error: &ClaimError, directory: &RunDirectory) -> Failure {
@@ -246,8 +264,8 @@ impl Launch {
         words
     }
 
-    /// When the allocation ends, and how long before that the run stops. Of a short one the margin
-    /// is a quarter at most.
+    /// When the allocation ends, and how long before that the run stops. Where nobody knew the walltime
+    /// beforehand, a quarter of it at most.
     fn ends(&self) -> Option<(Timestamp, Micros)> {
         let now = clock::now();
         let walltime = self.plan.walltime_s.map(Micros::from_secs);
@@ -261,7 +279,9 @@ impl Launch {
             }
             None => walltime.map(|walltime| now + walltime),
         }?;
-        let margin = Micros::from_secs(self.plan.margin_s).min(Micros(end.since(now).0 / 4));
+        let quarter = Micros(end.since(now).0 / 4);
+        let margin = Micros::from_secs(self.plan.margin_s);
+        let margin = if self.plan.walltime_s.is_some() { margin } else { margin.min(quarter) };
         log::info!("the allocation ends in {}; the run is asked to stop {margin} before", end.since(now));
         Some((end, margin))
     }

@@ -1,10 +1,14 @@
 //! The batch job that a run was handed to, asked about from wherever the user is.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::core::time::Micros;
+use crate::clock;
+use crate::core::time::{Micros, Timestamp};
 use crate::launch::batch::{
     BatchError, BatchSystem, Commands, JobEnd, JobId, JobState, JobView, System, open,
 };
@@ -18,6 +22,10 @@ use super::failure::Failure;
 /// The roles of commands that a cluster template may name, as a run's record calls them.
 pub const ROLES: [&str; 3] = ["submit", "status", "cancel"];
 
+/// The longest time between a submission's record and its answer: the command's bound, and the looks for
+/// a job whose answer was lost.
+const SUBMISSION_MAX: Duration = Duration::from_secs(100);
+
 /// The commands of a run's record.
 pub fn commands(recorded: &BTreeMap<String, Vec<String>>) -> Commands {
     let [submit, status, cancel] = ROLES.map(|role| recorded.get(role).cloned().unwrap_or_default());
@@ -27,6 +35,8 @@ pub fn commands(recorded: &BTreeMap<String, Vec<String>>) -> Commands {
 /// The batch job of a run, and whom to ask about it.
 pub struct RunJob {
     submission: Submission,
+    /// True if the record is so young that its writer may still wait for the answer.
+    is_fresh: bool,
     system: Box<dyn BatchSystem>,
 }
 
@@ -47,7 +57,8 @@ impl RunJob {
             ))
         })?;
         let system = open(system, commands(&submission.commands), directory.path());
-        Ok(RunJob { submission, system })
+        let is_fresh = age(&directory.submission()).is_none_or(|age| age < SUBMISSION_MAX);
+        Ok(RunJob { submission, is_fresh, system })
     }
 
     /// The system that has the job.
@@ -66,10 +77,20 @@ impl RunJob {
 
     /// How the job stands.
     pub fn look(&self) -> Look {
-        let Some(id) = self.id()? else { return Ok(None) };
+        let Some(id) = self.id()? else {
+            let underway = BatchError::Underway { system: self.system.system() };
+            return if self.is_fresh { Err(underway) } else { Ok(None) };
+        };
         let mut views = self.system.jobs(std::slice::from_ref(&id))?;
         Ok(views.remove(&id).map(|view| (id, view)))
     }
+}
+
+/// How old a file is.
+fn age(path: &Path) -> Option<Duration> {
+    let modified = fs::metadata(path).ok()?.modified().ok()?;
+    let since = modified.duration_since(UNIX_EPOCH).ok()?;
+    Some(clock::now().since(Timestamp(Micros::from(since).0)).into())
 }
 
 /// What the batch system says of a run's job.
@@ -128,6 +149,15 @@ pub fn to_json(job: &RunJob, look: &Look) -> Value {
         Ok(Some((id, view))) => json!({ "system": system, "id": id.as_str(), "view": view }),
         Ok(None) => json!({ "system": system, "id": null }),
         Err(error) => json!({ "system": system, "error": error.to_string() }),
+    }
+}
+
+/// The exit code of a run that says nothing of its end, if its job is surely over.
+pub fn code_of_loss(look: &Look) -> Option<u8> {
+    match look {
+        Ok(Some((_, view))) if view.state.is_final() => Some(code_of_end(&view.state)),
+        Ok(None) => Some(exit::RANK_LOST),
+        _ => None,
     }
 }
 

@@ -121,6 +121,7 @@ fn amounts(capacity: &Resources) -> String {
 
 fn print_json(story: &Story<'_>) -> Result<(), super::Failure> {
     let Story { run, events, finished, look } = story;
+    let lost = look.as_ref().and_then(|(_, look)| run_job::code_of_loss(look));
     let groups = run.graph.keys().groups().iter().zip(events.snapshot().groups());
     let groups = groups.filter(|(group, _)| !group.hidden).map(|(group, counts)| {
         json!({
@@ -140,8 +141,8 @@ fn print_json(story: &Story<'_>) -> Result<(), super::Failure> {
     Page::open().json(&json!({
         "run": run.directory.name(),
         "directory": run.directory.path(),
-        "over": finished.is_some(),
-        "exit_code": finished.as_ref().map(|finished| finished.exit_code),
+        "over": finished.is_some() || lost.is_some(),
+        "exit_code": finished.as_ref().map(|finished| finished.exit_code).or(lost),
         "job": look.as_ref().map(|(job, look)| run_job::to_json(job, look)),
         "report": events.report(),
         "groups": groups.collect::<Vec<_>>(),

@@ -35,7 +35,7 @@ pub fn run(flags: &SubmitFlags) -> CommandResult {
     let program = own_program()?;
     check_fit(&work, &request)?;
     if flags.dry_run {
-        return print_script(&work, &request, &program);
+        return print_script(&work, &request, &program, flags.output);
     }
     let commands = commands(&request);
     check_limits(&request, &*open(request.system, run_job::commands(&commands), Path::new("")))?;
@@ -95,14 +95,17 @@ fn check_limits(request: &Request, system: &dyn BatchSystem) -> Result<(), Failu
     Ok(limits::check(request, Load { jobs: 1, queued })?)
 }
 
-fn print_script(work: &Preparation, request: &Request, program: &Path) -> CommandResult {
+fn print_script(work: &Preparation, request: &Request, program: &Path, format: Format) -> CommandResult {
     limits::check(request, Load::default())?;
     let run = RunDirectory::next(&source::current_directory()?, work.plan.graph.name());
     let name = run.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mark = mark(&name);
     let context = ScriptContext { run: &run, program, name: &name, mark: &mark, dependency: None };
     let text = script::render(request, &context)?;
-    Page::open().bytes(text.as_bytes())?;
+    match format {
+        Format::Human => Page::open().bytes(text.as_bytes())?,
+        Format::Json => Page::open().json(&json!({ "script": text }))?,
+    }
     Ok(OK)
 }
 

@@ -241,9 +241,10 @@ impl Ranks<'_> {
         command.args(["--map-by", "seq", "--oversubscribe", "--bind-to", "none"]);
         // Version 5 calls the same things by other names; each ignores what is not its own.
         for (name, value) in [
-            // What mpirun gives its ranks between TERM and KILL, in seconds; it is 1 by itself.
-            ("OMPI_MCA_odls_base_sigkill_timeout", "20"),
-            ("PRTE_MCA_odls_base_sigkill_timeout", "20"),
+            // What mpirun gives its ranks between TERM and KILL, in seconds; it is 1 by itself. Version 4
+            // sleeps that long several times when ranks fail, dead or alive.
+            ("OMPI_MCA_odls_base_sigkill_timeout", "5"),
+            ("PRTE_MCA_odls_base_sigkill_timeout", "5"),
         ] {
             command.env(name, value);
         }

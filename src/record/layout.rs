@@ -65,9 +65,10 @@ impl LayoutError {
             LayoutError::Io(..) => None,
             LayoutError::NotFound(_, _, here) if here.is_empty() => Some("no run is there at all".into()),
             LayoutError::NotFound(name, _, here) => Some(name_runs(name, here)),
-            LayoutError::NoRuns(_) => {
-                Some("name a run directory, or go to the directory where `dagmar run` was called".into())
-            }
+            LayoutError::NoRuns(_) => Some(
+                "name a run directory, or go to the directory where `dagmar run` or `submit` was called"
+                    .into(),
+            ),
             LayoutError::NotARun(_) => Some("a run directory contains `run.toml`".into()),
             LayoutError::Used(_) => {
                 Some("`--into` takes a directory that was not run in; `dagmar submit` makes one".into())
@@ -392,7 +393,7 @@ mod tests {
         };
         insta::assert_snapshot!(text(None), @r#"
         there are no runs in `./dagmar-runs`
-        hint: name a run directory, or go to the directory where `dagmar run` was called
+        hint: name a run directory, or go to the directory where `dagmar run` or `submit` was called
         "#);
         described(cwd, "align");
         described(cwd, "variants");

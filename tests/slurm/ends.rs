@@ -173,12 +173,12 @@ fn what_was_prepared_is_tidied_up_even_if_the_rest_fails() {
 }
 
 #[test]
-fn a_second_launch_leaves_a_living_run_alone() {
+fn a_launch_outside_of_the_job_leaves_a_living_run_alone() {
     let Some(site) = Site::with(LONG) else { return };
     site.submit(&["-t", "5m", "-c", "2"]);
     site.await_tasks("running", 2);
     let run = site.place.run().display().to_string();
-    site.expect(2, &["launch", &run]).tells("it is being launched already");
+    site.expect(2, &["launch", &run]).tells("this is no job");
     assert_eq!(site.status()["groups"][0]["running"], 2);
     site.expect(0, &["cancel", "long-0001"]);
     site.expect(130, &["wait"]);

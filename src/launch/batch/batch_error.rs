@@ -67,6 +67,11 @@ pub enum BatchError {
         /// How the answer was lost.
         cause: Box<BatchError>,
     },
+    /// The job is being submitted just now; nobody knows its id yet.
+    Underway {
+        /// Who is asked for it.
+        system: System,
+    },
     /// The system does not know the job.
     NoSuchJob {
         /// Who.
@@ -94,7 +99,10 @@ impl BatchError {
 
     /// True if the same question may well be answered later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, BatchError::Unreachable { .. } | BatchError::NoAnswer { .. })
+        matches!(
+            self,
+            BatchError::Unreachable { .. } | BatchError::NoAnswer { .. } | BatchError::Underway { .. }
+        )
     }
 
     /// What is behind it, for a line of its own.
@@ -123,7 +131,10 @@ impl BatchError {
             BatchError::Uncertain { mark, .. } => {
                 Some(format!("look for a job marked `{mark}` before you submit again, or two may run"))
             }
-            BatchError::NoSuchJob { .. } | BatchError::AlreadyEnded { .. } | BatchError::File(..) => None,
+            BatchError::Underway { .. }
+            | BatchError::NoSuchJob { .. }
+            | BatchError::AlreadyEnded { .. }
+            | BatchError::File(..) => None,
         }
     }
 }
@@ -148,6 +159,7 @@ impl fmt::Display for BatchError {
             BatchError::Uncertain { system, .. } => {
                 write!(out, "nobody knows whether {system} has taken the job")
             }
+            BatchError::Underway { system } => write!(out, "{system} is being asked to take it"),
             BatchError::NoSuchJob { system, id } => write!(out, "{system} knows no job `{id}`"),
             BatchError::AlreadyEnded { id, .. } => write!(out, "job `{id}` has ended before"),
             BatchError::File(what, why) => write!(out, "cannot {what}: {why}"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::launch::batch::Commands;
-use crate::launch::given::Value;
+use crate::launch::given::{Source, Value};
 use crate::launch::plan::{LaunchPlan, Launcher, LauncherKind};
 
 use super::Request;
@@ -20,7 +20,7 @@ impl Request {
         plan.cpus_per_worker = self.shape.cpus_per_worker;
         plan.resources = self.resources();
         plan.walltime_s = self.seconds("walltime");
-        plan.margin_s = self.seconds("margin").unwrap_or(MARGIN_S);
+        plan.margin_s = self.margin();
         plan.prefix = self.list("prefix").to_vec();
         plan.node_start = self.list("node_start").to_vec();
         plan.node_stop = self.list("node_stop").to_vec();
@@ -40,6 +40,17 @@ impl Request {
         let (submit, status, cancel) =
             (words("commands.submit"), words("commands.status"), words("commands.cancel"));
         Commands { submit, status, cancel, ..Commands::default() }
+    }
+
+    /// A margin that nobody chose is a quarter of a short walltime at most.
+    fn margin(&self) -> u64 {
+        let is_chosen =
+            self.given("margin").is_some_and(|given| !matches!(given.source, Source::BuiltIn(..)));
+        let margin = self.seconds("margin").unwrap_or(MARGIN_S);
+        match self.seconds("walltime") {
+            Some(walltime) if !is_chosen => margin.min(walltime / 4),
+            _ => margin,
+        }
     }
 
     /// What starts the ranks.
