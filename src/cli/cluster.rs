@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use crate::launch::batch::{BatchSystem, System};
 use crate::launch::field::{FIELDS, Field, Spelling};
 use crate::launch::given::{Given, Value};
-use crate::launch::limits::{self, Load};
+use crate::launch::limits;
 use crate::launch::plan::LauncherKind;
 use crate::launch::request::{Memory, Request};
 use crate::launch::script::{ScriptContext, ScriptError, render, template};
@@ -176,7 +176,7 @@ fn check(flags: &CheckFlags) -> CommandResult {
         allocation.cluster = Some(name.clone());
     }
     let request = allocation.request()?;
-    limits::check(&request, Load::default())?;
+    limits::check(&request, None)?;
     let script = script(&request)?;
     let verdict = ask(&request, &script)?;
     let mut page = Page::open();
@@ -206,7 +206,6 @@ fn script(request: &Request) -> Result<String, Failure> {
         program: &program,
         name: "example-0001",
         mark: "dagmar-example",
-        dependency: None,
     };
     render(request, &context).map_err(Failure::from)
 }

@@ -1,7 +1,5 @@
 //! The batch job that a run was handed to, asked about from wherever the user is.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use crate::core::time::Micros;
@@ -13,15 +11,6 @@ use crate::record::submission::Submission;
 use crate::runtime::exit;
 
 use super::failure::Failure;
-
-/// The roles of commands that a cluster template may name, as a run's record calls them.
-pub const ROLES: [&str; 3] = ["submit", "status", "cancel"];
-
-/// The commands of a run's record.
-pub fn commands(recorded: &BTreeMap<String, Vec<String>>) -> Commands {
-    let [submit, status, cancel] = ROLES.map(|role| recorded.get(role).cloned().unwrap_or_default());
-    Commands { submit, status, cancel, ..Commands::default() }
-}
 
 /// The batch job of a run, and whom to ask about it.
 pub struct RunJob {
@@ -45,7 +34,9 @@ impl RunJob {
                 submission.system
             ))
         })?;
-        let system = open(system, commands(&submission.commands), directory.path());
+        let clusters = submission.clusters.clone();
+        let commands = Commands { clusters, ..Commands::of_record(&submission.commands) };
+        let system = open(system, commands, directory.path());
         Ok(RunJob { submission, system })
     }
 

@@ -26,7 +26,7 @@ impl Job {
         fs::write(&program, format!("#!/bin/bash\ncd \"$2\"\n{body}\n")).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let (run, request) = (directory.path(), ask(site, &[]).unwrap());
-        let context = ScriptContext { run, program: &program, name: "r-0001", mark: MARK, dependency: None };
+        let context = ScriptContext { run, program: &program, name: "r-0001", mark: MARK };
         let script = directory.path().join("job.sh");
         fs::write(&script, render(&request, &context).unwrap()).unwrap();
         let child = Command::new("bash").args(["-u", "-e"]).arg(&script).current_dir(run).spawn().unwrap();

@@ -39,7 +39,8 @@ impl Request {
         let words = |field| self.list(field).to_vec();
         let (submit, status, cancel) =
             (words("commands.submit"), words("commands.status"), words("commands.cancel"));
-        Commands { submit, status, cancel, ..Commands::default() }
+        let clusters = self.text("clusters").filter(|_| !self.is_removed("clusters")).map(str::to_owned);
+        Commands { submit, status, cancel, clusters, ..Commands::default() }
     }
 
     /// What starts the ranks.
