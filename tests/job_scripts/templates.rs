@@ -7,7 +7,7 @@ use dagmar::launch::given::Source;
 use dagmar::launch::limits;
 use dagmar::launch::template::{Origin, Places, Template};
 
-use super::asking::{ask, script};
+use super::asking::{MARK, ask, script};
 use super::cases::{DEMANDS_NTASKS, FORBIDS_MEMORY, TOTALS};
 
 /// What is said of a template: the message without its directory, and the hint.
@@ -187,4 +187,16 @@ fn a_template_of_ones_own_sees_the_same_values_and_its_faults_have_lines() {
     );
     let broken = rendered("#!/bin/bash\n{% if %}\n").unwrap_err();
     assert!(broken.starts_with("cannot fill in the job-script template `my.sh.j2`, line 2: "), "{broken}");
+}
+
+#[test]
+fn a_mark_is_written_whatever_a_site_leaves_out() {
+    let site = "extends = \"slurm\"\ncomment = \"ours\"\nremove = [\"comment\"]\n";
+    let text = script(&ask(site, &[]).unwrap());
+    assert!(text.contains(&format!("\n#SBATCH --comment=\"{MARK}\"\n")), "{text}");
+    for system in ["pbs", "torque"] {
+        let removed = "remove = [\"environment.export\"]\n[environment]\nexport = [\"PATH\"]\n";
+        let text = script(&ask(&format!("extends = \"{system}\"\n{removed}"), &[]).unwrap());
+        assert!(text.contains(&format!("\n#PBS -v DAGMAR_SUBMISSION={MARK}\n")), "{text}");
+    }
 }

@@ -258,6 +258,7 @@ impl Collected {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::launch::field::Field;
 
     /// A runner whose `squeue` is `sh -c SCRIPT`; what it is asked follows as `$1`, `$2` ...
     fn shell(script: &str, limit_ms: u64) -> Runner {
@@ -339,5 +340,8 @@ mod tests {
         let error = runner.run("squeue", &[]).unwrap_err();
         assert_eq!(error.to_string(), "cannot run `/nowhere/squeue`: there is no such program here");
         assert!(error.hint().unwrap().contains("Load the module"));
+        let field =
+            error.hint().unwrap().split(['`', ' ']).find(|word| word.ends_with(".submit")).map(str::to_owned);
+        assert!(Field::find(&field.expect("the hint names a field")).is_some());
     }
 }
