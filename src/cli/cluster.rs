@@ -2,21 +2,24 @@
 
 use std::env;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value as Json, json};
 
+use crate::clock;
 use crate::launch::batch::{BatchSystem, System};
 use crate::launch::field::{FIELDS, Field, Spelling};
 use crate::launch::given::{Given, Value};
-use crate::launch::limits::{self, Load};
+use crate::launch::limits;
 use crate::launch::plan::LauncherKind;
 use crate::launch::request::{Memory, Request};
 use crate::launch::script::{ScriptContext, ScriptError, render, template};
 use crate::launch::slurm::Slurm;
 use crate::launch::template::Template;
 use crate::launch::units;
+use crate::record::publish;
 use crate::runtime::exit;
 
 use super::allocation_flags::{AllocationFlags, find, places};
@@ -176,7 +179,7 @@ fn check(flags: &CheckFlags) -> CommandResult {
         allocation.cluster = Some(name.clone());
     }
     let request = allocation.request()?;
-    limits::check(&request, Load::default())?;
+    limits::check(&request, None)?;
     let script = script(&request)?;
     let verdict = ask(&request, &script)?;
     let mut page = Page::open();
@@ -201,13 +204,8 @@ fn check(flags: &CheckFlags) -> CommandResult {
 fn script(request: &Request) -> Result<String, Failure> {
     let run = current_directory()?.join("dagmar-runs/example-0001");
     let program = program()?;
-    let context = ScriptContext {
-        run: &run,
-        program: &program,
-        name: "example-0001",
-        mark: "dagmar-example",
-        dependency: None,
-    };
+    let context =
+        ScriptContext { run: &run, program: &program, name: "example-0001", mark: "dagmar-example" };
     render(request, &context).map_err(Failure::from)
 }
 
@@ -222,12 +220,32 @@ fn ask(request: &Request, script: &str) -> Result<Option<Result<String, String>>
     {
         return Ok(None);
     }
-    let path = env::temp_dir().join(format!("dagmar-check-{}.sh", std::process::id()));
-    let broken = |error| Failure::broken(format!("cannot write `{}`: {error}", path.display()));
-    fs::write(&path, script).map_err(broken)?;
-    let answer = Slurm::new(request.commands()).test(&path);
-    let _ = fs::remove_file(&path);
+    let file = PrivateScript::write(&env::temp_dir(), script)?;
+    let answer = Slurm::new(request.commands()).test(&file.0);
     Ok(answer.map(|answer| answer.map_err(|error| error.to_string())))
+}
+
+/// A script in a directory that others write to as well, gone when this is. What lies there before,
+/// a link above all, is neither followed nor changed.
+struct PrivateScript(PathBuf);
+
+impl PrivateScript {
+    fn write(directory: &Path, script: &str) -> Result<Self, Failure> {
+        let name = format!("dagmar-check-{}-{:x}.sh", publish::unique(), clock::now().0);
+        let path = directory.join(name);
+        let broken = |error| Failure::broken(format!("cannot write `{}`: {error}", path.display()));
+        let mut file = publish::create_private(&path).map_err(broken)?;
+        let written = Self(path.clone());
+        file.write_all(script.as_bytes()).map_err(broken)?;
+        Ok(written)
+    }
+}
+
+impl Drop for PrivateScript {
+    fn drop(&mut self) {
+        // A file left behind harms nobody.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 fn print(
@@ -337,5 +355,23 @@ impl From<ScriptError> for Failure {
     fn from(error: ScriptError) -> Self {
         let hint = error.hint();
         Failure::usage(error.to_string()).hint(hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_script_to_be_checked_is_private_and_does_not_stay() {
+        let place = tempfile::tempdir().unwrap();
+        let [one, other] =
+            [(); 2].map(|()| PrivateScript::write(place.path(), "#!/bin/bash\n").ok().unwrap());
+        assert_ne!(one.0, other.0);
+        assert_eq!(fs::metadata(&one.0).unwrap().permissions().mode() & 0o777, 0o600);
+        drop((one, other));
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
     }
 }

@@ -29,7 +29,6 @@ use super::failure::Failure;
 use super::flags::LaunchFlags;
 use super::output::tell;
 use super::preparation::{not_written, refused};
-use super::run_job;
 
 /// Starts a run's ranks and waits for their end.
 pub fn run(flags: &LaunchFlags) -> CommandResult {
@@ -273,8 +272,11 @@ impl Launch {
             Some(allocation) => {
                 let submission = Submission::read(&self.directory.submission()).ok().flatten();
                 let commands = submission.map(|submission| submission.commands).unwrap_or_default();
-                let system =
-                    batch::open(allocation.system, run_job::commands(&commands), self.directory.path());
+                let system = batch::open(
+                    allocation.system,
+                    batch::Commands::of_record(&commands),
+                    self.directory.path(),
+                );
                 allocation.end(&*system, now, now, walltime)
             }
             None => walltime.map(|walltime| now + walltime),

@@ -1,6 +1,5 @@
 //! The batch job that a run was handed to, asked about from wherever the user is.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
@@ -19,18 +18,9 @@ use crate::runtime::exit;
 
 use super::failure::Failure;
 
-/// The roles of commands that a cluster template may name, as a run's record calls them.
-pub const ROLES: [&str; 3] = ["submit", "status", "cancel"];
-
 /// The longest time between a submission's record and its answer: the command's bound, and the looks for
 /// a job whose answer was lost.
 const SUBMISSION_MAX: Duration = Duration::from_secs(100);
-
-/// The commands of a run's record.
-pub fn commands(recorded: &BTreeMap<String, Vec<String>>) -> Commands {
-    let [submit, status, cancel] = ROLES.map(|role| recorded.get(role).cloned().unwrap_or_default());
-    Commands { submit, status, cancel, ..Commands::default() }
-}
 
 /// The batch job of a run, and whom to ask about it.
 pub struct RunJob {
@@ -56,7 +46,9 @@ impl RunJob {
                 submission.system
             ))
         })?;
-        let system = open(system, commands(&submission.commands), directory.path());
+        let clusters = submission.clusters.clone();
+        let commands = Commands { clusters, ..Commands::of_record(&submission.commands) };
+        let system = open(system, commands, directory.path());
         let is_fresh = age(&directory.submission()).is_none_or(|age| age < SUBMISSION_MAX);
         Ok(RunJob { submission, is_fresh, system })
     }

@@ -1,7 +1,6 @@
 //! `dagmar submit`: a graph becomes a run directory, a job script and a batch job; then this
 //! process is done.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +11,7 @@ use serde_json::json;
 use crate::clock;
 use crate::core::resources::Resources;
 use crate::launch::batch::{BatchError, BatchSystem, Submitted, System, open, submit_once};
-use crate::launch::limits::{self, Load};
+use crate::launch::limits;
 use crate::launch::request::Request;
 use crate::launch::script::{self, ScriptContext};
 use crate::record::layout::RunDirectory;
@@ -20,28 +19,24 @@ use crate::record::publish;
 use crate::record::submission::Submission;
 use crate::runtime::fit::Fleet;
 
-use super::allocation_flags::AllocationFlags;
 use super::failure::Failure;
 use super::flags::{SubmitFlags, WaitFlags};
 use super::output::{Format, Page, tell};
 use super::preparation::{Preparation, not_written};
-use super::run_job::{self, ROLES};
 use super::{CommandResult, OK, source, wait};
 
 /// Submits a run.
 pub fn run(flags: &SubmitFlags) -> CommandResult {
     let work = Preparation::of_source(&flags.source)?;
-    let request = request(&flags.allocation)?;
+    let request = flags.allocation.request()?;
     let program = own_program()?;
     check_fit(&work, &request)?;
     if flags.dry_run {
         return print_script(&work, &request, &program, flags.output);
     }
-    let commands = commands(&request);
-    check_limits(&request, &*open(request.system, run_job::commands(&commands), Path::new("")))?;
+    check_limits(&request, &*open(request.system, request.commands(), Path::new("")))?;
     let directory = work.set_down()?;
-    let handed =
-        Handover { directory: &directory, request: &request, program: &program, commands }.hand_over();
+    let handed = Handover { directory: &directory, request: &request, program: &program }.hand_over();
     let (submitted, system) = handed.map_err(|error| refused(error, &directory))?;
     answer(flags, &directory, &request, &submitted, &*system)?;
     if flags.wait {
@@ -49,11 +44,6 @@ pub fn run(flags: &SubmitFlags) -> CommandResult {
         return wait::run(&WaitFlags { run, quiet: flags.output == Format::Json, output: flags.output });
     }
     Ok(OK)
-}
-
-/// What is asked of the batch system, checked.
-fn request(flags: &AllocationFlags) -> Result<Request, Failure> {
-    flags.request()
 }
 
 /// Refuses a task that no worker of the allocation can ever run, as far as that is known before the
@@ -65,7 +55,7 @@ fn check_fit(work: &Preparation, request: &Request) -> Result<(), Failure> {
     let gpus = custom.remove("gpus").map_or(u32::MAX, |gpus| u32::try_from(gpus).unwrap_or(u32::MAX));
     let memory = shape.memory_per_node().map(|bytes| bytes / u64::from(shape.workers_per_node));
     let memory_bytes = custom.remove("memory").or(memory).unwrap_or(u64::MAX);
-    let worker = Resources { cpus: shape.cpus_per_worker.unwrap_or(u32::MAX), memory_bytes, gpus, custom };
+    let worker = Resources { cpus: plan.cpus_per_worker.unwrap_or(u32::MAX), memory_bytes, gpus, custom };
     let hosts: Vec<String> = (0..shape.nodes).map(|node| format!("node {node}")).collect();
     let capacities = vec![worker; hosts.len()];
     Fleet { hosts: &hosts, capacities: &capacities }.check(&work.plan).map_err(|error| {
@@ -80,27 +70,21 @@ fn own_program() -> Result<PathBuf, Failure> {
     env::current_exe().map_err(|error| Failure::broken(format!("cannot find the dagmar that runs: {error}")))
 }
 
-/// The commands that the cluster template names for its batch system.
-fn commands(request: &Request) -> BTreeMap<String, Vec<String>> {
-    let named = ROLES.map(|role| (role.to_owned(), request.list(&format!("commands.{role}")).to_vec()));
-    named.into_iter().filter(|(_, words)| !words.is_empty()).collect()
-}
-
 /// The site's limits. How many jobs wait is asked only where a limit needs it.
 fn check_limits(request: &Request, system: &dyn BatchSystem) -> Result<(), Failure> {
     let queued = match request.count("limits.queued_jobs_max") {
         Some(_) => Some(system.queued_jobs()? as u64),
         None => None,
     };
-    Ok(limits::check(request, Load { jobs: 1, queued })?)
+    Ok(limits::check(request, queued)?)
 }
 
 fn print_script(work: &Preparation, request: &Request, program: &Path, format: Format) -> CommandResult {
-    limits::check(request, Load::default())?;
+    limits::check(request, None)?;
     let run = RunDirectory::next(&source::current_directory()?, work.plan.graph.name());
     let name = run.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mark = mark(&name);
-    let context = ScriptContext { run: &run, program, name: &name, mark: &mark, dependency: None };
+    let context = ScriptContext { run: &run, program, name: &name, mark: &mark };
     let text = script::render(request, &context)?;
     match format {
         Format::Human => Page::open().bytes(text.as_bytes())?,
@@ -121,15 +105,14 @@ struct Handover<'a> {
     directory: &'a RunDirectory,
     request: &'a Request,
     program: &'a Path,
-    commands: BTreeMap<String, Vec<String>>,
 }
 
 /// Why a run was not handed over.
 enum HandoverError {
     /// Something of ours went wrong before the batch system was asked.
     Before(Failure),
-    /// The batch system's answer.
-    Batch(BatchError),
+    /// The batch system's answer, and whether the script carries the mark.
+    Batch(BatchError, bool),
 }
 
 impl Handover<'_> {
@@ -139,16 +122,14 @@ impl Handover<'_> {
         let (directory, request) = (self.directory, self.request);
         let name = directory.name();
         let mark = mark(&name);
-        let context = ScriptContext {
-            run: directory.path(),
-            program: self.program,
-            name: &name,
-            mark: &mark,
-            dependency: None,
-        };
+        let context =
+            ScriptContext { run: directory.path(), program: self.program, name: &name, mark: &mark };
         let text = script::render(request, &context).map_err(|error| HandoverError::Before(error.into()))?;
-        let mut submission = Submission::new(request.system.name(), request.cluster.clone(), mark.clone());
-        submission.commands.clone_from(&self.commands);
+        let (system, cluster, commands) =
+            (request.system.name(), request.cluster.clone(), request.commands());
+        let mut submission = Submission::new(system, cluster, mark.clone(), clock::now());
+        submission.commands = commands.to_record();
+        submission.clusters.clone_from(&commands.clusters);
         let plan = request.launch_plan(self.program);
         let write = || {
             publish::publish(&directory.job_script(), text.as_bytes())?;
@@ -157,9 +138,10 @@ impl Handover<'_> {
             submission.write(&directory.submission())
         };
         write().map_err(|error| HandoverError::Before(not_written(directory)(error)))?;
-        let system = open(request.system, run_job::commands(&self.commands), directory.path());
-        let submitted =
-            submit_once(&*system, &directory.job_script(), &mark).map_err(HandoverError::Batch)?;
+        let system = open(request.system, commands, directory.path());
+        let is_marked = request.system == System::Local || text.contains(&mark);
+        let submitted = submit_once(&*system, &directory.job_script(), &mark)
+            .map_err(|error| HandoverError::Batch(error, is_marked))?;
         submission.jobs.push(submitted.id.to_string());
         if let Err(error) = submission.write(&directory.submission()) {
             // The job is there; its mark still finds it.
@@ -173,9 +155,16 @@ impl Handover<'_> {
 fn refused(error: HandoverError, directory: &RunDirectory) -> Failure {
     let (failure, is_lost) = match error {
         HandoverError::Before(failure) => (failure, true),
-        HandoverError::Batch(error) => {
-            let is_lost = !error.is_ambiguous();
-            (Failure::from(error), is_lost)
+        HandoverError::Batch(error, is_marked) => {
+            let is_unasked = matches!(error, BatchError::NoCommand { .. });
+            let is_lost = is_unasked || is_marked && !error.is_ambiguous();
+            let mut failure = Failure::from(error);
+            if !is_marked && !is_unasked {
+                let unmarked =
+                    "the site's job-script template does not use `mark`, by which a job could be found";
+                failure.causes.push(unmarked.to_owned());
+            }
+            (failure, is_lost)
         }
     };
     if is_lost {
@@ -183,7 +172,8 @@ fn refused(error: HandoverError, directory: &RunDirectory) -> Failure {
         return failure;
     }
     let mut failure = failure;
-    failure.causes.push(format!("the run directory is `{}`", directory.path().display()));
+    let kept = format!("there may be a job, so the run directory is kept: `{}`", directory.path().display());
+    failure.causes.push(kept);
     failure
 }
 

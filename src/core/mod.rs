@@ -8,6 +8,7 @@ pub mod event;
 pub mod graph;
 pub mod id;
 pub mod key;
+pub mod launch_variables;
 pub mod message;
 pub mod resources;
 pub mod scheduler;

@@ -4,27 +4,13 @@ use super::given::Source;
 use super::request::{Request, RequestError};
 use super::units;
 
-/// How much is submitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Load {
-    /// Jobs submitted at once: 1, or as many as the chain is long.
-    pub jobs: u64,
-    /// Jobs of this user that wait or run already, if the batch system told.
-    pub queued: Option<u64>,
-}
-
-impl Default for Load {
-    fn default() -> Self {
-        Load { jobs: 1, queued: None }
-    }
-}
-
-/// Checks what is asked against what the site allows.
-pub fn check(request: &Request, load: Load) -> Result<(), RequestError> {
+/// Checks what is asked against what the site allows. `queued` is how many jobs of this user wait or run
+/// already, if the batch system told. A run is one job and never an array of them.
+pub fn check(request: &Request, queued: Option<u64>) -> Result<(), RequestError> {
     walltime(request)?;
     margin(request)?;
     nodes(request)?;
-    jobs(request, load)
+    jobs(request, queued.unwrap_or(0))
 }
 
 fn walltime(request: &Request) -> Result<(), RequestError> {
@@ -58,24 +44,16 @@ fn nodes(request: &Request) -> Result<(), RequestError> {
     }
 }
 
-fn jobs(request: &Request, load: Load) -> Result<(), RequestError> {
-    let refuse = |limit: &str, why: String, hint: &str| {
-        let source = request.given(limit).map(|given| Box::new(given.source.clone()));
-        let (field, value, hint) = ("jobs".to_owned(), Some(load.jobs.to_string()), Some(hint.to_owned()));
-        Err(RequestError { field, value, source, why, hint })
-    };
-    let queued = load.queued.unwrap_or(0);
-    if let Some(most) = request.count("limits.array_size_max").filter(|most| load.jobs > *most) {
-        let why = format!("the site allows {most} at once");
-        return refuse("limits.array_size_max", why, "submit fewer at once");
-    }
-    match request.count("limits.queued_jobs_max").filter(|most| queued + load.jobs > *most) {
-        Some(most) => {
-            let why = format!("{queued} wait or run already, and the site allows {most}");
-            refuse("limits.queued_jobs_max", why, "wait for one to end, or cancel one")
-        }
-        None => Ok(()),
-    }
+fn jobs(request: &Request, queued: u64) -> Result<(), RequestError> {
+    const LIMIT: &str = "limits.queued_jobs_max";
+    let Some(most) = request.count(LIMIT).filter(|most| queued >= *most) else { return Ok(()) };
+    Err(RequestError {
+        field: "jobs".to_owned(),
+        value: Some("1".to_owned()),
+        source: request.given(LIMIT).map(|given| Box::new(given.source.clone())),
+        why: format!("{queued} wait or run already, and the site allows {most}"),
+        hint: Some("wait for one to end, or cancel one".to_owned()),
+    })
 }
 
 /// What was asked for, and by whom.

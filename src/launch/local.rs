@@ -9,6 +9,7 @@ mod process;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{self, Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -16,6 +17,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use crate::core::launch_variables::is_of_a_rank;
 use crate::record::publish::publish;
 
 use super::batch::{
@@ -43,8 +45,8 @@ echo "$code" > "$record.exit.new" && mv "$record.exit.new" "$record.exit"
 exit "$code"
 "#;
 
-/// Variables of an allocation around this process, which is not the job's.
-const FOREIGN: [&str; 6] = ["SLURM_", "PBS_", "PMI_", "PMIX_", "OMPI_COMM_", "PRTE_"];
+/// Variables of an allocation around this process, which is not the job's; those of a rank go as well.
+const FOREIGN: [&str; 2] = ["SLURM_", "PBS_"];
 /// Those of them that say how to reach a batch system.
 const KEPT: [&str; 4] = ["SLURM_CONF", "PBS_CONF_FILE", "PBS_SERVER", "PBS_DEFAULT"];
 
@@ -262,7 +264,8 @@ impl Known {
 fn prepare(command: &mut Command, output: &File, mark: &str) -> io::Result<()> {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if FOREIGN.iter().any(|prefix| text.starts_with(prefix)) && !KEPT.contains(&&*text) {
+        let is_foreign = FOREIGN.iter().any(|prefix| text.starts_with(prefix)) && !KEPT.contains(&&*text);
+        if is_foreign || is_of_a_rank(name.as_bytes()) {
             command.env_remove(&name);
         }
     }

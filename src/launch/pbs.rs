@@ -126,6 +126,14 @@ impl Pbs {
         Ok(marked(&self.told(&ids)?, mark))
     }
 
+    fn not_understood(&self, answer: &Answer) -> BatchError {
+        BatchError::NotUnderstood {
+            system: self.system(),
+            command: answer.program.clone(),
+            output: beginning(&cleaned(&format!("{}\n{}", answer.stdout, answer.stderr))),
+        }
+    }
+
     fn refused(&self, answer: &Answer) -> BatchError {
         let mut error = refusals::error(answer, self.system());
         if let BatchError::Refused { words, hint, .. } = &mut error
@@ -147,14 +155,12 @@ impl BatchSystem for Pbs {
     fn submit(&self, script: &Path, _mark: &str) -> Result<JobId, BatchError> {
         let script = path::absolute(script).unwrap_or_else(|_| script.to_owned());
         let answer = self.runner.run("qsub", &[&script.to_string_lossy()])?;
-        if !answer.is_success() {
-            return Err(self.refused(&answer));
+        match (answer.is_success(), submitted_id(&answer.stdout)) {
+            (true, id) => id.ok_or_else(|| self.not_understood(&answer)),
+            // It failed after it had been heard.
+            (false, Some(_)) => Err(self.not_understood(&answer)),
+            (false, None) => Err(self.refused(&answer)),
         }
-        submitted_id(&answer.stdout).ok_or_else(|| BatchError::NotUnderstood {
-            system: self.system(),
-            command: answer.program.clone(),
-            output: beginning(&cleaned(&format!("{}\n{}", answer.stdout, answer.stderr))),
-        })
     }
 
     fn find(&self, mark: &str) -> Result<Option<JobId>, BatchError> {

@@ -29,8 +29,6 @@ pub struct ScriptContext<'a> {
     pub name: &'a str,
     /// What identifies this submission.
     pub mark: &'a str,
-    /// Jobs that this one waits for besides those that were asked for: a chain's.
-    pub dependency: Option<&'a str>,
 }
 
 /// Why there is no script.

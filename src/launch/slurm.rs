@@ -41,6 +41,11 @@ impl Slurm {
         Slurm { runner: Runner::new(System::Slurm, commands), speaks_json: OnceLock::new() }
     }
 
+    /// The clusters that jobs were sent to, if they were named.
+    fn clusters(&self) -> Option<&str> {
+        self.runner.commands().clusters.as_deref()
+    }
+
     /// What `squeue` lists of these jobs of one cluster. It lists what has ended for some minutes.
     fn listed(&self, cluster: Option<&str>, ids: &[&str]) -> Result<Vec<Record>, BatchError> {
         let mut records = Vec::new();
@@ -148,20 +153,21 @@ impl BatchSystem for Slurm {
     /// The mark is in the script, as its comment.
     fn submit(&self, script: &Path, _mark: &str) -> Result<JobId, BatchError> {
         let answer = self.runner.run("sbatch", &["--parsable", &absolute(script)])?;
-        if !answer.is_success() {
-            return Err(self.refused(&answer));
+        match (answer.is_success(), submitted_id(&answer.stdout)) {
+            (true, id) => id.ok_or_else(|| not_understood(&answer)),
+            // It failed after it had been heard.
+            (false, Some(_)) => Err(not_understood(&answer)),
+            (false, None) => Err(self.refused(&answer)),
         }
-        submitted_id(&answer.stdout).ok_or_else(|| not_understood(&answer))
     }
 
     fn find(&self, mark: &str) -> Result<Option<JobId>, BatchError> {
         let arguments = ["--noheader", "--me", "--states=all", "--format", squeue::FORMAT];
-        let answer = self.runner.run("squeue", &arguments)?;
+        let answer = self.runner.run("squeue", &on(self.clusters(), &arguments))?;
         if !answer.is_success() {
             return Err(refusals::error(&answer));
         }
-        let records = squeue::lines(&answer.stdout);
-        Ok(records.iter().find(|record| record.comment == mark).and_then(|record| JobId::new(record.base())))
+        Ok(marked(&answer.stdout, mark))
     }
 
     fn jobs(&self, ids: &[JobId]) -> Result<BTreeMap<JobId, JobView>, BatchError> {
@@ -199,8 +205,10 @@ impl BatchSystem for Slurm {
     }
 
     fn queued_jobs(&self) -> Result<usize, BatchError> {
-        let answer =
-            self.runner.run("squeue", &["--noheader", "--me", "--array", "--format", squeue::FORMAT])?;
+        let answer = self.runner.run(
+            "squeue",
+            &on(self.clusters(), &["--noheader", "--me", "--array", "--format", squeue::FORMAT]),
+        )?;
         if answer.is_success() {
             Ok(squeue::lines(&answer.stdout).len())
         } else {
@@ -209,7 +217,7 @@ impl BatchSystem for Slurm {
     }
 
     fn queues(&self) -> Result<Vec<String>, BatchError> {
-        let answer = self.runner.run("sinfo", &["--noheader", "--format", "%P"])?;
+        let answer = self.runner.run("sinfo", &on(self.clusters(), &["--noheader", "--format", "%P"]))?;
         if !answer.is_success() {
             return Err(refusals::error(&answer));
         }
@@ -221,6 +229,24 @@ impl BatchSystem for Slurm {
         }
         Ok(names)
     }
+}
+
+/// The job whose comment ends with the mark; a user's own words stand before it. Of several clusters
+/// each is named above its jobs, and is part of their ids.
+fn marked(listed: &str, mark: &str) -> Option<JobId> {
+    let mut cluster = None;
+    for line in listed.lines() {
+        if let Some(name) = line.strip_prefix("CLUSTER: ") {
+            cluster = Some(name.trim());
+        }
+        let records = squeue::lines(line);
+        let carries = |record: &&Record| record.comment.split_whitespace().next_back() == Some(mark);
+        if let Some(record) = records.iter().find(carries) {
+            let number = record.base();
+            return JobId::new(cluster.map_or(number.to_owned(), |cluster| format!("{number};{cluster}")));
+        }
+    }
+    None
 }
 
 /// The arguments, on another cluster if one is named.

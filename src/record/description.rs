@@ -66,8 +66,7 @@ impl Description {
             directory: env::current_dir().unwrap_or_default(),
             host: host.unwrap_or_default(),
             user: user.unwrap_or_else(|| nix::unistd::getuid().to_string()),
-            started: humantime::format_rfc3339_micros(UNIX_EPOCH + Duration::from_micros(started.0))
-                .to_string(),
+            started: in_utc(started),
             batch: BatchJob::from_variables(|name| env::var(name).ok()),
         }
     }
@@ -84,6 +83,11 @@ impl Description {
         toml::from_str(&text)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.message().to_owned()))
     }
+}
+
+/// A time as the records of a run write it.
+pub(super) fn in_utc(at: Timestamp) -> String {
+    humantime::format_rfc3339_micros(UNIX_EPOCH + Duration::from_micros(at.0)).to_string()
 }
 
 impl BatchJob {

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::time::Timestamp;
+
+use super::description::in_utc;
 use super::publish::publish;
 
 /// The version of the record that this dagmar writes and reads.
@@ -32,6 +35,9 @@ pub struct Submission {
     /// The job's ids in the order of submission; none while the batch system's answer is unknown.
     #[serde(default)]
     pub jobs: Vec<String>,
+    /// The clusters that it was sent to, if a batch system of several was told which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clusters: Option<String>,
     /// The batch system's commands where they differ from the usual ones, word by word.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub commands: BTreeMap<String, Vec<String>>,
@@ -61,14 +67,20 @@ impl std::error::Error for SubmissionError {}
 
 impl Submission {
     /// A submission whose job is not known yet.
-    pub fn new(system: impl Into<String>, cluster: impl Into<String>, mark: impl Into<String>) -> Self {
+    pub fn new(
+        system: impl Into<String>,
+        cluster: impl Into<String>,
+        mark: impl Into<String>,
+        submitted: Timestamp,
+    ) -> Self {
         Submission {
             version: VERSION,
             system: system.into(),
             cluster: cluster.into(),
             mark: mark.into(),
-            submitted: String::new(),
+            submitted: in_utc(submitted),
             jobs: Vec::new(),
+            clusters: None,
             commands: BTreeMap::new(),
         }
     }
@@ -105,7 +117,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("batch.toml");
         assert_eq!(Submission::read(&path).unwrap(), None);
-        let mut submission = Submission::new("slurm", "mysite", "dagmar:x-0001:7");
+        let mut submission = Submission::new("slurm", "mysite", "dagmar:x-0001:7", Timestamp(1_500_000));
+        assert_eq!(submission.submitted, "1970-01-01T00:00:01.500000Z");
         submission.jobs.push("12".into());
         submission.commands.insert("submit".into(), vec!["ssh".into(), "login".into(), "sbatch".into()]);
         submission.write(&path).unwrap();

@@ -14,7 +14,6 @@
 #![allow(unsafe_code)]
 
 mod descendants;
-mod environment;
 mod keeper;
 mod server;
 mod wire;
@@ -22,6 +21,7 @@ mod wire;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -36,6 +36,7 @@ use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, so
 use nix::unistd::{ForkResult, Pid, fork, getppid, setsid};
 
 use super::binding::cpu_set;
+use crate::core::launch_variables;
 pub use wire::{Exit, Launch, Reply};
 use wire::{Request, send};
 
@@ -74,7 +75,7 @@ impl Spawner {
         let mut command = Command::new(program);
         command.arg0("dagmar").arg(ROLE).stdin(theirs).stdout(Stdio::null());
         for (name, _) in std::env::vars_os() {
-            if environment::is_stripped(&name) {
+            if launch_variables::is_of_a_rank(name.as_bytes()) {
                 command.env_remove(name);
             }
         }

@@ -55,7 +55,6 @@ pub fn context() -> ScriptContext<'static> {
         program: Path::new("/opt/dagmar/bin/dagmar"),
         name: "variants-0007",
         mark: MARK,
-        dependency: None,
     }
 }
 

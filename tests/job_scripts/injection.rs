@@ -66,7 +66,7 @@ fn request(template: &Template, field: &Field, text: &str) -> Option<Request> {
 }
 
 fn context<'a>(run: &'a Path, program: &'a Path) -> ScriptContext<'a> {
-    ScriptContext { run, program, name: "variants-0007", mark: MARK, dependency: None }
+    ScriptContext { run, program, name: "variants-0007", mark: MARK }
 }
 
 /// Pieces that break careless scripts.

@@ -99,7 +99,8 @@ impl Shell {
         let head = &script[..from];
         let head = &head[..head.rfind("\n# A shell takes signals").expect("the traps have a comment")];
         let launch = script[from..until].lines().skip(1).collect::<Vec<_>>().join("\n");
-        let launch = if launch.trim_start().starts_with("note ") { launch.trim_end_matches('&') } else { "" };
+        let launch = launch.trim_start().trim_start_matches("starting=yes\n");
+        let launch = if launch.starts_with("note ") { launch.trim_end_matches('&') } else { "" };
         self.waiting.push((format!("{head}\n{probe}{launch}\n"), expected, story));
         if self.waiting.len() >= BATCH {
             self.finish();

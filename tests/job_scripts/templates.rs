@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use dagmar::launch::given::Source;
-use dagmar::launch::limits::{self, Load};
+use dagmar::launch::limits;
 use dagmar::launch::template::{Origin, Places, Template};
 
-use super::asking::{ask, script};
+use super::asking::{MARK, ask, script};
 use super::cases::{DEMANDS_NTASKS, FORBIDS_MEMORY, TOTALS};
 
 /// What is said of a template: the message without its directory, and the hint.
@@ -104,7 +104,7 @@ fn the_examples_of_sites_are_good_templates() {
         for (site, typed) in sites {
             let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("{site}.toml"))).unwrap();
             let request = ask(&text, typed).unwrap();
-            limits::check(&request, Load::default()).unwrap();
+            limits::check(&request, None).unwrap();
             insta::assert_snapshot!(site.replace('/', "_"), script(&request));
         }
     });
@@ -137,20 +137,19 @@ fn a_site_without_select_counts_the_whole_job() {
 
 #[test]
 fn what_a_site_does_not_allow_is_said_before_it_is_asked() {
-    let site = "extends = \"slurm\"\n[limits]\nwalltime_max = \"2h\"\nnodes_max = 4\nqueued_jobs_max = 10\narray_size_max = 3\n";
-    let check = |typed: &[(&str, &str)], load| {
-        limits::check(&ask(site, typed).unwrap(), load).map_err(|error| error.to_string())
+    let site = "extends = \"slurm\"\n[limits]\nwalltime_max = \"2h\"\nnodes_max = 4\nqueued_jobs_max = 10\n";
+    let check = |typed: &[(&str, &str)], queued| {
+        limits::check(&ask(site, typed).unwrap(), queued).map_err(|error| error.to_string())
     };
-    let usual = Load::default();
-    assert_eq!(check(&[("walltime", "2h"), ("nodes", "4")], usual), Ok(()));
+    assert_eq!(check(&[("walltime", "2h"), ("nodes", "4")], None), Ok(()));
+    assert_eq!(check(&[], Some(9)), Ok(()));
     // Nobody chose the margin of a minute: less of it is kept.
-    assert_eq!(check(&[("walltime", "1:00")], usual), Ok(()));
+    assert_eq!(check(&[("walltime", "1:00")], None), Ok(()));
     let refused = [
-        check(&[("walltime", "121")], usual),
-        check(&[("walltime", "1:00"), ("margin", "90s")], usual),
-        check(&[("nodes", "5")], usual),
-        check(&[], Load { jobs: 4, queued: None }),
-        check(&[], Load { jobs: 3, queued: Some(8) }),
+        check(&[("walltime", "121")], None),
+        check(&[("walltime", "1:00"), ("margin", "90s")], None),
+        check(&[("nodes", "5")], None),
+        check(&[], Some(10)),
     ];
     let said: Vec<String> = refused.into_iter().map(|refused| refused.unwrap_err()).collect();
     insta::with_settings!({ snapshot_path => "snapshots", prepend_module_to_snapshot => false }, {
@@ -188,4 +187,16 @@ fn a_template_of_ones_own_sees_the_same_values_and_its_faults_have_lines() {
     );
     let broken = rendered("#!/bin/bash\n{% if %}\n").unwrap_err();
     assert!(broken.starts_with("cannot fill in the job-script template `my.sh.j2`, line 2: "), "{broken}");
+}
+
+#[test]
+fn a_mark_is_written_whatever_a_site_leaves_out() {
+    let site = "extends = \"slurm\"\ncomment = \"ours\"\nremove = [\"comment\"]\n";
+    let text = script(&ask(site, &[]).unwrap());
+    assert!(text.contains(&format!("\n#SBATCH --comment=\"{MARK}\"\n")), "{text}");
+    for system in ["pbs", "torque"] {
+        let removed = "remove = [\"environment.export\"]\n[environment]\nexport = [\"PATH\"]\n";
+        let text = script(&ask(&format!("extends = \"{system}\"\n{removed}"), &[]).unwrap());
+        assert!(text.contains(&format!("\n#PBS -v DAGMAR_SUBMISSION={MARK}\n")), "{text}");
+    }
 }

@@ -119,7 +119,7 @@ impl BatchError {
         match self {
             BatchError::NoCommand { system, command, .. } => Some(format!(
                 "is this a host of the cluster? Load the module that has `{command}`, or name the {system} \
-                 commands in the cluster template (`submit_command = [\"ssh\", \"login\", \"sbatch\"]`)"
+                 commands in the cluster template (`commands.submit = [\"ssh\", \"login\", \"{command}\"]`)"
             )),
             BatchError::Refused { hint, .. } => hint.clone(),
             BatchError::Unreachable { system, .. } | BatchError::NoAnswer { system, .. } => {

@@ -1,5 +1,6 @@
 //! Which words call the commands of a batch system here.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::System;
@@ -19,17 +20,36 @@ pub struct Commands {
     pub status: Vec<String>,
     /// For `scancel` or `qdel`.
     pub cancel: Vec<String>,
+    /// The clusters that Slurm was asked for, with commas: whoever names no job asks these.
+    pub clusters: Option<String>,
     /// How long one command may take.
     pub time_limit: Duration,
 }
 
 impl Default for Commands {
     fn default() -> Self {
-        Commands { submit: Vec::new(), status: Vec::new(), cancel: Vec::new(), time_limit: TIME_LIMIT }
+        let (submit, status, cancel) = Default::default();
+        Commands { submit, status, cancel, clusters: None, time_limit: TIME_LIMIT }
     }
 }
 
+/// The roles of commands, as a run's record calls them.
+const ROLES: [&str; 3] = ["submit", "status", "cancel"];
+
 impl Commands {
+    /// The commands of a run's record.
+    pub fn of_record(recorded: &BTreeMap<String, Vec<String>>) -> Commands {
+        let [submit, status, cancel] = ROLES.map(|role| recorded.get(role).cloned().unwrap_or_default());
+        Commands { submit, status, cancel, ..Commands::default() }
+    }
+
+    /// Those that are named, for a run's record.
+    pub fn to_record(&self) -> BTreeMap<String, Vec<String>> {
+        let all = ROLES.into_iter().zip([&self.submit, &self.status, &self.cancel]);
+        let named = all.filter(|(_, words)| !words.is_empty());
+        named.map(|(role, words)| (role.to_owned(), words.clone())).collect()
+    }
+
     /// The words that call `program`, one of the system's own names.
     pub(crate) fn words(&self, system: System, program: &str) -> Vec<String> {
         let usual = usual_names(system);
@@ -68,6 +88,13 @@ mod tests {
 
     fn words(text: &str) -> Vec<String> {
         text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn commands_come_back_from_a_record() {
+        let commands = Commands { submit: words("ssh login sbatch"), ..Commands::default() };
+        assert_eq!(commands.to_record().len(), 1);
+        assert_eq!(Commands::of_record(&commands.to_record()), commands);
     }
 
     #[test]

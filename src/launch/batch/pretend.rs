@@ -27,7 +27,13 @@ impl Pretended {
     pub fn commands(&self, submit: &str, status: &str, cancel: &str) -> Commands {
         let words = |name: &str| vec![self.0.path().join(name).to_str().unwrap().to_owned()];
         let time_limit = Duration::from_secs(20);
-        Commands { submit: words(submit), status: words(status), cancel: words(cancel), time_limit }
+        Commands {
+            submit: words(submit),
+            status: words(status),
+            cancel: words(cancel),
+            time_limit,
+            ..Commands::default()
+        }
     }
 
     /// Everything that was asked so far.

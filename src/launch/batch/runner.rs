@@ -1,6 +1,9 @@
 //! Runs the commands of a batch system: never through a shell, never for ever, never without bound.
 
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,6 +14,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::clock;
+use crate::core::launch_variables::is_of_a_rank;
 use crate::core::time::Micros;
 
 use super::{BatchError, Commands, System};
@@ -21,6 +25,9 @@ const OUTPUT_MAX: usize = 96 << 20;
 const GRACE: Duration = Duration::from_secs(1);
 /// How often a running command is looked at.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// The exit code of `ssh` for its own errors, as its manual has it.
+const CONNECTION_LOST: i32 = 255;
 
 /// Runs the commands of one batch system.
 #[derive(Clone, Debug)]
@@ -50,6 +57,12 @@ impl Answer {
         self.exit_code == Some(0)
     }
 
+    /// True if the command did not end in a way of its own: a signal, or the code by which `ssh` says that
+    /// the connection was lost. What it was told may have been heard.
+    pub fn was_cut_off(&self) -> bool {
+        self.signal.is_some() || self.exit_code == Some(CONNECTION_LOST)
+    }
+
     /// `exited with 1`, `was killed by signal 9`.
     pub fn exit(&self) -> String {
         match (self.exit_code, self.signal) {
@@ -64,6 +77,11 @@ impl Runner {
     /// Runs the commands of `system` as `commands` says.
     pub fn new(system: System, commands: Commands) -> Runner {
         Runner { system, commands }
+    }
+
+    /// Which words call them.
+    pub fn commands(&self) -> &Commands {
+        &self.commands
     }
 
     /// Whose commands they are.
@@ -124,6 +142,7 @@ impl Runner {
                 command.arg(arg)
             };
         }
+        forget_the_rank(&mut command, env::vars_os().map(|(name, _)| name));
         command.env("LC_ALL", "C");
         if program != "sbatch" {
             // Seconds need no time zone. What sbatch says is read by a person.
@@ -143,6 +162,13 @@ impl Runner {
         };
         let command = command.get_program().to_string_lossy().into_owned();
         BatchError::NoCommand { system: self.system, command, why }
+    }
+}
+
+/// A shell of an MPI program, or of a Slurm step, may submit: its job is no rank of that program.
+fn forget_the_rank(command: &mut Command, names: impl Iterator<Item = OsString>) {
+    for name in names.filter(|name| is_of_a_rank(name.as_bytes())) {
+        command.env_remove(name);
     }
 }
 
@@ -232,6 +258,7 @@ impl Collected {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::launch::field::Field;
 
     /// A runner whose `squeue` is `sh -c SCRIPT`; what it is asked follows as `$1`, `$2` ...
     fn shell(script: &str, limit_ms: u64) -> Runner {
@@ -261,6 +288,22 @@ mod tests {
     fn a_command_speaks_a_known_language() {
         let answer = shell("echo $LC_ALL; exit 3", 10_000).run("squeue", &[]).unwrap();
         assert_eq!((answer.stdout.as_str(), answer.exit().as_str()), ("C\n", "exited with 3"));
+    }
+
+    #[test]
+    fn a_submission_from_within_a_step_does_not_pass_its_rank_on() {
+        let variables =
+            [("PMI_RANK", "1"), ("SLURM_STEP_ID", "0"), ("SLURM_NTASKS", "4"), ("PMIX_RANK", "2")];
+        let kept = [("SLURM_CONF", "/etc/slurm.conf"), ("OMPI_MCA_btl", "tcp")];
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "echo ${PMI_RANK-} ${SLURM_STEP_ID-} ${SLURM_NTASKS-} ${PMIX_RANK-} $SLURM_CONF $OMPI_MCA_btl",
+        ]);
+        command.envs(variables).envs(kept);
+        forget_the_rank(&mut command, variables.iter().chain(&kept).map(|(name, _)| OsString::from(name)));
+        let output = command.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "/etc/slurm.conf tcp\n");
     }
 
     #[test]
@@ -297,5 +340,8 @@ mod tests {
         let error = runner.run("squeue", &[]).unwrap_err();
         assert_eq!(error.to_string(), "cannot run `/nowhere/squeue`: there is no such program here");
         assert!(error.hint().unwrap().contains("Load the module"));
+        let field =
+            error.hint().unwrap().split(['`', ' ']).find(|word| word.ends_with(".submit")).map(str::to_owned);
+        assert!(Field::find(&field.expect("the hint names a field")).is_some());
     }
 }

@@ -21,7 +21,8 @@ pub struct Submitted {
 }
 
 /// Submits a script that carries `mark`, and makes sure of it: if the answer is lost, the job is
-/// looked for by its mark. An error that is not `Uncertain` means that no job was found.
+/// looked for by its mark, again and again; if it is a refusal, once, as a command may fail after it has
+/// been heard. An error that `is_ambiguous` means that there may be a job all the same.
 pub fn submit_once(system: &dyn BatchSystem, script: &Path, mark: &str) -> Result<Submitted, BatchError> {
     submit_pausing(system, script, mark, thread::sleep)
 }
@@ -35,7 +36,17 @@ fn submit_pausing(
     match system.submit(script, mark) {
         Ok(id) => Ok(Submitted { id, was_looked_up: false }),
         Err(error) if error.is_ambiguous() => look_for(system, mark, error, pause),
-        Err(error) => Err(error),
+        Err(error @ BatchError::NoCommand { .. }) => Err(error),
+        Err(error) => make_sure(system, mark, error),
+    }
+}
+
+/// A refusal is believed if there is no job.
+fn make_sure(system: &dyn BatchSystem, mark: &str, refusal: BatchError) -> Result<Submitted, BatchError> {
+    match system.find(mark) {
+        Ok(Some(id)) => Ok(Submitted { id, was_looked_up: true }),
+        Ok(None) => Err(refusal),
+        Err(_) => Err(uncertain(system, mark, refusal)),
     }
 }
 
@@ -56,12 +67,11 @@ fn look_for(
             Err(_) => is_known_absent = false,
         }
     }
-    let uncertain = |cause| BatchError::Uncertain {
-        system: system.system(),
-        mark: mark.to_owned(),
-        cause: Box::new(cause),
-    };
-    Err(if is_known_absent { cause } else { uncertain(cause) })
+    Err(if is_known_absent { cause } else { uncertain(system, mark, cause) })
+}
+
+fn uncertain(system: &dyn BatchSystem, mark: &str, cause: BatchError) -> BatchError {
+    BatchError::Uncertain { system: system.system(), mark: mark.to_owned(), cause: Box::new(cause) }
 }
 
 #[cfg(test)]
@@ -131,6 +141,23 @@ mod tests {
         let refused =
             BatchError::NoCommand { system: System::Slurm, command: "sbatch".into(), why: String::new() };
         assert_eq!(submit(Err(refused.clone()), vec![]), (Err(refused), 0));
+    }
+
+    #[test]
+    fn a_refusal_is_believed_once_there_is_no_job() {
+        let refused = || BatchError::Refused {
+            system: System::Slurm,
+            command: "sbatch".into(),
+            exit: "exited with 1".into(),
+            words: "no".into(),
+            hint: None,
+        };
+        assert_eq!(submit(Err(refused()), vec![Ok(None)]), (Err(refused()), 0));
+        let found = Ok(Submitted { id: id(), was_looked_up: true });
+        assert_eq!(submit(Err(refused()), vec![Ok(Some(id()))]), (found, 0));
+        let (unknown, _) = submit(Err(refused()), vec![Err(lost())]);
+        let error = unknown.unwrap_err();
+        assert!(error.is_ambiguous() && error.cause().unwrap().contains("refused: no"), "{error}");
     }
 
     #[test]

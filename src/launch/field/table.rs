@@ -75,8 +75,6 @@ pub const FIELDS: &[Field] = &[
     field("limits.walltime_max", Kind::Time, Silent, Silent, Silent, "longest walltime"),
     field("limits.nodes_max", Kind::Count, Silent, Silent, Silent, "most nodes"),
     field("limits.queued_jobs_max", Kind::Count, Silent, Silent, Silent, "most jobs of a user that wait or run"),
-    field("limits.running_jobs_max", Kind::Count, Silent, Silent, Silent, "most jobs of a user that run; more may wait, so nothing is refused"),
-    field("limits.array_size_max", Kind::Count, Silent, Silent, Silent, "most jobs submitted at once"),
 ];
 
 const fn field(

@@ -58,7 +58,8 @@ const HINTS: &[(&str, &str)] = &[
 pub(super) fn error(answer: &Answer, system: System) -> BatchError {
     let words = printed::complaint(answer);
     let command = answer.program.clone();
-    if UNREACHABLE.iter().any(|known| words.contains(known)) {
+    if answer.was_cut_off() || UNREACHABLE.iter().any(|known| words.contains(known)) {
+        let words = if words.is_empty() { format!("`{command}` {}", answer.exit()) } else { words };
         return BatchError::Unreachable { system, command, words };
     }
     let hint = HINTS.iter().find(|(known, _)| words.contains(known)).map(|(_, hint)| (*hint).to_owned());

@@ -36,7 +36,6 @@ fn state(job: &Attributes, system: System) -> JobState {
         "E" => JobState::Ending,
         "S" | "U" => JobState::Suspended,
         "F" | "X" | "C" => JobState::Ended(end(job, system)),
-        "M" => JobState::Vanished,
         other => JobState::Unknown(other.to_owned()),
     }
 }
@@ -140,7 +139,7 @@ fn reason(job: &Attributes, state: &JobState) -> Option<Reason> {
     };
     match (state, job.get("job_state")) {
         (JobState::Held, _) => held(job, comment),
-        (JobState::Vanished, _) => known("it was moved to another server", "ask that server", false),
+        (_, "M") => known("it was moved to another server", "ask that server", false),
         (_, "T") => known("it is on its way to a queue", "", false),
         (_, "W") => known("its earliest start has not come, or its files could not be staged", "", false),
         // Its end says the rest.
@@ -273,8 +272,15 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_moved_to_another_server_is_not_over() {
+        let view = of("Job Id: 7.pbs\n    job_state = M\n", System::Pbs);
+        assert!(!view.state.is_final(), "{:?}", view.state);
+        assert!(view.reason.is_some());
+    }
+
+    #[test]
     fn every_letter_is_known() {
-        for letter in ["B", "C", "E", "F", "H", "M", "Q", "R", "S", "T", "U", "W", "X"] {
+        for letter in ["B", "C", "E", "F", "H", "Q", "R", "S", "T", "U", "W", "X"] {
             let state = of(&format!("Job Id: 1.s\n    job_state = {letter}\n"), System::Torque).state;
             assert!(!matches!(state, JobState::Unknown(_)), "{letter}");
             assert!(!state.is_success(), "{letter} alone is no success");

@@ -121,6 +121,17 @@ fn a_job_that_ended_before_it_was_looked_for_is_found_in_the_history() {
 }
 
 #[test]
+fn a_submission_that_failed_after_it_was_heard_is_not_a_refusal() {
+    let broken = "echo 'client_loop: send disconnect: Broken pipe' >&2; exit 255";
+    for qsub in [broken, "kill -KILL $$", "echo 7.pbs; exit 1"] {
+        let pretended = Pretended::new(&[("qsub", qsub)]);
+        let pbs = Pbs::new(pretended.commands("qsub", "qstat", "qdel"));
+        let error = pbs.submit(Path::new("job.sh"), "mark").unwrap_err();
+        assert!(error.is_ambiguous(), "{qsub}: {error}");
+    }
+}
+
+#[test]
 fn a_wrong_queue_is_refused_with_the_right_ones() {
     let (_kept, commands) = server(&[
         ("qsub", "echo 'qsub: Unknown queue' >&2; exit 170"),

@@ -25,8 +25,8 @@ pub fn values(request: &Request, context: &ScriptContext<'_>) -> Result<Seen, Sc
     set(&mut flat, request, "name", Some(name(request, context)));
     set(&mut flat, request, "stdout", path(request, context, "stdout")?);
     set(&mut flat, request, "stderr", path(request, context, "stderr")?);
-    set(&mut flat, request, "comment", comment(request, context));
-    set(&mut flat, request, "dependency", dependency(request, context));
+    // Without the mark no lost job would be found, so only a user's own words can be left out.
+    flat.insert("comment".into(), comment(request, context).into());
     set(&mut flat, request, "memory", memory(request));
     set(&mut flat, request, "memory_per_cpu", memory_per_cpu(request));
     set(&mut flat, request, "nodes", Some(request.shape.nodes));
@@ -105,8 +105,7 @@ fn check_words(request: &Request, context: &ScriptContext<'_>) -> Result<(), Scr
         let checked = rule::check(field, request.system, &Value::Text(text.to_owned()));
         checked.map_err(|refusal| ScriptError::Word(what, text.to_owned(), refusal))
     };
-    check("the mark", "gpu_type", context.mark)?;
-    context.dependency.map_or(Ok(()), |text| check("the dependency", "dependency", text))
+    check("the mark", "gpu_type", context.mark)
 }
 
 fn utf8(what: &'static str, path: &std::path::Path) -> Result<String, ScriptError> {
@@ -147,17 +146,10 @@ fn path(
 }
 
 /// The user's words and the mark.
-fn comment(request: &Request, context: &ScriptContext<'_>) -> Option<String> {
-    Some(match request.text("comment") {
+fn comment(request: &Request, context: &ScriptContext<'_>) -> String {
+    match request.text("comment").filter(|_| !request.is_removed("comment")) {
         Some(words) => format!("{words} {}", context.mark),
         None => context.mark.to_owned(),
-    })
-}
-
-fn dependency(request: &Request, context: &ScriptContext<'_>) -> Option<String> {
-    match (request.text("dependency"), context.dependency) {
-        (Some(asked), Some(chain)) => Some(format!("{asked},{chain}")),
-        (asked, chain) => asked.or(chain).map(str::to_owned),
     }
 }
 
@@ -197,12 +189,13 @@ fn export(request: &Request) -> Option<String> {
 }
 
 /// The variables that PBS passes on: those that were named, and the mark.
-fn passed(request: &Request, context: &ScriptContext<'_>) -> Option<String> {
-    let list = request.list("environment.export");
+fn passed(request: &Request, context: &ScriptContext<'_>) -> String {
+    let is_removed = request.is_removed("environment.export");
+    let list = if is_removed { &[][..] } else { request.list("environment.export") };
     let names = list.iter().filter(|name| !["all", "none"].contains(&name.as_str())).cloned();
     let mark = format!("{MARK_VARIABLE}={}", context.mark);
     let all: Vec<String> = names.chain([mark]).collect();
-    (!request.is_removed("environment.export")).then(|| all.join(","))
+    all.join(",")
 }
 
 fn mail_types(request: &Request) -> Option<String> {

@@ -71,7 +71,8 @@ pub(super) fn is_unreachable(words: &str) -> bool {
 pub(super) fn error(answer: &Answer) -> BatchError {
     let words = printed::complaint(answer);
     let (system, command) = (System::Slurm, answer.program.clone());
-    if is_unreachable(&words) {
+    if answer.was_cut_off() || is_unreachable(&words) {
+        let words = if words.is_empty() { format!("`{command}` {}", answer.exit()) } else { words };
         return BatchError::Unreachable { system, command, words };
     }
     let known = HINTS.iter().find(|(known, _)| words.contains(known));

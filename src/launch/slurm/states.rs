@@ -116,7 +116,8 @@ fn state_of(stand: Stand, word: &str, reason: &str, exit: Option<(i32, i32)>) ->
         Stand::Held => return JobState::Held,
         Stand::Queued if is_hold(reason) => return JobState::Held,
         Stand::Queued | Stand::Requeued => return JobState::Queued,
-        Stand::Elsewhere => return JobState::Vanished,
+        // Its sibling on another cluster lives on, and nobody here knows how.
+        Stand::Elsewhere => return JobState::Unknown("REVOKED".to_owned()),
         Stand::Ending => return JobState::Ending,
         Stand::Stopped | Stand::Suspended => return JobState::Suspended,
         Stand::Starting => return JobState::Starting,
@@ -171,7 +172,7 @@ mod tests {
         // The lists of squeue's manual for 22.05 and for 24.11.
         let manual = "BF BOOT_FAIL CA CANCELLED CD COMPLETED CF CONFIGURING CG COMPLETING DL DEADLINE \
                       F FAILED NF NODE_FAIL OOM OUT_OF_MEMORY PD PENDING PR PREEMPTED R RUNNING RD RESV_DEL_HOLD \
-                      RF REQUEUE_FED RH REQUEUE_HOLD RQ REQUEUED RS RESIZING RV REVOKED SI SIGNALING \
+                      RF REQUEUE_FED RH REQUEUE_HOLD RQ REQUEUED RS RESIZING SI SIGNALING \
                       SE SPECIAL_EXIT SO STAGE_OUT ST STOPPED S SUSPENDED TO TIMEOUT \
                       LAUNCH_FAILED POWER_UP_NODE RECONFIG_FAIL UPDATE_DB EXPEDITING";
         for word in manual.split_whitespace() {
@@ -186,6 +187,14 @@ mod tests {
         assert_eq!(of("DREAMING", "", None), JobState::Unknown("DREAMING".into()));
         assert_eq!(of("RUNNING,DREAMING", "", None), JobState::Unknown("RUNNING,DREAMING".into()));
         assert_eq!(state(&[], "", None), JobState::Unknown(String::new()));
+    }
+
+    #[test]
+    fn a_job_that_lives_on_elsewhere_is_not_over() {
+        for word in ["RV", "REVOKED", "CANCELLED,REVOKED"] {
+            assert!(!of(word, "None", Some((0, 0))).is_final(), "{word}");
+        }
+        assert_eq!(of("RV", "", None), JobState::Unknown("REVOKED".into()));
     }
 
     #[test]

@@ -137,6 +137,34 @@ fn a_submission_without_an_id_is_not_a_refusal() {
 }
 
 #[test]
+fn a_submission_that_failed_after_it_was_heard_is_not_a_refusal() {
+    let broken = "echo 'client_loop: send disconnect: Broken pipe' >&2; exit 255";
+    for sbatch in [broken, "exit 255", "kill -KILL $$", "echo 'Submitted batch job 7'; exit 1"] {
+        let (slurm, _kept) = cluster(&[("sbatch", sbatch)]);
+        let error = slurm.submit(Path::new("job.sh"), "mark").unwrap_err();
+        assert!(error.is_ambiguous(), "{sbatch}: {error}");
+    }
+}
+
+#[test]
+fn a_mark_is_found_behind_a_users_own_words() {
+    let squeue = "echo '12|PENDING|None|q|1||N/A|1:00|for the paper run-7'; echo '13|PENDING|None|q|1||N/A|1:00|run-7 no'";
+    let (slurm, _kept) = cluster(&[("squeue", squeue)]);
+    assert_eq!(slurm.find("run-7").unwrap().map(String::from).as_deref(), Some("12"));
+    assert_eq!(slurm.find("paper").unwrap(), None);
+}
+
+#[test]
+fn a_mark_is_looked_for_on_the_clusters_that_were_asked() {
+    let squeue = "case \"$*\" in *'--clusters a,b'*) echo 'CLUSTER: a'; echo '12|PENDING|None|q|1||N/A|1:00|x'\n\
+                  echo 'CLUSTER: b'; echo '12|PENDING|None|q|1||N/A|1:00|run-7'; esac";
+    let pretended = Pretended::new(&[("squeue", squeue)]);
+    let clusters = Some("a,b".to_owned());
+    let commands = Commands { clusters, ..pretended.commands("sbatch", "squeue", "scancel") };
+    assert_eq!(Slurm::new(commands).find("run-7").unwrap().map(String::from).as_deref(), Some("12;b"));
+}
+
+#[test]
 fn a_job_is_found_by_its_mark_whatever_its_state() {
     let squeue =
         "echo '12_[1-3]|PENDING|None|q|1||N/A|1:00|run-7'; echo '13|COMPLETED|None|q|1|n1|5|0:00|run-77'";

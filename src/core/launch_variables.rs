@@ -1,11 +1,8 @@
-//! Which variables of a rank its programs must not see.
+//! Which variables make a process believe to be a rank.
 //!
-//! A program that sees its rank's MPI variables believes to be that rank: it joins the wrong world
-//! or waits for ever. What describes the job as a whole (`SLURM_JOB_ID`, `SLURM_JOB_NODELIST`,
+//! A program that sees its rank's MPI variables joins the wrong world or waits for ever, and a job that
+//! was submitted from within a step carries those of that step. What describes the job as a whole (`SLURM_JOB_ID`, `SLURM_JOB_NODELIST`,
 //! `PBS_NODEFILE`, ...) stays, as programs may start steps of their own.
-
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 
 /// Every variable that starts with one of these goes.
 const PREFIXES: &[&str] = &[
@@ -44,6 +41,9 @@ const PREFIXES: &[&str] = &[
 const NAMES: &[&str] = &[
     "PMI",
     "MPIR_CVAR_CH3_INTERFACE_HOSTNAME",
+    "FLUX_JOB_SIZE",
+    "FLUX_TASK_RANK",
+    "FLUX_TASK_LOCAL_ID",
     "SLURM_PROCID",
     "SLURM_LOCALID",
     "SLURM_NODEID",
@@ -82,9 +82,8 @@ const KEPT: &[&str] = &[
     "HYDRA_LAUNCHER",
 ];
 
-/// True if programs must not inherit the variable `name`.
-pub fn is_stripped(name: &OsStr) -> bool {
-    let name = name.as_bytes();
+/// True if programs and jobs must not inherit the variable of this name.
+pub fn is_of_a_rank(name: &[u8]) -> bool {
     if KEPT.iter().any(|kept| name.starts_with(kept.as_bytes())) {
         return false;
     }
@@ -116,8 +115,8 @@ mod tests {
             ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", false),
             ("PMIRACLE", false),
         ];
-        for (name, stripped) in cases {
-            assert_eq!(is_stripped(OsStr::new(name)), stripped, "{name}");
+        for (name, goes) in cases {
+            assert_eq!(is_of_a_rank(name.as_bytes()), goes, "{name}");
         }
     }
 }
