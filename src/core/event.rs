@@ -273,6 +273,6 @@ pub enum Outcome {
     },
     /// It was stopped before its end.
     Stopped(StopReason),
-    /// Every worker was lost and none came back.
+    /// So many workers were lost that nobody could run what was left, and none came back.
     WorkersLost,
 }

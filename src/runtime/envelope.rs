@@ -42,6 +42,8 @@ pub enum Envelope {
 pub struct Welcome {
     /// Which life of the worker this is.
     pub incarnation: Incarnation,
+    /// What its node is called by all.
+    pub host: String,
     /// How much it may use.
     pub capacity: Resources,
     /// Which CPUs and GPUs those are.

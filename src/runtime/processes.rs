@@ -12,7 +12,7 @@ use crate::record::packed;
 use crate::transport::endpoint::Endpoint;
 use crate::transport::mpi::Mpi;
 use crate::worker::function::Functions;
-use crate::worker::hardware::Hardware;
+use crate::worker::hardware::{self, Hardware};
 use crate::worker::spawner::SpawnerLink;
 
 use super::envelope::{Envelope, Welcome};
@@ -37,7 +37,10 @@ impl Processes {
     /// Waits for the greeting of every worker. On failure all ranks end.
     pub fn gather(mut mpi: Mpi, signals: &Signals) -> Result<Self, StartError> {
         match greetings(&mut mpi, signals) {
-            Ok(hardware) => Ok(Processes { mpi, hardware, is_broken: false }),
+            Ok(mut hardware) => {
+                hardware::settle(&mut hardware);
+                Ok(Processes { mpi, hardware, is_broken: false })
+            }
             Err(error) => {
                 say_goodbye(&mut mpi, error.exit_code());
                 Err(error)
@@ -59,7 +62,7 @@ impl Processes {
     ) -> Result<Outcome, StartError> {
         self.is_broken = true;
         log::info!("{}", self.mpi.description());
-        welcome(&mut self.mpi, geometry, &setup)?;
+        welcome(&mut self.mpi, &self.hardware, geometry, &setup)?;
         let outcome = scheduler_loop::run(&mut self.mpi, setup, watcher).map_err(StartError::Scheduler)?;
         self.is_broken = false;
         Ok(outcome)
@@ -93,14 +96,20 @@ fn greetings(mpi: &mut Mpi, signals: &Signals) -> Result<Vec<Hardware>, StartErr
 }
 
 /// Sends every worker what it must know to begin.
-fn welcome(mpi: &mut Mpi, geometry: &Geometry, setup: &scheduler_loop::Setup) -> Result<(), StartError> {
+fn welcome(
+    mpi: &mut Mpi,
+    hardware: &[Hardware],
+    geometry: &Geometry,
+    setup: &scheduler_loop::Setup,
+) -> Result<(), StartError> {
     let mut graph = Vec::new();
     packed::write(&setup.graph, &mut graph).map_err(|error| StartError::Io("pack the graph", error))?;
     let graph = Arc::new(graph);
     let run_directory = setup.directory.path().to_string_lossy().into_owned();
-    for (number, (capacity, share)) in geometry.workers().enumerate() {
+    for (number, ((capacity, share), hardware)) in geometry.workers().zip(hardware).enumerate() {
         let (capacity, share, run_directory) = (capacity.clone(), share.clone(), run_directory.clone());
-        let welcome = Welcome { incarnation: Incarnation(1), capacity, share, run_directory };
+        let host = hardware.host.clone();
+        let welcome = Welcome { incarnation: Incarnation(1), host, capacity, share, run_directory };
         Envelope::Welcome(welcome).send_with(graph.clone(), Rank::from(number + 1), mpi)?;
     }
     Ok(())
@@ -118,8 +127,7 @@ fn leave(mut mpi: Mpi) {
 pub fn be_worker(mut mpi: Mpi, functions: Arc<Functions>, spawner: SpawnerLink) -> Result<u8, StartError> {
     // Rank 0 acts on signals; here they only must not end the process.
     let _signals = Signals::of(&mpi)?;
-    let hardware = Hardware::detect();
-    Envelope::Hello(hardware.clone()).send(Rank::SCHEDULER, &mut mpi)?;
+    Envelope::Hello(Hardware::detect()).send(Rank::SCHEDULER, &mut mpi)?;
     let (welcome, graph) = match await_welcome(&mut mpi)? {
         Ok(welcome) => welcome,
         Err(exit_code) => {
@@ -135,7 +143,7 @@ pub fn be_worker(mut mpi: Mpi, functions: Arc<Functions>, spawner: SpawnerLink) 
         graph: Arc::new(graph),
         directory,
         incarnation: welcome.incarnation,
-        host: hardware.host,
+        host: welcome.host,
         capacity: welcome.capacity,
         share: welcome.share,
         functions,

@@ -139,7 +139,8 @@ struct Hands<'a> {
     mailbox: Mailbox,
     signals: Signals,
     fault: Fault,
-    looked_at_mailbox: Timestamp,
+    /// None before the first turn: an order may be older than the run.
+    looked_at_mailbox: Option<Timestamp>,
     began: Timestamp,
     is_stopping: bool,
     actions: Vec<Action>,
@@ -165,7 +166,7 @@ impl<'a> Hands<'a> {
             directory: setup.directory,
             signals: setup.signals,
             fault: Fault::of(endpoint.rank()),
-            looked_at_mailbox: began,
+            looked_at_mailbox: None,
             began,
             is_stopping: false,
             actions: Vec::new(),
@@ -232,10 +233,10 @@ impl<'a> Hands<'a> {
 
     fn look_into_mailbox(&mut self) {
         let now = clock::now();
-        if now.since(self.looked_at_mailbox) < MAILBOX_EVERY {
+        if self.looked_at_mailbox.is_some_and(|looked| now.since(looked) < MAILBOX_EVERY) {
             return;
         }
-        self.looked_at_mailbox = now;
+        self.looked_at_mailbox = Some(now);
         match self.mailbox.collect() {
             Ok(mail) => {
                 for refused in mail.refused {

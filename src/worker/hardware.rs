@@ -7,6 +7,7 @@ mod cpus;
 mod gpus;
 mod grant;
 mod limits;
+mod names;
 mod surroundings;
 
 use std::thread;
@@ -16,12 +17,13 @@ use serde::{Deserialize, Serialize};
 pub use cpus::{Cpu, format_list};
 pub use gpus::{Gpu, GpuKind};
 use grant::Grant;
+pub use names::settle;
 use surroundings::{Surroundings, ThisNode};
 
 /// What a process found out about its node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hardware {
-    /// The node's name.
+    /// The node's name, as the batch system has it.
     pub host: String,
     /// The CPUs it may run on, by its affinity mask; neighbours stand together. Empty if the kernel
     /// does not tell.
@@ -63,7 +65,7 @@ impl Hardware {
             memory_bytes: memory_bytes(node, &grant),
             gpus: gpus::find(node, &host),
             cpus: cpus::locate(&ids, node),
-            host,
+            host: names::allocated_name(node, &host),
         }
     }
 

@@ -106,6 +106,8 @@ int main(int count, char **words) {
             let rest = rest.strip_prefix(&format!("of {size} on ")).unwrap_or_else(|| panic!("{line}"));
             let (host, sum) = rest.split_once(", together ").expect("a host, then the sum");
             assert_eq!(sum.parse(), Ok(size * (size - 1) / 2), "{line}");
+            // A node may know itself by a longer name than Slurm does.
+            let host = host.split('.').next().unwrap_or(host);
             lines.push((rank.parse().expect("a number"), host));
         }
         lines.sort_unstable();
@@ -157,7 +159,8 @@ int main(int count, char **words) {
         running
     }
 
-    /// Runs a graph on three nodes of a testbed, a worker on each, rank 0 beside the first.
+    /// Runs a graph on three nodes of a testbed, a worker on each, rank 0 beside the first. The host name
+    /// of one of them is not what Slurm calls it.
     fn run_on_three_nodes(place: &Place, testbed: &Path, launcher: &str, arguments: &str) -> Ran {
         let dagmar = env!("CARGO_BIN_EXE_dagmar");
         let script = format!(
@@ -168,7 +171,17 @@ int main(int count, char **words) {
         );
         place.write("job.sh", script);
         let mut command = Command::new("sbatch");
-        command.args(["-W", "-N3", "--ntasks-per-node=1", "-c2", "-o", "batch.out", "job.sh"]);
+        command.args([
+            "-W",
+            "-N3",
+            "-w",
+            "n[2-4]",
+            "--ntasks-per-node=1",
+            "-c2",
+            "-o",
+            "batch.out",
+            "job.sh",
+        ]);
         command.current_dir(place.path()).env("SLURM_CONF", testbed.join("etc/slurm.conf"));
         let ran = place.spawn(command).end();
         let told = ["batch.out", "out", "err"].map(|name| place.read(name)).join("\n");

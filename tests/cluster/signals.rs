@@ -209,6 +209,22 @@ fn a_cancelled_run_ends_with_130_and_its_tasks_are_cancelled() {
     }
 }
 
+/// While its job is queued, or its launcher starts.
+#[test]
+fn a_run_that_was_cancelled_before_it_began_runs_nothing() {
+    for ranks in BOTH {
+        let place = Place::with("[tasks.a]\nrun = 'touch ran'\n");
+        std::fs::create_dir_all(place.path().join("later/control")).expect("a place for orders");
+        place.expect(0, Ranks::Alone, &["cancel", "./later"]).tells("`later` is asked to end");
+        place.expect(130, ranks, &["run", "g.toml", "--into", "later"]);
+        assert!(!place.path().join("ran").exists());
+        let status = place.expect(0, Ranks::Alone, &["status", "./later", "--output", "json"]);
+        let status = crate::harness::json(&status.stdout);
+        assert_eq!(status["report"]["tasks"]["cancelled"], 1, "{status}");
+        place.expect_nothing_left();
+    }
+}
+
 #[test]
 fn functions_that_sleep_are_ended_too() {
     let place = Place::with("[tasks.nap]\ncall = 'sleep'\nargs = [1000]\n[tasks.mark]\nrun = 'sleep 1000'\n");

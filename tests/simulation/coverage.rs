@@ -43,13 +43,15 @@ pub enum Happening {
     StoppedByCancel,
     EndedDone,
     EndedWithFailures,
+    EndedDeserted,
+    EndedShortOfWorkers,
     MultiNodeAssigned,
     TeamMemberLost,
     TeamStartedShort,
     LostRankReported,
 }
 
-const HAPPENINGS: [Happening; 22] = [
+const HAPPENINGS: [Happening; 24] = [
     Happening::WorkerLost,
     Happening::WorkerCameBack,
     Happening::OldLifeSpoke,
@@ -68,6 +70,8 @@ const HAPPENINGS: [Happening; 22] = [
     Happening::StoppedByCancel,
     Happening::EndedDone,
     Happening::EndedWithFailures,
+    Happening::EndedDeserted,
+    Happening::EndedShortOfWorkers,
     Happening::MultiNodeAssigned,
     Happening::TeamMemberLost,
     Happening::TeamStartedShort,

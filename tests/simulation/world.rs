@@ -1,5 +1,7 @@
 //! The simulated world: ranks, the network between them, their stores, and the faults.
 
+mod end;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
@@ -41,6 +43,8 @@ enum Due {
 struct Faults {
     failures_of_256: u8,
     losses: u32,
+    /// What is lost comes back after a while.
+    lost_come_back: bool,
     stop: Option<StopReason>,
     delay_us_max: u64,
     run_us_max: u64,
@@ -78,6 +82,10 @@ pub struct World {
     nodes: BTreeMap<Rank, Node>,
     /// How many workers are on one host.
     sharers: u32,
+    /// Workers up to this rank have all cores that a task may ask for, the others have one.
+    large: u32,
+    /// The workers that were lost and have not come back.
+    lost: BTreeSet<Rank>,
     /// The latest team of each multi-node task: the try, and the workers in the life they had then.
     teams: BTreeMap<TaskId, (Attempt, Vec<(Rank, Incarnation)>)>,
     /// The value of the latest success of each task, and its failures.
@@ -96,16 +104,19 @@ impl World {
         let workers = rng.u32(1..=6);
         // Sometimes two workers share a host.
         let sharers = if rng.u8(..) < 64 { 2 } else { 1 };
-        let problem = Problem::random(&mut rng, workers.div_ceil(sharers));
+        let large = if rng.u8(..) < 64 { rng.u32(1..=workers) } else { workers };
+        let problem = Problem::random(&mut rng, large.div_ceil(sharers));
         let stops = [StopReason::Interrupted, StopReason::Terminated, StopReason::Cancelled];
         let faults = Faults {
             failures_of_256: if rng.bool() { rng.u8(0..60) } else { 0 },
             losses: if rng.bool() { rng.u32(0..6) } else { 0 },
+            lost_come_back: rng.u8(..) < 180,
             stop: (rng.u8(..) < 40).then(|| stops[rng.usize(..3)]),
             delay_us_max: [10, 500, 50_000][rng.usize(..3)],
             run_us_max: [20, 3_000, 400_000][rng.usize(..3)],
         };
-        let options = scheduler::Options { workers, workers_come_back: true, persist_asked: true };
+        let workers_come_back = faults.lost_come_back;
+        let options = scheduler::Options { workers, workers_come_back, persist_asked: true };
         let scheduler = Scheduler::new(problem.graph.clone(), &problem.asked, options);
         let states = problem.graph.tasks().map(|task| scheduler.state(task)).collect();
         let mut world = World {
@@ -121,6 +132,8 @@ impl World {
             states,
             nodes: BTreeMap::new(),
             sharers,
+            large,
+            lost: BTreeSet::new(),
             teams: BTreeMap::new(),
             finished: BTreeMap::new(),
             own_failures: BTreeMap::new(),
@@ -313,13 +326,19 @@ impl World {
     // --- the workers' ranks -----------------------------------------------------------------
 
     fn begin_life(&mut self, rank: Rank, life: Incarnation) {
-        let capacity = Resources { memory_bytes: 2, ..Resources::cores(CORES_MAX) };
+        let capacity = self.capacity(rank);
+        self.lost.remove(&rank);
         let host = format!("n{}", (rank.0 - 1) / self.sharers);
         let machine = Worker::new(self.problem.graph.clone(), life, host.clone(), capacity);
         let (store, running) = (BTreeMap::new(), BTreeMap::new());
         let node = Node { machine, life, is_alive: true, store, running, host };
         self.nodes.insert(rank, node);
         self.plan(0, Due::Tick(rank));
+    }
+
+    fn capacity(&self, rank: Rank) -> Resources {
+        let cores = if rank.0 <= self.large { CORES_MAX } else { 1 };
+        Resources { memory_bytes: 2, ..Resources::cores(cores) }
     }
 
     /// A turn without input, so that heartbeats and late starts are reported.
@@ -502,8 +521,16 @@ impl World {
         let noticed_us_max = [100, 300_000][self.rng.usize(..2)];
         let noticed = self.rng.u64(0..noticed_us_max);
         let back = self.rng.u64(0..600_000);
-        self.plan(noticed, Due::NoticeLoss(rank, life));
-        self.plan(back, Due::ComeBack(rank));
+        self.lost.insert(rank);
+        if self.faults.lost_come_back {
+            self.plan(noticed, Due::NoticeLoss(rank, life));
+            self.plan(back, Due::ComeBack(rank));
+        } else {
+            // No later life corrects what is taken for alive when its last words come after the notice.
+            let last_words = self.last_arrival.get(&(rank, Rank::SCHEDULER)).copied().unwrap_or(0);
+            let noticed = noticed.max(last_words.saturating_sub(self.now));
+            self.plan(noticed, Due::NoticeLoss(rank, life));
+        }
     }
 
     // --- the network ------------------------------------------------------------------------
@@ -524,53 +551,6 @@ impl World {
     fn plan(&mut self, after_us: u64, due: Due) {
         self.sequence += 1;
         self.due.insert((self.now + after_us, self.sequence), due);
-    }
-
-    // --- the end ----------------------------------------------------------------------------
-
-    fn check_end(&mut self) {
-        let outcome = self.outcome.expect("the run is over");
-        for &task in self.problem.graph.topological_order() {
-            self.check_task(task, outcome);
-        }
-        for (rank, node) in &self.nodes {
-            assert!(node.running.is_empty(), "worker {rank} still runs something");
-            let was_stopped = matches!(outcome, Outcome::Stopped(_));
-            assert!(was_stopped || node.store.is_empty(), "worker {rank} still keeps {:?}", node.store);
-        }
-        match outcome {
-            Outcome::Done => self.coverage.happened(Happening::EndedDone),
-            Outcome::TasksFailed { failed, .. } => {
-                assert!(failed > 0);
-                self.coverage.happened(Happening::EndedWithFailures);
-            }
-            Outcome::Stopped(reason) => assert_eq!(Some(reason), self.faults.stop),
-            Outcome::WorkersLost => panic!("workers come back here"),
-        }
-    }
-
-    fn check_task(&self, task: TaskId, outcome: Outcome) {
-        let state = self.scheduler.state(task);
-        let graph = &self.problem.graph;
-        let retries = graph.options(task).retries;
-        let failures = self.own_failures.get(&task).copied().unwrap_or(0);
-        match state {
-            TaskState::Finished if !graph.is_join(task) => {
-                assert_eq!(self.finished[&task], self.expected[task.index()], "the value of task {task}");
-            }
-            TaskState::Failed => assert!(failures > retries, "task {task} failed after {failures} failures"),
-            TaskState::Aborted => {
-                let hopeless = graph.inputs(task).any(|input| self.scheduler.state(input).is_bad_end());
-                assert!(hopeless, "task {task} was aborted without reason");
-            }
-            TaskState::Cancelled => {
-                assert_eq!(outcome, Outcome::Stopped(StopReason::Cancelled), "task {task}");
-            }
-            TaskState::Waiting => assert!(matches!(outcome, Outcome::Stopped(_)), "task {task} never ran"),
-            TaskState::Assigned | TaskState::Running => panic!("task {task} is still {state:?}"),
-            TaskState::Culled => assert!(!self.finished.contains_key(&task), "task {task} ran unasked"),
-            TaskState::Finished => {}
-        }
     }
 
     fn tell(&mut self, what: &dyn std::fmt::Debug) {

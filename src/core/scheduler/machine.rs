@@ -63,7 +63,8 @@ pub enum Action {
 pub struct Options {
     /// Tasks are placed once this many workers have joined.
     pub workers: u32,
-    /// True if a lost worker may come back; otherwise the run ends when the last one is lost.
+    /// True if a lost worker may come back; otherwise the run ends when those that are left can run
+    /// nothing more.
     pub workers_come_back: bool,
     /// True if what is asked for is to be written into the run directory, not only computed.
     pub persist_asked: bool,
@@ -200,15 +201,15 @@ impl Scheduler {
         match self.phase {
             Phase::Working if self.tasks.open_count() == 0 => Some(self.outcome_of_ended()),
             Phase::Stopping(reason) if self.tasks.active_count() == 0 => Some(Outcome::Stopped(reason)),
-            Phase::Gathering | Phase::Working if self.is_deserted() => Some(Outcome::WorkersLost),
+            Phase::Working if self.is_deserted() => Some(Outcome::WorkersLost),
             _ => None,
         }
     }
 
-    /// True if every worker was lost and none will come back.
+    /// True if so many workers were lost that nobody can run what is left, and none will come back. Asked
+    /// after placing: workers that have nothing to do are given whatever any of them could run.
     fn is_deserted(&self) -> bool {
-        let all_seen = self.phase == Phase::Working || self.options.workers == 0;
-        all_seen && self.workers.is_empty() && !self.options.workers_come_back
+        self.tasks.active_count() == 0 && !self.options.workers_come_back
     }
 
     fn outcome_of_ended(&self) -> Outcome {

@@ -107,12 +107,10 @@ impl Scheduler {
     }
 
     fn begin_collecting(&mut self) {
-        if self.multi_node.waiting.is_empty() || self.is_outranked() {
+        if self.multi_node.waiting.is_empty() || !self.multi_node.is_worth_looking || self.is_outranked() {
             return;
         }
-        if !std::mem::take(&mut self.multi_node.is_worth_looking) {
-            return;
-        }
+        self.multi_node.is_worth_looking = false;
         if let Some((urgency, team)) = self.choose_next() {
             for &worker in &team {
                 self.workers.reserve(worker, urgency);
@@ -122,11 +120,27 @@ impl Scheduler {
         }
     }
 
-    /// True if an ordinary task of higher `priority` waits as well: that is placed first.
-    fn is_outranked(&self) -> bool {
+    /// True if an ordinary task of higher `priority` waits as well, and there is a worker for it: that is
+    /// placed first.
+    fn is_outranked(&mut self) -> bool {
+        let Some(ordinary) = self.first_possible() else { return false };
         let priority = |urgency: u32| self.graph.options(self.urgency.task(urgency)).priority;
-        let first = self.multi_node.waiting.first().map(|&urgency| priority(urgency));
-        self.ready.next_head(None).is_some_and(|(urgency, _)| Some(priority(urgency)) > first)
+        self.multi_node.waiting.first().is_some_and(|&urgency| priority(ordinary) > priority(urgency))
+    }
+
+    /// The urgency of the first ordinary task that some worker is large enough for.
+    fn first_possible(&mut self) -> Option<u32> {
+        let mut head = None;
+        while let Some((urgency, class)) = self.ready.next_head(head) {
+            if !self.tasks.is_ready(self.urgency.task(urgency)) {
+                self.ready.pop(class);
+            } else if self.workers.is_any_large_enough(class) {
+                return Some(urgency);
+            } else {
+                head = Some((urgency, class));
+            }
+        }
+        None
     }
 
     /// The first task that can have a team now. One that cannot have any from the present workers is

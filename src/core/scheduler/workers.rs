@@ -258,6 +258,11 @@ impl Workers {
         records.filter(|(_, record)| record.capacity.covers(request))
     }
 
+    /// True if a worker could ever run a class, those that are reserved among them.
+    pub fn is_any_large_enough(&self, class: Class) -> bool {
+        self.records.values().any(|record| record.capacity.covers(&self.requests[class.0]))
+    }
+
     /// False if no worker would take even the smallest task: then nothing needs to be tried.
     pub fn is_any_open(&self) -> bool {
         let smallest = Resources::cores(1);

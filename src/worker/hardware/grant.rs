@@ -39,8 +39,12 @@ pub fn slurm_speaks_of(node: &dyn Surroundings, host: &str) -> bool {
 
 /// True if both name one host, with or without its domain.
 pub fn is_same_host(one: &str, other: &str) -> bool {
-    let short = |name: &str| name.split('.').next().unwrap_or("").to_ascii_lowercase();
-    short(one) == short(other)
+    short_name(one).eq_ignore_ascii_case(short_name(other))
+}
+
+/// A host's name without its domain.
+pub fn short_name(host: &str) -> &str {
+    host.split_once('.').map_or(host, |(name, _)| name)
 }
 
 /// The larger of what the job and what the step has here: a launcher may start its daemons in a step

@@ -1,41 +1,46 @@
 //! Both machines as equations: what comes in, what must be done. Each test is a situation from real
 //! life and what must follow; the simulator covers their combinations.
 
+mod worker_machine;
+
 use std::sync::Arc;
 
 use dagmar::core::event::{Cause, Event, Failure, Outcome, StopReason, Success, Totals};
 use dagmar::core::graph::{Definition, Graph, GraphBuilder};
 use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::key::Group;
-use dagmar::core::message::{
-    Assignment, FromWorker, InputLocation, Order, PeerMessage, PeerWord, Report, ToWorker,
-};
+use dagmar::core::message::{FromWorker, InputLocation, Order, Report};
 use dagmar::core::resources::Resources;
 use dagmar::core::scheduler::{Action, Input, Options, Scheduler, TaskState};
 use dagmar::core::slot::Slot;
 use dagmar::core::task::{Body, Call, Operation, Ranks, TaskOptions};
 use dagmar::core::time::{Micros, Timestamp};
-use dagmar::core::worker::{self, Worker};
 
 const LIFE: Incarnation = Incarnation(1);
 const NOW: Timestamp = Timestamp(1_000_000);
 
-/// A graph from words such as `b:a` (b takes the value of a), `c:a,b` and `m*2:a` (m takes two nodes);
-/// `retries` for every task.
+/// A graph from words such as `b:a` (b takes the value of a), `c:a,b`, `m*2:a` (m takes two nodes) and
+/// `d+2!9` (d takes two cores, and has priority 9); `retries` for every task.
 fn graph(text: &str, retries: u32) -> Arc<Graph> {
     let mut builder = GraphBuilder::new("test", "/");
     let words: Vec<(&str, &str)> =
         text.split_whitespace().map(|word| word.split_once(':').unwrap_or((word, ""))).collect();
-    let name_of = |word: &str| word.split('*').next().unwrap_or_default().to_owned();
+    let name_of = |word: &str| word.split(['*', '+', '!']).next().unwrap_or_default().to_owned();
+    let number_after = |word: &str, mark: char| -> Option<u32> {
+        let rest = word.split_once(mark)?.1;
+        rest.split(['*', '+', '!']).next().map(|number| number.parse().expect("a number"))
+    };
     for (word, _) in &words {
         builder.declare(Group::single(name_of(word))).expect("names differ");
     }
     let body = Body::Call(Call { function: "noop".into(), arguments: vec![] });
     let operation = builder.operation(Operation { body, inputs: vec![], outputs: vec![] });
     for (word, inputs) in &words {
-        let nodes = word.split_once('*').map(|(_, nodes)| nodes.parse().expect("a number of nodes"));
-        let ranks = nodes.map(|nodes| Ranks { count: nodes, nodes, cpus: 1 });
-        let options = builder.options(TaskOptions { retries, ranks, ..TaskOptions::default() });
+        let ranks = number_after(word, '*').map(|nodes| Ranks { count: nodes, nodes, cpus: 1 });
+        let resources = Resources::cores(number_after(word, '+').unwrap_or(1));
+        let priority = number_after(word, '!').unwrap_or(0) as i32;
+        let options = TaskOptions { retries, ranks, resources, priority, ..TaskOptions::default() };
+        let options = builder.options(options);
         let inputs = inputs.split(',').filter(|name| !name.is_empty());
         let values = inputs.map(|name| builder.keys().group(name).expect("declared").first).collect();
         builder.define(Definition { operation, options, values, orders: vec![] }).expect("few inputs");
@@ -346,6 +351,60 @@ fn workers_on_one_host_count_once() {
     assert_eq!(workers[..], [Rank(1), Rank(3)]);
 }
 
+/// A scheduler whose workers do not come back; each has joined with a host of its own and these cores.
+fn run_of_last_lives(text: &str, cores: &[u32]) -> Run {
+    let mut run = Run::new(text, 0, 0);
+    let asked: Vec<TaskId> = run.graph.sinks().collect();
+    let options = Options { workers: cores.len() as u32, workers_come_back: false, persist_asked: false };
+    run.machine = Scheduler::new(run.graph.clone(), &asked, options);
+    for (worker, &cores) in (1..).zip(cores) {
+        run.says(
+            worker,
+            LIFE,
+            Report::Joined { host: format!("n{worker}"), capacity: Resources::cores(cores) },
+        );
+    }
+    run
+}
+
+#[test]
+fn a_multi_node_task_whose_workers_are_lost_ends_the_run_once_the_others_are_done() {
+    let mut run = run_of_last_lives("m*2 a b", &[1, 1]);
+    run.takes(lost(2));
+    let failure = Failure { started: NOW, ran: Micros::ZERO, cause: Cause::LostRank(Rank(2)) };
+    run.says(1, LIFE, Report::Failed(TaskId(0), Attempt(1), failure));
+    let assigned = [(1, "a".to_owned(), 1), (1, "b".to_owned(), 1)];
+    assert_eq!(run.assigned(), assigned, "what the last worker can do is done first");
+    run.finishes(1, "a", 1);
+    assert_eq!(run.orders, []);
+    run.finishes(1, "b", 1);
+    assert_eq!((run.orders.clone(), run.state("m")), (vec![(Rank(1), Order::Leave)], TaskState::Waiting));
+    run.says(1, LIFE, Report::Left(Totals::default()));
+    assert_eq!(run.outcome, Some(Outcome::WorkersLost));
+}
+
+#[test]
+fn a_task_that_only_a_lost_worker_could_run_ends_the_run_once_the_others_are_done() {
+    let mut run = run_of_last_lives("big+2 a", &[1, 2]);
+    assert_eq!(run.assigned(), [(1, "a".into(), 1), (2, "big".into(), 1)]);
+    run.takes(lost(2));
+    assert_eq!(run.orders, [], "`a` runs on");
+    run.finishes(1, "a", 1);
+    assert_eq!((run.orders.clone(), run.state("big")), (vec![(Rank(1), Order::Leave)], TaskState::Waiting));
+    run.says(1, LIFE, Report::Left(Totals::default()));
+    assert_eq!(run.outcome, Some(Outcome::WorkersLost));
+}
+
+#[test]
+fn a_task_that_nobody_can_run_any_more_holds_up_no_multi_node_task() {
+    let mut run = run_of_last_lives("g big+2!9 m*2:g", &[1, 1, 2]);
+    run.takes(lost(3));
+    run.finishes(1, "g", 1);
+    assert_eq!(run.assigned(), [(1, "m".into(), 1)]);
+    run.finishes(1, "m", 1);
+    assert_eq!(run.orders[1..], [(Rank(1), Order::Leave), (Rank(2), Order::Leave)]);
+}
+
 #[test]
 fn a_stopped_run_sets_the_workers_that_are_collected_free() {
     let mut run = Run::new("g a m*2:g", 0, 2);
@@ -374,169 +433,6 @@ fn a_terminated_run_leaves_its_tasks_to_be_resumed() {
     run.says(1, LIFE, Report::Left(Totals::default()));
     assert_eq!((run.state("a"), run.state("b")), (TaskState::Waiting, TaskState::Waiting));
     assert_eq!(run.outcome, Some(Outcome::Stopped(StopReason::Terminated)));
-}
-
-// ---------------------------------------------------------------- the worker
-
-/// A worker of one core on rank 1, and what it must do.
-struct Hand {
-    machine: Worker,
-}
-
-impl Hand {
-    fn new(text: &str) -> Self {
-        let graph = graph(text, 0);
-        let mut hand = Hand { machine: Worker::new(graph, LIFE, "n1".into(), Resources::cores(1)) };
-        let joined = hand.takes(worker::Input::Turn);
-        assert!(matches!(&joined[..], [worker::Action::ToScheduler(_)]), "{joined:?}");
-        hand
-    }
-
-    fn takes(&mut self, input: worker::Input) -> Vec<worker::Action> {
-        let mut actions = Vec::new();
-        self.machine.handle(NOW, input, &mut actions);
-        self.machine.handle(NOW, worker::Input::Turn, &mut actions);
-        self.machine.check();
-        actions
-    }
-
-    fn ordered(&mut self, orders: Vec<Order>) -> Vec<worker::Action> {
-        self.takes(worker::Input::FromScheduler(ToWorker { incarnation: LIFE, orders }))
-    }
-
-    fn told(&mut self, peer: u32, word: PeerWord) -> Vec<worker::Action> {
-        let message = PeerMessage { from: LIFE, to: LIFE, word };
-        self.takes(worker::Input::FromPeer { peer: Rank(peer), message })
-    }
-
-    fn ends(&mut self, task: u32) -> Vec<worker::Action> {
-        let ending = Ok(Success::default());
-        self.takes(worker::Input::Ended { task: TaskId(task), attempt: Attempt(1), ending })
-    }
-}
-
-fn assignment(task: u32, inputs: &[(u32, u32)]) -> Assignment {
-    let location = |&(task, owner): &(u32, u32)| InputLocation {
-        task: TaskId(task),
-        attempt: Attempt(1),
-        owner: Rank(owner),
-        incarnation: LIFE,
-    };
-    Assignment {
-        task: TaskId(task),
-        attempt: Attempt(1),
-        urgency: task,
-        inputs: inputs.iter().map(location).collect(),
-        files: vec![],
-        keep: true,
-        persist: false,
-        hosts: vec![],
-    }
-}
-
-fn say(peer: u32, word: PeerWord) -> worker::Action {
-    let message = PeerMessage { from: LIFE, to: LIFE, word };
-    worker::Action::ToPeer { peer: Rank(peer), message }
-}
-
-fn report(reports: Vec<Report>) -> worker::Action {
-    worker::Action::ToScheduler(FromWorker { incarnation: LIFE, reports })
-}
-
-#[test]
-fn an_input_elsewhere_is_wanted_once_and_the_task_starts_when_it_came() {
-    let mut hand = Hand::new("a b:a c:a");
-    let (b, c) = (assignment(1, &[(0, 2)]), assignment(2, &[(0, 2)]));
-    let actions = hand.ordered(vec![Order::Assign(b.clone()), Order::Assign(c)]);
-    assert_eq!(actions, [say(2, PeerWord::Want(TaskId(0), Attempt(1)))]);
-    let actions = hand.told(2, PeerWord::Output(TaskId(0), Attempt(1)));
-    assert_eq!(actions, [worker::Action::Start(b)], "one core: the other waits its turn");
-}
-
-#[test]
-fn a_want_for_an_output_still_to_come_is_answered_when_it_is_there() {
-    let mut hand = Hand::new("a");
-    hand.ordered(vec![Order::Assign(assignment(0, &[]))]);
-    assert_eq!(hand.told(2, PeerWord::Want(TaskId(0), Attempt(1))), []);
-    let finished = report(vec![Report::Finished(TaskId(0), Attempt(1), Success::default())]);
-    assert_eq!(hand.ends(0), [say(2, PeerWord::Output(TaskId(0), Attempt(1))), finished]);
-}
-
-#[test]
-fn an_output_that_was_never_here_is_unknown() {
-    let mut hand = Hand::new("a");
-    let unknown = say(2, PeerWord::Unknown(TaskId(0), Attempt(1)));
-    assert_eq!(hand.told(2, PeerWord::Want(TaskId(0), Attempt(1))), [unknown]);
-}
-
-#[test]
-fn an_unknown_input_sends_its_tasks_back() {
-    let mut hand = Hand::new("a b:a");
-    let b = assignment(1, &[(0, 2)]);
-    hand.ordered(vec![Order::Assign(b.clone())]);
-    let actions = hand.told(2, PeerWord::Unknown(TaskId(0), Attempt(1)));
-    let missing = Report::InputMissing { task: TaskId(1), attempt: Attempt(1), input: b.inputs[0] };
-    assert_eq!(actions, [report(vec![missing])]);
-}
-
-#[test]
-fn a_started_task_is_not_given_back_and_a_queued_one_is() {
-    let mut hand = Hand::new("a b");
-    hand.ordered(vec![Order::Assign(assignment(0, &[])), Order::Assign(assignment(1, &[]))]);
-    let orders = [0, 1].map(|task| Order::Retract(TaskId(task), Attempt(1)));
-    let actions = hand.ordered(orders.to_vec());
-    assert_eq!(actions, [report(vec![Report::Retracted(TaskId(1), Attempt(1))])]);
-}
-
-#[test]
-fn a_fetch_that_nobody_waits_for_is_called_off_and_its_bytes_dropped() {
-    let mut hand = Hand::new("a b:a");
-    hand.ordered(vec![Order::Assign(assignment(1, &[(0, 2)]))]);
-    let actions = hand.ordered(vec![Order::Retract(TaskId(1), Attempt(1))]);
-    let retracted = report(vec![Report::Retracted(TaskId(1), Attempt(1))]);
-    assert_eq!(actions, [say(2, PeerWord::Unwant(TaskId(0), Attempt(1))), retracted]);
-    let late = hand.told(2, PeerWord::Output(TaskId(0), Attempt(1)));
-    assert_eq!(late, [worker::Action::Drop(TaskId(0), Attempt(1))]);
-}
-
-#[test]
-fn an_order_to_end_a_task_reaches_what_runs_and_what_waits() {
-    let mut hand = Hand::new("a b");
-    hand.ordered(vec![Order::Assign(assignment(0, &[])), Order::Assign(assignment(1, &[]))]);
-    let end = |task| Order::End(TaskId(task), Attempt(1), Cause::LostRank(Rank(2)));
-    let stop = worker::Action::Stop(TaskId(0), Attempt(1), Cause::LostRank(Rank(2)));
-    let returned = report(vec![Report::Retracted(TaskId(1), Attempt(1))]);
-    assert_eq!(hand.ordered(vec![end(0), end(1), end(7)]), [stop, returned]);
-}
-
-#[test]
-fn orders_for_another_life_are_dropped() {
-    let mut hand = Hand::new("a");
-    let message = ToWorker { incarnation: Incarnation(2), orders: vec![Order::Stop] };
-    assert_eq!(hand.takes(worker::Input::FromScheduler(message)), []);
-}
-
-#[test]
-fn what_runs_for_long_is_reported_before_it_ends() {
-    let mut hand = Hand::new("a");
-    hand.ordered(vec![Order::Assign(assignment(0, &[]))]);
-    let mut actions = Vec::new();
-    hand.machine.handle(NOW + Micros::from_millis(200), worker::Input::Turn, &mut actions);
-    assert_eq!(actions, [report(vec![Report::Started(TaskId(0), Attempt(1), NOW)])]);
-}
-
-#[test]
-fn what_a_started_task_holds_is_reported_before_its_end() {
-    let mut hand = Hand::new("a");
-    hand.ordered(vec![Order::Assign(assignment(0, &[]))]);
-    let slot = Box::new(Slot { gpus: vec!["3".into()], ..Slot::default() });
-    let (task, attempt) = (TaskId(0), Attempt(1));
-    let mut actions = Vec::new();
-    hand.machine.handle(NOW, worker::Input::Bound { task, attempt, slot: slot.clone() }, &mut actions);
-    assert_eq!(actions, [], "it goes with the next turn's message");
-    let reports =
-        vec![Report::Bound(task, attempt, slot), Report::Finished(task, attempt, Success::default())];
-    assert_eq!(hand.ends(0), [report(reports)]);
 }
 
 #[test]
