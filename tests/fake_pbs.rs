@@ -206,7 +206,7 @@ fn a_job_script_runs_as_its_lines_say() {
     let pbs = Pbs::new();
     let script = pbs.script(
         "#!/bin/bash\n#PBS -N mpijob\n#PBS -l select=1:ncpus=2:mpiprocs=3+2:ncpus=2:mpiprocs=1,place=scatter\n\
-         #PBS -j oe -A proj\n#PBS -v COLOUR=blue\n# a remark\n\nenv | grep -E 'PBS|^(NCPUS|OMP|ENVIRONMENT|TMPDIR)' | cut -d= -f1 | sort\n\
+         #PBS -j oe -A proj\n#PBS -v COLOUR=blue\n# a remark\n\nenv | grep -E 'PBS|^(NCPUS|OMP_|ENVIRONMENT|TMPDIR)' | cut -d= -f1 | sort\n\
          echo \"--- $COLOUR $PWD\"; cat $PBS_NODEFILE; echo gone wrong >&2\n#PBS -N toolate\n",
     );
     let id = pbs.submit(&[script]);
