@@ -54,7 +54,7 @@ impl Scheduler {
     }
 
     fn assignment(&self, task: TaskId, urgency: u32) -> Assignment {
-        let location = |&input: &TaskId| {
+        let location = |input: TaskId| {
             let owner = self.tasks.worker[input.index()];
             let record = self.workers.get(owner).expect("a held output's owner lives");
             let attempt = self.tasks.attempt[input.index()];

@@ -3,7 +3,8 @@
 //! Placement reads the tables and returns a choice; it changes nothing. Its cost does not grow
 //! with the number of workers: it compares the owner of the largest inputs with the least loaded.
 
-use crate::core::id::{Rank, TaskId};
+use crate::core::graph::Row;
+use crate::core::id::Rank;
 use crate::core::resources::Resources;
 
 use super::ready::Class;
@@ -22,7 +23,7 @@ const BYTES_PER_US: u64 = 1_000;
 /// A ready task in search of a worker.
 pub struct Candidate<'a> {
     /// The tasks whose values it takes.
-    pub value_inputs: &'a [TaskId],
+    pub value_inputs: Row<'a>,
     /// What it asks for, as a class and in full.
     pub class: Class,
     /// See `class`.
@@ -56,7 +57,7 @@ pub fn place(candidate: &Candidate<'_>, tasks: &Tasks, workers: &Workers) -> Opt
 }
 
 /// What it costs at most to have a task's inputs somewhere else, in microseconds.
-pub fn moving_us(value_inputs: &[TaskId], tasks: &Tasks) -> u64 {
+pub fn moving_us(value_inputs: Row<'_>, tasks: &Tasks) -> u64 {
     match value_inputs.is_empty() {
         true => 0,
         false => FETCH_US + largest_owner(value_inputs, tasks).2 / BYTES_PER_US,
@@ -64,7 +65,7 @@ pub fn moving_us(value_inputs: &[TaskId], tasks: &Tasks) -> u64 {
 }
 
 /// The worker that holds the most bytes of the inputs, how many, and the bytes of all.
-fn largest_owner(inputs: &[TaskId], tasks: &Tasks) -> (Option<Rank>, u64, u64) {
+fn largest_owner(inputs: Row<'_>, tasks: &Tasks) -> (Option<Rank>, u64, u64) {
     let mut owners: [(Rank, u64); INPUTS_LOOKED_AT] = [(Rank::SCHEDULER, 0); INPUTS_LOOKED_AT];
     let mut count = 0;
     let mut all_bytes = 0;

@@ -52,7 +52,7 @@ impl Scheduler {
         let graph = Arc::clone(&self.graph);
         let mut finished = vec![task];
         while let Some(task) = finished.pop() {
-            for &dependent in graph.dependents(task) {
+            for dependent in graph.dependents(task) {
                 if self.state(dependent).is_ended() {
                     continue;
                 }
@@ -73,7 +73,7 @@ impl Scheduler {
     /// A task ended for good: it takes no more values. Outputs that nobody else takes are released.
     pub(super) fn after_end(&mut self, task: TaskId) {
         let graph = Arc::clone(&self.graph);
-        for &input in graph.value_inputs(task) {
+        for input in graph.value_inputs(task) {
             let consumers = &mut self.tasks.consumers[input.index()];
             *consumers -= 1;
             if *consumers == 0 {

@@ -91,7 +91,7 @@ impl Scheduler {
     /// Calls back the tasks that were told to fetch an output from where it no longer is. Those that
     /// have it, or have started, stay.
     fn recall_consumers(&mut self, task: TaskId) {
-        for &dependent in Arc::clone(&self.graph).dependents(task) {
+        for dependent in Arc::clone(&self.graph).dependents(task) {
             let is_fetching =
                 self.state(dependent) == TaskState::Assigned && self.graph.takes_value(dependent, task);
             if is_fetching {
@@ -116,12 +116,12 @@ impl Scheduler {
             self.tasks.step(task, TaskState::Waiting);
             let unmet = graph.inputs(task).filter(|input| self.state(*input) != TaskState::Finished).count();
             self.tasks.unmet[task.index()] = unmet as u32;
-            for &dependent in graph.dependents(task) {
+            for dependent in graph.dependents(task) {
                 if !self.state(dependent).is_ended() {
                     self.tasks.unmet[dependent.index()] += 1;
                 }
             }
-            for &input in graph.value_inputs(task) {
+            for input in graph.value_inputs(task) {
                 self.tasks.consumers[input.index()] += 1;
                 if !self.tasks.is_held[input.index()] {
                     lost.push(input);
@@ -162,7 +162,7 @@ impl Scheduler {
 
     /// Aborts everything downstream that has not started.
     pub(super) fn abort_dependents(&mut self, task: TaskId, actions: &mut Vec<Action>) {
-        for &dependent in Arc::clone(&self.graph).dependents(task) {
+        for dependent in Arc::clone(&self.graph).dependents(task) {
             if self.state(dependent) == TaskState::Waiting {
                 self.abort(dependent, task, actions);
             }

@@ -86,7 +86,7 @@ impl Tasks {
         let state = |&needed: &bool| if needed { TaskState::Waiting } else { TaskState::Culled };
         let mut tasks = Tasks {
             state: needed.iter().map(state).collect(),
-            unmet: graph.tasks().map(|task| graph.inputs(task).count() as u32).collect(),
+            unmet: graph.tasks().map(|task| graph.input_count(task) as u32).collect(),
             attempt: vec![Attempt(0); count],
             worker: vec![Rank::SCHEDULER; count],
             consumers: vec![0; count],
