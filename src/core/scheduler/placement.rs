@@ -3,7 +3,8 @@
 //! Placement reads the tables and returns a choice; it changes nothing. Its cost does not grow
 //! with the number of workers: it compares the owner of the largest inputs with the least loaded.
 
-use crate::core::id::{Rank, TaskId};
+use crate::core::graph::Row;
+use crate::core::id::Rank;
 use crate::core::resources::Resources;
 use crate::core::time::Timestamp;
 
@@ -25,7 +26,7 @@ pub struct Candidate<'a> {
     /// Now.
     pub now: Timestamp,
     /// The tasks whose values it takes.
-    pub value_inputs: &'a [TaskId],
+    pub value_inputs: Row<'a>,
     /// What it asks for, as a class and in full.
     pub class: Class,
     /// See `class`.
