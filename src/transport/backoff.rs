@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::endpoint::Rest;
 use crate::core::time::{Micros, Timestamp};
 
 /// The pace at which one endpoint asks for news.
@@ -30,17 +31,6 @@ pub(super) struct Pace {
     pub(super) pause_max: Duration,
     /// The longest pause after a long time without traffic.
     pub(super) pause_max_idle: Duration,
-}
-
-/// What to do before asking again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
-    /// Ask again at once.
-    Again,
-    /// Let others have the core, if they want it.
-    Yield,
-    /// Sleep so long, unless woken.
-    Sleep(Duration),
 }
 
 /// The part of the time without traffic that a pause may take beyond its first limit: what comes
