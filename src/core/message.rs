@@ -33,6 +33,8 @@ pub enum Order {
     End(TaskId, Attempt, Cause),
     /// Nobody needs this output any more.
     Release(TaskId, Attempt),
+    /// More tasks take this output than its assignment said: keep it until its release.
+    Hold(TaskId, Attempt),
     /// Start nothing more, end everything that runs (TERM, grace, KILL), and report it.
     Stop,
     /// Everything is done: write what is unwritten, say `Left`, and go.
@@ -88,6 +90,9 @@ pub struct InputLocation {
     pub owner: Rank,
     /// Which life of that worker.
     pub incarnation: Incarnation,
+    /// True if the task has not finished as far as the scheduler knows: the output will come, and the
+    /// owner may not even have been given the task yet.
+    pub is_ahead: bool,
 }
 
 /// What a worker says to the scheduler. One message per turn carries all of it.
@@ -151,6 +156,8 @@ pub struct PeerMessage {
 pub enum PeerWord {
     /// Send me this output, now or once it is there.
     Want(TaskId, Attempt),
+    /// The same of a task that may still be on its way to you.
+    Await(TaskId, Attempt),
     /// I need it no longer.
     Unwant(TaskId, Attempt),
     /// Here it is; its bytes come with the message.

@@ -5,6 +5,7 @@
 //! refuses everything else. The simulator and the real runtime therefore run the same code.
 
 pub mod batch;
+pub mod column;
 pub mod event;
 pub mod graph;
 pub mod id;

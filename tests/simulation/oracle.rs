@@ -50,14 +50,14 @@ impl Problem {
 
     /// What a task's output must be worth: a hash of the task and of its inputs' values.
     pub fn value(&self, task: TaskId, input: impl Fn(TaskId) -> u64) -> u64 {
-        let values = self.graph.value_inputs(task).iter().map(|&id| input(id));
+        let values = self.graph.value_inputs(task).iter().map(input);
         values.fold(mix(u64::from(task.0) + 1), |hash, value| mix(hash ^ value))
     }
 
     /// The values of all tasks, computed one after the other.
     pub fn values(&self) -> Vec<u64> {
         let mut values = vec![0; self.graph.len()];
-        for &task in self.graph.topological_order() {
+        for task in self.graph.topological_order() {
             values[task.index()] = self.value(task, |input| values[input.index()]);
         }
         values

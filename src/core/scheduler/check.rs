@@ -35,8 +35,8 @@ impl Scheduler {
                 "unmet inputs of task {task}, {state:?}"
             );
         }
-        let takes = |dependent: &&TaskId| {
-            !self.state(**dependent).is_ended() && self.graph.takes_value(**dependent, task)
+        let takes = |dependent: &TaskId| {
+            !self.state(*dependent).is_ended() && self.graph.takes_value(*dependent, task)
         };
         let consumers = self.graph.dependents(task).iter().filter(takes).count();
         if state != TaskState::Culled {
