@@ -41,6 +41,7 @@ const IDLE_SHARE: u32 = 64;
 /// The first pause.
 const PAUSE_MIN: Duration = Duration::from_micros(50);
 
+#[cfg(any(feature = "mpi", test))]
 impl Pace {
     /// The pace of the scheduler (`answers_all`) or of a worker, on a node with or without a core
     /// for each of its ranks.

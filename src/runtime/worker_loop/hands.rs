@@ -23,7 +23,7 @@ use crate::worker::command::CommandExecutor;
 use crate::worker::executor::{Ended, Executor, Job, RankPlaces};
 use crate::worker::function::{FunctionExecutor, Stops};
 use crate::worker::output::Output;
-use crate::worker::pool::{self, Pool, Recorder};
+use crate::worker::pool::{self, Ends, Pool, Recorder};
 use crate::worker::store::{Store, Terms};
 
 use super::super::envelope::Envelope;
@@ -33,8 +33,12 @@ use super::{Setup, TURN_AT_LEAST_EVERY, WorkerError};
 
 /// A light task that runs for longer than this is told of.
 const LONG: Micros = Micros::from_millis(100);
-/// Slots ask for a turn themselves when their ends are due, but not while they are at a task.
+/// Slots hand their ends in themselves when they are due, but not while they are at a task.
 const ENDS_WAIT_MAX: Micros = Micros::from_millis(1);
+/// What was handed in waits so long for more of it, before the scheduler is told, if there is other work.
+const REPORT_AFTER: Micros = Micros(200);
+/// So many ends do not wait.
+const REPORT_AT: u32 = 256;
 /// How often to look for tasks that run for long.
 const LOOK_FOR_LONG_EVERY: Micros = Micros::from_millis(20);
 
@@ -66,6 +70,12 @@ pub(super) struct Hands<E> {
     /// True after a `Watch`, until the ends were looked at once more.
     is_watching: bool,
     last_turn: Timestamp,
+    /// When the machine heard something for the first time since its last turn.
+    heard: Option<Timestamp>,
+    /// Ends that it heard of since then.
+    heard_ends: u32,
+    /// Light tasks that the pool has.
+    light_count: u32,
     looked_for_long: Timestamp,
     is_leaving: bool,
     goodbye: Option<u8>,
@@ -74,6 +84,16 @@ pub(super) struct Hands<E> {
 struct Executors {
     functions: FunctionExecutor,
     commands: CommandExecutor,
+}
+
+/// What has come, the weightiest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Come {
+    Nothing,
+    /// Words of other workers, after which the scheduler may hear of this one later.
+    FromPeers,
+    /// Orders, or ends of heavy tasks.
+    Orders,
 }
 
 /// What a look for news brought.
@@ -142,6 +162,9 @@ impl<E: Endpoint> Hands<E> {
             actions: Vec::new(),
             is_watching: false,
             last_turn: Timestamp::default(),
+            heard: None,
+            heard_ends: 0,
+            light_count: 0,
             looked_for_long: clock::now(),
             is_leaving: false,
             goodbye: None,
@@ -176,41 +199,57 @@ impl<E: Endpoint> Hands<E> {
 
     /// Takes in what has come, and takes a turn if there is reason to.
     pub fn look(&mut self) -> Result<Looked, WorkerError> {
-        let has_come = self.take_in()?;
+        let come = self.take_in()?;
+        self.act()?;
         let now = clock::now();
-        if has_come || self.is_turn_due(now) {
+        if come == Come::Orders || self.is_turn_due(now) {
             self.turn()?;
-        } else {
-            self.pool.on_turn(now);
         }
-        if has_come {
+        self.pool.on_turn(now);
+        if come != Come::Nothing {
             return Ok(Looked::News);
         }
         let endpoint = self.endpoint.as_mut().expect(IN_USE);
-        let rest = endpoint.rest();
-        Ok(if endpoint.is_in_transfer() { Looked::Moving(rest) } else { Looked::Nothing(rest) })
+        let (rest, is_moving) = (endpoint.rest(), endpoint.is_in_transfer());
+        if matches!(rest, Rest::Sleep(_)) && self.heard.is_some() {
+            // Whoever looks may sleep for long now.
+            self.turn()?;
+        }
+        Ok(if is_moving { Looked::Moving(rest) } else { Looked::Nothing(rest) })
     }
 
     fn is_turn_due(&self, now: Timestamp) -> bool {
         let silence = now.since(self.last_turn);
         silence >= TURN_AT_LEAST_EVERY.into()
             || (silence >= ENDS_WAIT_MAX && self.pool.has_due_ends(now))
+            || self.heard.is_some_and(|heard| now.since(heard) >= REPORT_AFTER)
             || self.yielding.is_some_and(|slots| self.pool.working() <= slots)
     }
 
-    /// Hands everything that came to the machine. False if nothing did.
-    fn take_in(&mut self) -> Result<bool, WorkerError> {
-        let mut has_come = false;
+    /// Something was left to be handed in. Who waits for it elsewhere gets it at once; the scheduler hears of
+    /// it with what follows, unless that may be nothing.
+    pub fn on_due(&mut self) -> Result<(), WorkerError> {
+        let is_bad = self.hand_in();
+        self.act()?;
+        let is_much = self.heard_ends >= REPORT_AT;
+        match is_bad || is_much || self.light_count == 0 || self.is_turn_due(clock::now()) {
+            true => self.turn(),
+            false => Ok(()),
+        }
+    }
+
+    /// Hands everything that came to the machine.
+    fn take_in(&mut self) -> Result<Come, WorkerError> {
+        let mut come = Come::Nothing;
         while let Some((from, parcel)) = self.endpoint.as_mut().expect(IN_USE).receive()? {
-            has_come = true;
-            self.on_parcel(from, parcel)?;
+            come = come.max(self.on_parcel(from, parcel)?);
         }
         self.forward()?;
         while let Ok(ended) = self.ended.try_recv() {
-            has_come = true;
+            come = Come::Orders;
             self.on_ended(ended)?;
         }
-        Ok(has_come)
+        Ok(come)
     }
 
     fn forward(&mut self) -> Result<(), WorkerError> {
@@ -225,14 +264,17 @@ impl<E: Endpoint> Hands<E> {
         Ok(envelope.send_with(Arc::new(body), to, endpoint)?)
     }
 
-    fn on_parcel(&mut self, from: Rank, parcel: Parcel) -> Result<(), WorkerError> {
+    fn on_parcel(&mut self, from: Rank, parcel: Parcel) -> Result<Come, WorkerError> {
         match Envelope::read(&parcel).map_err(|error| WorkerError::Garbled(from, error))? {
             Envelope::ToWorker(message) => self.feed(Input::FromScheduler(message)),
-            Envelope::Peer(message) => self.on_peer(from, message, &parcel.body)?,
+            Envelope::Peer(message) => {
+                self.on_peer(from, message, &parcel.body)?;
+                return Ok(Come::FromPeers);
+            }
             Envelope::Goodbye(exit_code) => self.goodbye = Some(exit_code),
             other => log::warn!("rank {from} sent what only the scheduler takes: {other:?}"),
         }
-        Ok(())
+        Ok(Come::Orders)
     }
 
     fn on_peer(&mut self, from: Rank, message: PeerMessage, body: &[u8]) -> Result<(), WorkerError> {
@@ -287,78 +329,94 @@ impl<E: Endpoint> Hands<E> {
     }
 
     fn feed(&mut self, input: Input) {
-        self.machine.handle(clock::now(), input, &mut self.actions);
+        let now = clock::now();
+        self.heard.get_or_insert(now);
+        self.machine.handle(now, input, &mut self.actions);
     }
 
     /// Hands in what ended, lets the machine decide, and does what it says.
-    pub fn turn(&mut self) -> Result<(), WorkerError> {
-        self.last_turn = clock::now();
+    fn turn(&mut self) -> Result<(), WorkerError> {
         self.hand_in();
         loop {
             self.feed(Input::Turn);
-            let actions = std::mem::take(&mut self.actions);
-            let mut is_answered = false;
-            for action in actions {
-                is_answered |= self.perform(action)?;
+            (self.heard, self.heard_ends) = (None, 0);
+            self.act()?;
+            if self.heard.is_none() {
+                break;
+            }
+        }
+        self.last_turn = clock::now();
+        Ok(())
+    }
+
+    /// Does what the machine has said, and what it says to what comes of that.
+    fn act(&mut self) -> Result<(), WorkerError> {
+        while !self.actions.is_empty() {
+            for action in std::mem::take(&mut self.actions) {
+                self.perform(action)?;
             }
             if std::mem::take(&mut self.is_watching) {
                 // What is watched may have ended just before.
                 self.hand_in();
-                is_answered = true;
-            }
-            if !is_answered {
-                break;
             }
         }
-        self.pool.on_turn(clock::now());
         Ok(())
     }
 
-    /// What the pool has to say. What runs for long is told before its end may be.
-    fn hand_in(&mut self) {
-        if self.last_turn.since(self.looked_for_long) >= LOOK_FOR_LONG_EVERY {
-            self.looked_for_long = self.last_turn;
-            for (task, attempt, started) in self.pool.running_for(LONG, self.last_turn) {
+    /// What the pool has to say. What runs for long is told before its end may be. True if anything ended
+    /// badly.
+    fn hand_in(&mut self) -> bool {
+        let now = clock::now();
+        if now.since(self.looked_for_long) >= LOOK_FOR_LONG_EVERY {
+            self.looked_for_long = now;
+            for (task, attempt, started) in self.pool.running_for(LONG, now) {
                 self.feed(Input::Runs { task, attempt, started });
             }
         }
+        let mut is_bad = false;
         for ends in self.pool.take_ends() {
-            ends.batches.into_iter().for_each(|batch| self.feed(Input::Finished(batch)));
-            for (task, attempt, failure) in ends.failures {
-                self.feed(Input::Failed { task, attempt, failure });
-            }
+            is_bad |= !ends.failures.is_empty();
+            self.hand_in_ends(ends);
         }
         self.answer_yielded();
+        is_bad
     }
 
-    /// Says that the pool keeps to its slots, once it does. True if it was said.
-    fn answer_yielded(&mut self) -> bool {
-        let yielded = self.yielding.filter(|&slots| self.pool.working() <= slots);
-        if let Some(slots) = yielded {
+    fn hand_in_ends(&mut self, ends: Ends) {
+        let count = ends.count() + ends.failures.len() as u32;
+        self.heard_ends += count;
+        self.light_count -= count;
+        ends.batches.into_iter().for_each(|batch| self.feed(Input::Finished(batch)));
+        for (task, attempt, failure) in ends.failures {
+            self.feed(Input::Failed { task, attempt, failure });
+        }
+    }
+
+    /// Says that the pool keeps to its slots, once it does.
+    fn answer_yielded(&mut self) {
+        if let Some(slots) = self.yielding.filter(|&slots| self.pool.working() <= slots) {
             self.yielding = None;
             self.feed(Input::Yielded(slots));
         }
-        yielded.is_some()
     }
 
-    /// Does what the machine says. True if that gave it something to hear.
-    fn perform(&mut self, action: Action) -> Result<bool, WorkerError> {
+    fn perform(&mut self, action: Action) -> Result<(), WorkerError> {
         match action {
             Action::ToScheduler(message) => self.report(message)?,
             Action::ToPeer { peer, message } => self.say(peer, message)?,
             Action::Admit(assignment) => self.admit(&assignment),
-            Action::Revoke(tasks, attempt) => return Ok(self.revoke(tasks, attempt)),
-            Action::Slots(slots) => return Ok(self.set_slots(slots)),
+            Action::Revoke(tasks, attempt) => self.revoke(tasks, attempt),
+            Action::Slots(slots) => self.set_slots(slots),
             Action::Watch(task, _) => {
                 self.pool.watch(task);
                 self.is_watching = true;
             }
-            Action::Start(assignment) => return Ok(self.start(assignment)),
+            Action::Start(assignment) => self.start(assignment),
             Action::Stop(task, attempt, cause) => self.stop(task, attempt, cause),
             Action::Drop(task, attempt) => self.store.remove(task, attempt),
             Action::Leave => self.is_leaving = true,
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Reports only what outlives this process: captured bytes are handed to the system first.
@@ -387,35 +445,36 @@ impl<E: Endpoint> Hands<E> {
 
     fn admit(&mut self, assignment: &Assignment) {
         self.fault.strike();
+        self.light_count += assignment.tasks.count;
         self.pool.admit(assignment.tasks, terms_of(assignment));
     }
 
-    fn set_slots(&mut self, slots: u32) -> bool {
+    fn set_slots(&mut self, slots: u32) {
         self.pool.set_slots(slots);
         self.yielding = Some(slots);
-        self.answer_yielded()
+        self.answer_yielded();
     }
 
-    fn revoke(&mut self, tasks: Span, attempt: Attempt) -> bool {
+    fn revoke(&mut self, tasks: Span, attempt: Attempt) {
         let taken_back = self.pool.revoke(tasks);
+        self.light_count -= taken_back.revoked.iter().map(|tasks| tasks.count).sum::<u32>();
         taken_back.revoked.into_iter().for_each(|tasks| self.feed(Input::Revoked(tasks, attempt)));
         taken_back.kept.into_iter().for_each(|task| self.feed(Input::Kept(task, attempt)));
-        true
     }
 
-    /// Starts a heavy task. True if there is something to tell of its slot.
-    fn start(&mut self, assignment: Assignment) -> bool {
+    /// Starts a heavy task.
+    fn start(&mut self, assignment: Assignment) {
         self.fault.strike();
         let (task, attempt, terms) = (assignment.tasks.first, assignment.attempt, terms_of(&assignment));
         let is_call = matches!(self.graph.operation(task).body, Body::Call(_));
         self.heavy.insert(task, terms);
-        let (binding, is_told) = self.bind(task, attempt, is_call);
+        let binding = self.bind(task, attempt, is_call);
         let inputs = self.graph.value_inputs(task).iter();
         let job = Job {
             graph: self.graph.clone(),
             task,
             attempt,
-            inputs: inputs.map(|&input| self.output(input, None)).collect(),
+            inputs: inputs.map(|input| self.output(input, None)).collect(),
             expected_files: expected_files(&self.graph, &assignment),
             keep_value: terms.is_kept,
             persist: terms.is_persisted,
@@ -427,7 +486,6 @@ impl<E: Endpoint> Hands<E> {
             true => executors.functions.start(job),
             false => executors.commands.start(job),
         }
-        is_told
     }
 
     /// The nodes of an MPI program: those that came with a multi-node task, or this one.
@@ -439,18 +497,17 @@ impl<E: Endpoint> Hands<E> {
     }
 
     /// Takes a slot for a task that starts, and tells of it if there is anything to tell.
-    fn bind(&mut self, task: TaskId, attempt: Attempt, is_call: bool) -> (Option<Box<Binding>>, bool) {
+    fn bind(&mut self, task: TaskId, attempt: Attempt, is_call: bool) -> Option<Box<Binding>> {
         let request = &self.graph.options(task).resources;
         let binding = match is_call {
-            true => self.slots.take_for_call(task, request),
-            false => Some(self.slots.take_for_command(task, request)),
+            true => self.slots.take_for_call(task, request)?,
+            false => self.slots.take_for_command(task, request),
         };
-        let Some(slot) = binding.as_ref().map(|binding| &binding.slot).filter(|slot| !slot.is_empty()) else {
-            return (binding, false);
-        };
-        let slot = Box::new(slot.clone());
-        self.feed(Input::Bound { task, attempt, slot });
-        (binding, true)
+        if !binding.slot.is_empty() {
+            let slot = Box::new(binding.slot.clone());
+            self.feed(Input::Bound { task, attempt, slot });
+        }
+        Some(binding)
     }
 
     /// Ends an attempt. Calls look at one table, whether the pool runs them or not.
@@ -478,11 +535,7 @@ impl<E: Endpoint> Hands<E> {
 const IN_USE: &str = "the endpoint is taken away when the loop is over";
 
 fn terms_of(assignment: &Assignment) -> Terms {
-    Terms {
-        attempt: assignment.attempt,
-        is_kept: assignment.consumers > 0,
-        is_persisted: assignment.persist,
-    }
+    Terms { attempt: assignment.attempt, is_kept: assignment.consumers > 0, is_persisted: assignment.persist }
 }
 
 /// The files that tasks before this one reported, with their sizes.

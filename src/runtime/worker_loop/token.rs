@@ -27,7 +27,10 @@ pub(super) struct Token<E> {
     is_over: AtomicBool,
     /// False if the endpoint may only be used by the keeper.
     is_for_any_thread: bool,
+    /// Ends the keeper's sleep when something comes to this rank.
     keeper: Waker,
+    /// Ends its sleep when slots look after that.
+    nudge: Waker,
     pool: Arc<Pool>,
 }
 
@@ -45,6 +48,7 @@ impl<E: Endpoint> Token<E> {
             is_over: AtomicBool::new(false),
             is_for_any_thread: hands.is_for_any_thread(),
             keeper: hands.waker(),
+            nudge: Waker::default(),
             pool: hands.pool(),
             hands: Mutex::new(State { hands, worked: None }),
         }
@@ -69,7 +73,7 @@ impl<E: Endpoint> Token<E> {
                     self.keeper.wait(rest.min(TURN_AT_LEAST_EVERY));
                 }
                 _ => {
-                    self.keeper.wait(pause);
+                    self.nudge.wait(pause);
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
             }
@@ -100,10 +104,7 @@ impl<E: Endpoint> Token<E> {
     }
 
     /// Looks for news, if nobody holds the token, and then for notes.
-    fn look_as(
-        &self,
-        look: impl Fn(&mut State<E>) -> Result<Looked, WorkerError>,
-    ) -> Option<Looked> {
+    fn look_as(&self, look: impl Fn(&mut State<E>) -> Result<Looked, WorkerError>) -> Option<Looked> {
         let mut state = self.try_take()?;
         let looked = look(&mut state);
         let looked = self.settle(state, looked);
@@ -120,7 +121,7 @@ impl<E: Endpoint> Token<E> {
             }
             let Some(mut state) = self.try_take() else { return };
             self.is_due.store(false, Ordering::SeqCst);
-            let turned = state.hands.turn();
+            let turned = state.hands.on_due();
             self.settle(state, turned);
         }
     }
@@ -144,9 +145,14 @@ impl<E: Endpoint> Token<E> {
         let is_wanted = done.is_none() || state.hands.wants_keeper();
         drop(state);
         if is_wanted {
-            self.keeper.wake();
+            self.call_keeper();
         }
         done
+    }
+
+    fn call_keeper(&self) {
+        self.keeper.wake();
+        self.nudge.wake();
     }
 }
 
@@ -164,7 +170,7 @@ impl<E: Endpoint> Turns for Token<E> {
         self.is_due.store(true, Ordering::SeqCst);
         match self.is_for_any_thread {
             true => self.take_due_turns(),
-            false => self.keeper.wake(),
+            false => self.call_keeper(),
         }
     }
 
@@ -175,7 +181,11 @@ impl<E: Endpoint> Turns for Token<E> {
         match self.look_as(|state| state.hands.look()) {
             Some(Looked::News) => Look::News,
             Some(Looked::Nothing(Rest::Again) | Looked::Moving(Rest::Again)) => Look::Again,
-            Some(Looked::Nothing(Rest::Sleep(_)) | Looked::Moving(Rest::Sleep(_))) => Look::Quiet,
+            Some(Looked::Nothing(Rest::Sleep(_)) | Looked::Moving(Rest::Sleep(_))) => {
+                // From here on it is for the keeper to look.
+                self.nudge.wake();
+                Look::Quiet
+            }
             // Somebody else is at it, for a moment.
             Some(Looked::Nothing(Rest::Yield) | Looked::Moving(Rest::Yield)) | None => Look::Yield,
         }

@@ -71,6 +71,11 @@ impl Ends {
             || (self.count > 0 && now.since(self.since) >= AGE_MAX)
     }
 
+    /// How many successes there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.count == 0 && self.failures.is_empty()

@@ -16,7 +16,7 @@ mod slot;
 mod tests;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -101,6 +101,8 @@ pub struct Pool {
     crew: Crew,
     /// True while a slot without work looks for news.
     is_attended: AtomicBool,
+    /// Pieces of work brought since it does.
+    brought: AtomicU32,
     /// When the last turn was taken, in microseconds.
     last_turn: AtomicU64,
     is_closing: AtomicBool,
@@ -147,6 +149,7 @@ impl Pool {
             running: (0..slots).map(|_| Running::default()).collect(),
             crew: Crew::new(slots),
             is_attended: AtomicBool::new(false),
+            brought: AtomicU32::new(0),
             last_turn: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
             threads: Mutex::new(Threads { handles: Vec::new(), living: Some(living), alive }),
@@ -199,7 +202,7 @@ impl Pool {
     }
 
     fn wait_for_inputs(&self, ticket: Ticket) {
-        let inputs = self.setup.graph.value_inputs(ticket.task()).iter().copied();
+        let inputs = self.setup.graph.value_inputs(ticket.task()).iter();
         if let Some(terms) = self.setup.store.wait_for(ticket, inputs) {
             self.on_ready(ticket, terms);
         }
@@ -213,6 +216,15 @@ impl Pool {
     fn push(&self, tasks: Span, terms: Terms) {
         if tasks.count > 0 {
             self.admitted.push(Item { tasks, terms });
+            self.announce();
+        }
+    }
+
+    /// Work was brought. A slot that looks for it takes the first piece by itself, and wakes another if it
+    /// leaves any.
+    fn announce(&self) {
+        fence(Ordering::SeqCst);
+        if !self.is_attended() || self.brought.fetch_add(1, Ordering::Relaxed) > 0 {
             self.crew.wake(1);
         }
     }
@@ -272,6 +284,17 @@ impl Pool {
     /// True while a slot without work looks for news.
     pub fn is_attended(&self) -> bool {
         self.is_attended.load(Ordering::Relaxed)
+    }
+
+    /// The caller looks for news from now on, if no other slot does.
+    fn attend(&self) -> bool {
+        !self.is_attended.swap(true, Ordering::SeqCst)
+    }
+
+    fn stop_attending(&self) {
+        self.is_attended.store(false, Ordering::SeqCst);
+        self.brought.store(0, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
     /// Takes the ends that were not handed in yet. Where the end of a task is among them or was before, those

@@ -46,6 +46,7 @@ pub struct Slot {
     inputs: Vec<Arc<Output>>,
     /// The end of the last task is the start of the next.
     clock: Timestamp,
+    was_idle: bool,
     /// How many tasks are taken at a time, if they do the same as the last.
     grain: u32,
     last: TaskId,
@@ -79,7 +80,7 @@ impl Slot {
     pub fn new(number: usize, pool: Arc<Pool>, turns: Arc<dyn Turns>, deque: Deque<Item>) -> Self {
         let caller = Caller::new(pool.setup.functions.clone(), pool.setup.stops.clone());
         let (inputs, clock) = (Vec::new(), Timestamp::default());
-        Slot { number, pool, turns, deque, caller, inputs, clock, grain: 1, last: TaskId(0) }
+        Slot { number, pool, turns, deque, caller, inputs, clock, was_idle: true, grain: 1, last: TaskId(0) }
     }
 
     /// Works until the pool is closed.
@@ -108,12 +109,17 @@ impl Slot {
             return Some(item);
         }
         let item = self.pool.oldest_admitted().or_else(|| self.pool.steal_for(self.number))?;
+        if std::mem::take(&mut self.was_idle) && self.pool.has_work() {
+            // Who brought it may have left it to this slot, while it looked for news, to wake others.
+            self.pool.crew.wake(1);
+        }
         self.clock = now();
         Some(item)
     }
 
     /// Nothing to do: tells what ended, then looks for news for a while, if no other slot does, then sleeps.
     fn idle(&mut self) {
+        self.was_idle = true;
         let pool = self.pool.clone();
         let is_wanted = || pool.is_closing() || (pool.has_work() && pool.crew.has_room());
         let has_ends = !pool.ends.of(self.number).is_empty();
@@ -123,7 +129,7 @@ impl Slot {
         if is_wanted() {
             return;
         }
-        if !pool.is_attended.swap(true, Ordering::SeqCst) {
+        if pool.attend() {
             let mut look = Look::Again;
             while look != Look::Quiet && !is_wanted() {
                 match look {
@@ -132,7 +138,7 @@ impl Slot {
                 }
                 look = self.turns.look();
             }
-            pool.is_attended.store(false, Ordering::SeqCst);
+            pool.stop_attending();
         }
         pool.crew.sleep(self.number, is_wanted);
     }
@@ -292,7 +298,7 @@ impl Slot {
 /// Takes the inputs of a task out of the store.
 fn gather(pool: &Pool, task: TaskId, inputs: &mut Vec<Arc<Output>>) -> Result<(), Cause> {
     let graph = &pool.setup.graph;
-    for &input in graph.value_inputs(task) {
+    for input in graph.value_inputs(task) {
         let gone = || Cause::NotStarted(format!("the output of `{}` is gone", graph.key(input)));
         inputs.push(pool.setup.store.get(input).ok_or_else(gone)?);
     }
