@@ -71,7 +71,7 @@ impl Batch {
     }
 
     /// The tasks, one after the other.
-    pub fn tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
+    pub fn tasks(&self) -> impl Iterator<Item = TaskId> + Clone + '_ {
         self.spans.iter().flat_map(|span| span.tasks())
     }
 

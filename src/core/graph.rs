@@ -195,6 +195,11 @@ impl Graph {
         matches!(self.operation(task).body, Body::Join)
     }
 
+    /// Which operation a task has.
+    pub fn operation_id(&self, task: TaskId) -> OperationId {
+        self.columns.operation_of[task.index()]
+    }
+
     /// The tasks whose values a task takes, by position.
     pub fn value_inputs(&self, task: TaskId) -> Row<'_> {
         Row::listed(self.columns.values.row(task))

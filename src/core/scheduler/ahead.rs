@@ -61,7 +61,7 @@ impl Scheduler {
     pub(super) fn announce(&mut self, task: TaskId) {
         let graph = Arc::clone(&self.graph);
         self.tasks.mark(task, Marks::ANNOUNCED);
-        for &dependent in graph.dependents(task) {
+        for dependent in graph.dependents(task) {
             let is_concerned =
                 self.state(dependent) == TaskState::Waiting && self.ahead.goes_ahead(&graph, dependent);
             if is_concerned {
@@ -77,7 +77,7 @@ impl Scheduler {
             return;
         }
         let graph = Arc::clone(&self.graph);
-        for &dependent in graph.dependents(task) {
+        for dependent in graph.dependents(task) {
             let is_concerned =
                 self.state(dependent) == TaskState::Waiting && self.ahead.goes_ahead(&graph, dependent);
             if is_concerned {

@@ -130,12 +130,12 @@ impl Scheduler {
     }
 
     fn is_all_at(&self, task: TaskId, worker: Rank) -> bool {
-        self.graph.value_inputs(task).iter().all(|&input| self.tasks.worker.get(input) == worker)
+        self.graph.value_inputs(task).iter().all(|input| self.tasks.worker.get(input) == worker)
     }
 
     /// True if some input of a ready task has not finished.
     fn is_ahead(&self, task: TaskId) -> bool {
-        self.graph.value_inputs(task).iter().any(|&input| self.tasks.state.get(input) != TaskState::Finished)
+        self.graph.value_inputs(task).iter().any(|input| self.tasks.state.get(input) != TaskState::Finished)
     }
 
     /// Gives ready tasks to a worker; `hosts` are the nodes of a multi-node task.
@@ -174,7 +174,7 @@ impl Scheduler {
 
     /// Where the inputs are that a worker must fetch.
     fn locations(&self, task: TaskId, worker: Rank) -> Vec<InputLocation> {
-        let elsewhere = self.graph.value_inputs(task).iter().copied();
+        let elsewhere = self.graph.value_inputs(task).iter();
         let elsewhere = elsewhere.filter(|&input| self.tasks.worker.get(input) != worker);
         let location = |input: TaskId| {
             let owner = self.tasks.worker.get(input);

@@ -92,7 +92,7 @@ fn starts_in(candidate: &Candidate<'_>, inputs: &Inputs, record: &WorkerRecord, 
 }
 
 /// What it costs at most to have a task's inputs somewhere else, in microseconds.
-pub fn moving_us(value_inputs: &[TaskId], tasks: &Tasks) -> f64 {
+pub fn moving_us(value_inputs: Row<'_>, tasks: &Tasks) -> f64 {
     match value_inputs.is_empty() {
         true => 0.0,
         false => FETCH_US + look_at(value_inputs, tasks).all_bytes / BYTES_PER_US,
@@ -100,11 +100,11 @@ pub fn moving_us(value_inputs: &[TaskId], tasks: &Tasks) -> f64 {
 }
 
 /// Where the inputs of a task are, and when they will be there.
-pub fn look_at(inputs: &[TaskId], tasks: &Tasks) -> Inputs {
+pub fn look_at(inputs: Row<'_>, tasks: &Tasks) -> Inputs {
     let mut owners: [(Rank, f64); INPUTS_LOOKED_AT] = [(Rank::SCHEDULER, 0.0); INPUTS_LOOKED_AT];
     let mut count = 0;
     let mut found = Inputs::default();
-    for &input in inputs.iter().take(INPUTS_LOOKED_AT) {
+    for input in inputs.iter().take(INPUTS_LOOKED_AT) {
         if tasks.state.get(input) != TaskState::Finished {
             found.ready_at = found.ready_at.max(Some(tasks.ends_at.get(input)));
         }
@@ -128,7 +128,7 @@ pub fn look_at(inputs: &[TaskId], tasks: &Tasks) -> Inputs {
         }
     }
     // Beyond those looked at, any may be still to come.
-    for &input in inputs.iter().skip(INPUTS_LOOKED_AT) {
+    for input in inputs.iter().skip(INPUTS_LOOKED_AT) {
         if tasks.state.get(input) != TaskState::Finished {
             found.ready_at = found.ready_at.max(Some(tasks.ends_at.get(input)));
         }

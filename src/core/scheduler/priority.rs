@@ -1,43 +1,86 @@
 //! The order in which ready tasks are started.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::mem::discriminant;
+use std::ops::Range;
 
 use crate::core::graph::Graph;
 use crate::core::id::TaskId;
 
-/// Every task's level in the order of all; lower starts first, and lower ids where levels are equal.
+/// How urgent every task is.
 ///
-/// A higher `priority` comes first, then the longer path to an exit (the b-level, in tasks).
+/// A higher `priority` comes first, then the longer path to an exit (the b-level, in tasks), then
+/// the lower id, so that equal graphs are always ordered equally.
 #[derive(Debug)]
 pub struct Urgency {
     level_of: Vec<u32>,
+    /// Tasks that are alike in every respect but their ids: runs of at least two, in order.
+    runs: Vec<Range<u32>>,
+    place_of: Vec<u32>,
+    task_at: Vec<TaskId>,
 }
 
 impl Urgency {
-    /// Orders all tasks of a graph. Takes time linear in tasks and dependencies.
+    /// Weighs all tasks of a graph.
     pub fn of(graph: &Graph) -> Self {
-        let depths = depths_to_exit(graph);
-        let key = |task: TaskId| (Reverse(graph.options(task).priority), Reverse(depths[task.index()]));
-        let distinct: BTreeSet<_> = graph.tasks().map(key).collect();
-        let place: BTreeMap<_, u32> = distinct.into_iter().zip(0..).collect();
-        Urgency { level_of: graph.tasks().map(|task| place[&key(task)]).collect() }
+        let level_of = levels(graph);
+        let mut task_at: Vec<TaskId> = graph.tasks().collect();
+        task_at.sort_by_cached_key(|&task| level_of[task.index()]);
+        let mut place_of = vec![0; task_at.len()];
+        for (place, task) in task_at.iter().enumerate() {
+            place_of[task.index()] = place as u32;
+        }
+        let runs = runs(graph, &level_of);
+        Urgency { level_of, runs, place_of, task_at }
     }
 
-    /// The task's level.
+    /// The task's level: a lower one starts first, and of one level the lower id.
     pub fn level(&self, task: TaskId) -> u32 {
         self.level_of[task.index()]
     }
+
+    /// The end of the run of tasks from this one on that have the same level, options and kind of
+    /// operation, and no inputs. The task alone if it has inputs.
+    pub fn run_end(&self, task: TaskId) -> TaskId {
+        let run = self.runs[..self.runs.partition_point(|run| run.start <= task.0)].last();
+        TaskId(run.map_or(0, |run| run.end).max(task.0 + 1))
+    }
+
+    /// The task's place in the order.
+    pub fn of_task(&self, task: TaskId) -> u32 {
+        self.place_of[task.index()]
+    }
+
+    /// The task at a place in the order.
+    pub fn task(&self, place: u32) -> TaskId {
+        self.task_at[place as usize]
+    }
 }
 
-/// The longest path from each task to an exit, in tasks. Hidden joins add nothing.
-fn depths_to_exit(graph: &Graph) -> Vec<u32> {
-    let mut depths = vec![0_u32; graph.len()];
-    for &task in graph.topological_order().iter().rev() {
-        let below = graph.dependents(task).iter().map(|dependent| depths[dependent.index()]).max();
-        depths[task.index()] = below.unwrap_or(0) + u32::from(!graph.is_join(task));
+/// Each task's level: those of a higher priority lie below those of a lower one.
+fn levels(graph: &Graph) -> Vec<u32> {
+    let mut levels = paths_to_exit(graph);
+    let mut priorities: Vec<i32> = graph.columns().options.iter().map(|options| options.priority).collect();
+    priorities.sort_unstable_by_key(|&priority| Reverse(priority));
+    priorities.dedup();
+    let rank = |priority: i32| priorities.iter().position(|&other| other == priority);
+    let ranks: Vec<usize> =
+        graph.columns().options.iter().filter_map(|options| rank(options.priority)).collect();
+    let rank_of = |task: TaskId| ranks[graph.options_id(task).index()];
+    let mut longest = vec![0; priorities.len()];
+    for task in graph.tasks() {
+        let path = &mut longest[rank_of(task)];
+        *path = levels[task.index()].max(*path);
     }
-    depths
+    let mut last = 0;
+    for end in &mut longest {
+        last += *end + 1;
+        *end = last;
+    }
+    for task in graph.tasks() {
+        levels[task.index()] = longest[rank_of(task)] - levels[task.index()];
+    }
+    levels
 }
 
 /// The longest path from each task to an exit, in tasks. Hidden joins add nothing.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::core::event::Event;
+use crate::core::event::{Event, StopReason};
 use crate::core::id::TaskId;
 use crate::core::message::Order;
 
@@ -46,8 +46,11 @@ impl Scheduler {
         self.count_met(task);
     }
 
-    /// A waiting task whose inputs may all be met: queue it, finish it (a join), or abort it.
+    /// A waiting task whose inputs may all be met: queue it, finish it (a join), abort or cancel it.
     pub(super) fn settle(&mut self, task: TaskId, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Stopping(StopReason::Cancelled) {
+            return self.cancel(task, actions);
+        }
         if self.tasks.has_bad_ends() {
             let cause = self.graph.inputs(task).find(|input| self.state(*input).is_bad_end());
             if let Some(cause) = cause {

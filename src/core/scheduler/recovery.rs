@@ -169,8 +169,9 @@ impl Scheduler {
             return;
         }
         self.take_unstarted(task);
+        // A worker that names itself does not know of which try it was told to have a copy.
         let still_said = self.tasks.worker.get(input.task) == input.owner
-            && self.tasks.attempt.get(input.task) == input.attempt
+            && (self.tasks.attempt.get(input.task) == input.attempt || input.owner == worker)
             && self.state(input.task) == TaskState::Finished;
         if still_said {
             self.on_output_lost(input.task, actions);

@@ -103,8 +103,8 @@ impl Scheduler {
 
     fn on_finished(&mut self, worker: Rank, batch: Batch, actions: &mut Vec<Action>) {
         let attempt = batch.attempt;
-        let is_current = |task: TaskId| self.tasks.is_current(task, attempt, worker);
-        let batch = match batch.tasks().all(is_current) {
+        let are_current = batch.tasks().all(|task| self.tasks.is_current(task, attempt, worker));
+        let batch = match are_current {
             true => batch,
             false => self.without_abandoned(worker, batch),
         };

@@ -167,7 +167,7 @@ impl Tasks {
                 continue;
             }
             for input in graph.value_inputs(task) {
-                tasks.consumers.set(*input, tasks.consumers.get(*input) + 1);
+                tasks.consumers.set(input, tasks.consumers.get(input) + 1);
             }
         }
         tasks

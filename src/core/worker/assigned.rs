@@ -48,7 +48,7 @@ impl Worker {
         for task in tasks.tasks() {
             self.enter(task, attempt, consumers, stage);
             let inputs = self.graph.value_inputs(task).iter();
-            let missing = inputs.copied().filter(|&input| self.stage.get(input) != Stage::Here).collect();
+            let missing = inputs.filter(|&input| self.stage.get(input) != Stage::Here).collect();
             self.heavies.insert(task, Assignment { tasks: Span::one(task), ..assignment.clone() }, missing);
         }
     }
@@ -71,11 +71,11 @@ impl Worker {
 
     /// The first value input that is neither here, nor about to be, nor to be fetched.
     fn first_lack(&self, task: TaskId, elsewhere: &[InputLocation]) -> Option<InputLocation> {
-        let is_lacking = |input: &&TaskId| {
-            self.stage.get(**input) == Stage::Absent
-                && !elsewhere.iter().any(|location| location.task == **input)
+        let is_lacking = |input: &TaskId| {
+            self.stage.get(*input) == Stage::Absent
+                && !elsewhere.iter().any(|location| location.task == *input)
         };
-        let input = *self.graph.value_inputs(task).iter().find(is_lacking)?;
+        let input = self.graph.value_inputs(task).iter().find(is_lacking)?;
         let (attempt, owner, incarnation) = (self.attempt.get(input), self.rank, self.incarnation);
         Some(InputLocation { task: input, attempt, owner, incarnation, is_ahead: false })
     }

@@ -21,9 +21,6 @@ impl Worker {
         for fetch in self.fetches.iter() {
             let input = fetch.location;
             assert!(!fetch.waiting.is_empty(), "nobody waits for task {}", input.task);
-            let is_here =
-                self.stage.get(input.task) == Stage::Here && self.attempt.get(input.task) == input.attempt;
-            assert!(!is_here, "task {} is here already", input.task);
         }
         for task in self.lacking.keys().chain(self.ending.keys()) {
             assert_eq!(self.stage.get(*task), Stage::Admitted, "task {task} is about to be revoked");

@@ -4,6 +4,8 @@
 //! one: so 1 says "kept, and all of them did", and 0 "not kept". What was fetched from elsewhere counts
 //! `COPY`: the scheduler alone knows when nobody takes it any more.
 
+use std::sync::Arc;
+
 use crate::core::batch::Batch;
 use crate::core::event::{Cause, Failure};
 use crate::core::id::{Attempt, TaskId};
@@ -40,8 +42,8 @@ impl Worker {
 
     /// The task took its inputs for the last time, if it is not run again elsewhere.
     fn count_inputs_down(&mut self, task: TaskId, actions: &mut Vec<Action>) {
-        for place in 0..self.graph.value_inputs(task).len() {
-            let input = self.graph.value_inputs(task)[place];
+        let graph = Arc::clone(&self.graph);
+        for input in graph.value_inputs(task) {
             let left = self.left.get(input);
             if left < 2 || left == COPY {
                 continue;
@@ -73,7 +75,7 @@ impl Worker {
     /// The attempt is at an end: its resources are free.
     fn end_attempt(&mut self, task: TaskId) {
         match self.stage.get(task) {
-            Stage::Admitted => self.sharing.light_ended(1),
+            Stage::Admitted => self.sharing.light_count -= 1,
             Stage::Heavy => self.heavies.end(&self.graph, task),
             other => panic!("task {task} ended but is {other:?}"),
         }
@@ -98,8 +100,8 @@ impl Worker {
 
     /// The output of a task will not come here: what waits for it at this worker cannot start.
     pub(super) fn call_back_dependents(&mut self, task: TaskId, actions: &mut Vec<Action>) {
-        for place in 0..self.graph.dependents(task).len() {
-            let dependent = self.graph.dependents(task)[place];
+        let graph = Arc::clone(&self.graph);
+        for dependent in graph.dependents(task) {
             match self.stage.get(dependent) {
                 Stage::Admitted => {
                     actions.push(Action::Revoke(Span::one(dependent), self.attempt.get(dependent)));
@@ -119,7 +121,7 @@ impl Worker {
             if self.stage.get(task) != Stage::Admitted || self.attempt.get(task) != attempt {
                 continue;
             }
-            self.sharing.light_ended(1);
+            self.sharing.light_count -= 1;
             match self.lacking.remove(&task) {
                 Some(input) => self.reports.push(Report::InputMissing { task, attempt, input }),
                 None => Span::add_to(&mut returned, task),

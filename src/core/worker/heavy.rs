@@ -146,18 +146,13 @@ impl Worker {
     }
 
     pub(super) fn start_heavies(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        loop {
-            if let Some(slots) = self.sharing.before_start(&mut self.heavies.queue) {
-                actions.push(Action::Slots(slots));
-            }
-            let Some(task) = self.heavies.queue.start_next(&self.graph) else { break };
-            self.sharing.heavy_started();
+        while let Some(task) = self.heavies.queue.start_next(&self.graph) {
             let heavy = self.heavies.tasks.get_mut(&task).expect("queued tasks are assigned");
             heavy.started = Some(now);
             self.heavies.unreported.push_back((now, task, heavy.assignment.attempt));
             actions.push(Action::Start(heavy.assignment.clone()));
         }
-        if let Some(slots) = self.sharing.after_start(&mut self.heavies.queue, &self.graph) {
+        if let Some(slots) = self.sharing.divide(&mut self.heavies.queue, &self.graph) {
             actions.push(Action::Slots(slots));
         }
     }

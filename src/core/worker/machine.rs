@@ -194,6 +194,12 @@ impl Worker {
         }
     }
 
+    /// What waits here and for what, for whoever looks into a run that does not go on.
+    pub fn describe(&self) -> String {
+        let (sharing, heavies, fetches) = (&self.sharing, &self.heavies.tasks, &self.fetches);
+        format!("{sharing:?} {:?} {heavies:?} {fetches:?}", self.heavies.queue)
+    }
+
     /// Takes one input in and appends what must be done.
     pub fn handle(&mut self, now: Timestamp, input: Input, actions: &mut Vec<Action>) {
         match input {
@@ -234,7 +240,10 @@ impl Worker {
 
     fn on_retract(&mut self, tasks: Span, attempt: Attempt, actions: &mut Vec<Action>) {
         let mut admitted = Vec::new();
-        for task in tasks.tasks().filter(|&task| self.attempt.get(task) == attempt) {
+        for task in tasks.tasks() {
+            if self.attempt.get(task) != attempt {
+                continue;
+            }
             match self.stage.get(task) {
                 Stage::Admitted => Span::add_to(&mut admitted, task),
                 Stage::Heavy => {

@@ -42,7 +42,7 @@ impl Fetches {
         if self.under_way.is_empty() {
             return unwanted;
         }
-        for &input in graph.value_inputs(task) {
+        for input in graph.value_inputs(task) {
             let tries = (input, Attempt(0))..=(input, Attempt(u32::MAX));
             let keys: Vec<(TaskId, Attempt)> = self.under_way.range(tries).map(|(key, _)| *key).collect();
             for key in keys {
@@ -171,6 +171,10 @@ impl Worker {
     /// The owner has no such output: who waits for it cannot start here.
     fn on_unknown(&mut self, peer: Rank, task: TaskId, attempt: Attempt, actions: &mut Vec<Action>) {
         let Some(fetch) = self.fetches.answered(peer, (task, attempt)) else { return };
+        if self.stage.get(task) == Stage::Here {
+            // Meanwhile it was made here, or came from somewhere else.
+            return;
+        }
         for waiting in fetch.waiting {
             match self.stage.get(waiting) {
                 Stage::Admitted => {

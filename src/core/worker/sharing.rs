@@ -1,8 +1,8 @@
 //! How the pool and the heavy tasks share the cores of a worker.
 //!
-//! Whoever wants something alone has everything. When both want cores they take turns: a heavy task that
-//! starts passes the turn to the pool, light tasks that end pass it back. The pool is told how many of its slots
-//! may work (`Slots`); cores that it gives up count from its answer (`Yielded`).
+//! Heavy tasks that could start come first, and the pool gets the cores that they leave: light tasks are short
+//! and many, and a core is theirs again as soon as no heavy task wants it. The pool is told how many of its slots may
+//! work (`Slots`); cores that it gives up count from its answer (`Yielded`).
 
 use crate::core::graph::Graph;
 
@@ -16,15 +16,14 @@ pub(super) struct Sharing {
     pub light_count: u32,
     /// Slots that the pool may be using.
     granted: u32,
-    /// What the pool was told last, if it has not answered.
+    /// What the pool was told last, if it was to give up cores and has not answered.
     asked: Option<u32>,
-    is_heavy_turn: bool,
 }
 
 impl Sharing {
     /// Nobody has a core yet.
     pub fn new(cpus: u32) -> Self {
-        Sharing { cpus, light_count: 0, granted: 0, asked: None, is_heavy_turn: true }
+        Sharing { cpus, light_count: 0, granted: 0, asked: None }
     }
 
     /// Slots that the pool may be using.
@@ -35,15 +34,6 @@ impl Sharing {
     /// Cores of the worker.
     pub fn cpus(&self) -> u32 {
         self.cpus
-    }
-
-    pub fn light_ended(&mut self, count: u32) {
-        self.light_count -= count;
-        self.is_heavy_turn = true;
-    }
-
-    pub fn heavy_started(&mut self) {
-        self.is_heavy_turn = false;
     }
 
     /// The pool's answer: how many cores this sets free.
@@ -57,35 +47,24 @@ impl Sharing {
         freed
     }
 
-    /// Before heavy tasks start: on its turn, a pool without a core gets one. Returns what to tell it.
-    pub fn before_start(&mut self, queue: &mut Queue) -> Option<u32> {
-        let is_due = self.light_count > 0 && !self.is_heavy_turn && self.granted == 0;
-        (is_due && self.asked.is_none() && queue.free().cpus > 0).then(|| self.grant(queue, 1))
-    }
-
-    /// After heavy tasks started: the pool gets what nobody else wants, or gives up what the first heavy
-    /// task lacks. Returns what to tell it.
-    pub fn after_start(&mut self, queue: &mut Queue, graph: &Graph) -> Option<u32> {
+    /// After heavy tasks started: the pool gives up what the first one that waits lacks, or gets what nobody
+    /// else wants. Returns what to tell it.
+    pub fn divide(&mut self, queue: &mut Queue, graph: &Graph) -> Option<u32> {
         if self.asked.is_some() {
             return None;
         }
-        if let Some(request) = queue.first_request(graph) {
-            let lack = request.cpus.saturating_sub(queue.free().cpus);
-            let may_take = self.light_count == 0 || self.is_heavy_turn;
-            if lack > 0 && may_take && self.granted > 0 && queue.only_lacks_cpus(request) {
-                let slots = self.granted.saturating_sub(lack);
-                self.asked = Some(slots);
-                return Some(slots);
-            }
-            return None;
-        }
         let free = queue.free().cpus;
-        (self.light_count > 0 && free > 0).then(|| self.grant(queue, free))
-    }
-
-    fn grant(&mut self, queue: &mut Queue, cpus: u32) -> u32 {
-        queue.take_cpus(cpus);
-        self.granted += cpus;
-        self.granted
+        if let Some(request) = queue.first_request(graph) {
+            let lack = request.cpus.saturating_sub(free);
+            let could_start = lack > 0 && self.granted > 0 && queue.only_lacks_cpus(request);
+            self.asked = could_start.then(|| self.granted.saturating_sub(lack));
+            return self.asked;
+        }
+        let is_wanted = self.light_count > 0 && free > 0;
+        is_wanted.then(|| {
+            queue.take_cpus(free);
+            self.granted += free;
+            self.granted
+        })
     }
 }
