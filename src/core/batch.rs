@@ -79,7 +79,8 @@ impl Batch {
     pub fn iter(&self) -> impl Iterator<Item = (TaskId, Success)> + '_ {
         let mut files = self.file_sizes.iter().peekable();
         self.timings().map(move |(task, started, ran, size_bytes)| {
-            let file_sizes = files.next_if(|(of, _)| *of == task).map_or(Vec::new(), |(_, sizes)| sizes.clone());
+            let file_sizes =
+                files.next_if(|(of, _)| *of == task).map_or(Vec::new(), |(_, sizes)| sizes.clone());
             (task, Success { started, ran, size_bytes, file_sizes })
         })
     }

@@ -113,12 +113,7 @@ impl Scheduler {
         }
         let facts = |task: TaskId| {
             let asked = self.tasks.has(task, Marks::ASKED);
-            (
-                self.tasks.attempt.get(task),
-                self.tasks.consumers.get(task),
-                self.graph.options_id(task),
-                asked,
-            )
+            (self.tasks.attempt.get(task), self.tasks.consumers.get(task), self.graph.options_id(task), asked)
         };
         let like = facts(first);
         let has_inputs = !self.graph.value_inputs(first).is_empty();
@@ -144,13 +139,7 @@ impl Scheduler {
     }
 
     /// Gives ready tasks to a worker; `hosts` are the nodes of a multi-node task.
-    pub(super) fn assign(
-        &mut self,
-        tasks: Span,
-        worker: Rank,
-        class: Class,
-        hosts: Option<Vec<String>>,
-    ) {
+    pub(super) fn assign(&mut self, tasks: Span, worker: Rank, class: Class, hosts: Option<Vec<String>>) {
         let first = tasks.first;
         let attempt = self.tasks.attempt.get(first).next();
         let is_ahead = self.is_ahead(first);

@@ -68,9 +68,8 @@ pub fn place(candidate: &Candidate<'_>, inputs: &Inputs, workers: &Workers) -> C
     let starts_now = by_load().find(|(_, record)| record.fits_now(candidate.request) && room(record) > 0);
     let idlest = starts_now.or_else(|| by_load().find(|(_, record)| room(record) > 0));
     let owner = inputs.owner.and_then(|rank| Some((rank, workers.get(rank)?)));
-    let owner = owner.filter(|(_, record)| {
-        record.reserved_for.is_none() && record.capacity.covers(candidate.request)
-    });
+    let owner = owner
+        .filter(|(_, record)| record.reserved_for.is_none() && record.capacity.covers(candidate.request));
     let at = |(rank, record): (Rank, &WorkerRecord)| Choice::At(rank, room(record));
     let Some(owner) = owner else { return idlest.map_or(Choice::Nowhere, at) };
     let at_owner = starts_in(candidate, inputs, owner.1, inputs.all_bytes - inputs.held_bytes);
@@ -87,12 +86,7 @@ pub fn place(candidate: &Candidate<'_>, inputs: &Inputs, workers: &Workers) -> C
 }
 
 /// When the task could start at a worker that has to fetch so many bytes, in microseconds from now.
-fn starts_in(
-    candidate: &Candidate<'_>,
-    inputs: &Inputs,
-    record: &WorkerRecord,
-    missing_bytes: f64,
-) -> f64 {
+fn starts_in(candidate: &Candidate<'_>, inputs: &Inputs, record: &WorkerRecord, missing_bytes: f64) -> f64 {
     let inputs_in = inputs.ready_at.map_or(0.0, |at| at.since(candidate.now).0 as f64);
     record.wait_us(candidate.request).max(inputs_in) + missing_bytes / BYTES_PER_US
 }
@@ -127,7 +121,8 @@ pub fn look_at(inputs: Row<'_>, tasks: &Tasks) -> Inputs {
         }
     }
     for &(rank, bytes) in &owners[..count] {
-        let is_more = bytes > found.held_bytes || bytes == found.held_bytes && found.owner.is_none_or(|other| rank < other);
+        let is_more = bytes > found.held_bytes
+            || bytes == found.held_bytes && found.owner.is_none_or(|other| rank < other);
         if is_more {
             (found.owner, found.held_bytes) = (Some(rank), bytes);
         }

@@ -74,9 +74,7 @@ impl Scheduler {
     /// all tasks: workers are lost rarely.
     fn outputs_at(&self, worker: Rank) -> Vec<TaskId> {
         let was_there =
-            |task: &TaskId| {
-            self.tasks.has(*task, Marks::HELD) && self.tasks.worker.get(*task) == worker
-        };
+            |task: &TaskId| self.tasks.has(*task, Marks::HELD) && self.tasks.worker.get(*task) == worker;
         self.graph.tasks().filter(was_there).collect()
     }
 

@@ -51,7 +51,10 @@ impl Worker {
             let is_waiting = heavy.started.is_none();
             if is_waiting && heavy.missing.is_empty() {
                 queued += 1;
-                assert!(self.heavies.queue.contains(heavy.assignment.urgency, *task), "task {task} is queued");
+                assert!(
+                    self.heavies.queue.contains(heavy.assignment.urgency, *task),
+                    "task {task} is queued"
+                );
             }
             assert!(!self.is_stopping || !is_waiting, "task {task} waits at the end");
         }

@@ -111,9 +111,10 @@ impl Heavies {
     /// Reports what has been running for a while.
     pub fn report_started(&mut self, now: Timestamp, reports: &mut Vec<Report>) {
         while let Some(&(started, task, attempt)) = self.unreported.front() {
-            let runs = self.tasks.get(&task).is_some_and(|heavy| {
-                heavy.assignment.attempt == attempt && heavy.started == Some(started)
-            });
+            let runs = self
+                .tasks
+                .get(&task)
+                .is_some_and(|heavy| heavy.assignment.attempt == attempt && heavy.started == Some(started));
             if runs && now.since(started) < STARTED_AFTER {
                 return;
             }

@@ -29,8 +29,8 @@ impl Fetches {
         let key = (location.task, location.attempt);
         let fetch = self.under_way.entry(key);
         let fetch = fetch.or_insert_with(|| Fetch { location: *location, waiting: Vec::new() });
-        let is_moved = (fetch.location.owner, fetch.location.incarnation)
-            != (location.owner, location.incarnation);
+        let is_moved =
+            (fetch.location.owner, fetch.location.incarnation) != (location.owner, location.incarnation);
         fetch.location = *location;
         fetch.waiting.push(task);
         fetch.waiting.len() == 1 || is_moved
@@ -238,12 +238,7 @@ impl Worker {
         }
     }
 
-    fn answer_subscribers(
-        &mut self,
-        key: (TaskId, Attempt),
-        word: PeerWord,
-        actions: &mut Vec<Action>,
-    ) {
+    fn answer_subscribers(&mut self, key: (TaskId, Attempt), word: PeerWord, actions: &mut Vec<Action>) {
         if self.subscribers.by_task.is_empty() {
             return;
         }
