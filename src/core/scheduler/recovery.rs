@@ -169,9 +169,13 @@ impl Scheduler {
             return;
         }
         self.take_unstarted(task);
-        // A worker that names itself does not know of which try it was told to have a copy.
+        // What was promised ahead and did not come is no loss: its own worker tells what became of it, and
+        // the number of a try that never started is used again. A worker that names itself does not know
+        // of which try it was told to have a copy.
+        let is_same_try = self.tasks.attempt.get(input.task) == input.attempt || input.owner == worker;
         let still_said = self.tasks.worker.get(input.task) == input.owner
-            && (self.tasks.attempt.get(input.task) == input.attempt || input.owner == worker)
+            && !input.is_ahead
+            && is_same_try
             && self.state(input.task) == TaskState::Finished;
         if still_said {
             self.on_output_lost(input.task, actions);

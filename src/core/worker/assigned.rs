@@ -13,6 +13,7 @@ impl Worker {
     pub(super) fn on_assigned(&mut self, assignment: Assignment, actions: &mut Vec<Action>) {
         let Assignment { tasks, attempt, .. } = assignment;
         if self.is_stopping {
+            tasks.tasks().for_each(|task| self.refuse(task, attempt, actions));
             return self.reports.push(Report::Returned(tasks, attempt));
         }
         let stage = if is_light(&self.graph, &assignment) { Stage::Admitted } else { Stage::Heavy };
@@ -25,7 +26,7 @@ impl Worker {
                 self.accept(Assignment { tasks: before, ..assignment.clone() }, stage, actions);
                 assignment.tasks.take(1);
                 self.reports.push(Report::InputMissing { task, attempt, input });
-                self.tell_subscribers_unknown(task, attempt, actions);
+                self.refuse(task, attempt, actions);
             } else if stage == Stage::Admitted {
                 self.enter(task, attempt, assignment.consumers, stage);
             }
@@ -51,6 +52,12 @@ impl Worker {
             let missing = inputs.filter(|&input| self.stage.get(input) != Stage::Here).collect();
             self.heavies.insert(task, Assignment { tasks: Span::one(task), ..assignment.clone() }, missing);
         }
+    }
+
+    /// The task came and goes back at once: whoever awaits it here hears so, now or later.
+    fn refuse(&mut self, task: TaskId, attempt: Attempt, actions: &mut Vec<Action>) {
+        self.attempt.set(task, attempt);
+        self.tell_subscribers_unknown(task, attempt, actions);
     }
 
     fn enter(&mut self, task: TaskId, attempt: Attempt, consumers: u32, stage: Stage) {
