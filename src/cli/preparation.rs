@@ -73,9 +73,8 @@ impl Preparation {
             |what: PathBuf, why: String| Failure::broken(format!("cannot read `{}`: {why}", what.display()));
         let description = Description::read(&directory.description());
         let description = description.map_err(|error| damaged(directory.description(), error.to_string()))?;
-        let bytes = std::fs::read(directory.graph());
-        let bytes = bytes.map_err(|error| damaged(directory.graph(), error.to_string()))?;
-        let graph = packed::read(&bytes).map_err(|error| damaged(directory.graph(), error.to_string()))?;
+        let graph = packed::open(&directory.graph());
+        let graph = graph.map_err(|error| damaged(directory.graph(), error.to_string()))?;
         Self::new(graph, description.keys, description.graph, Place::Submitted(directory))
     }
 

@@ -34,7 +34,7 @@ impl Fleet<'_> {
         let needed = graph.needed_by(plan.asked.iter().copied());
         let misfits: Vec<Option<Misfit>> =
             graph.columns().options.iter().map(|options| self.misfit(options)).collect();
-        let is_needed = |task: &TaskId| needed[task.index()] && !graph.is_join(*task);
+        let is_needed = |task: &TaskId| needed.contains(*task) && !graph.is_join(*task);
         let refused = |task: TaskId| {
             let misfit = misfits[graph.options_id(task).index()].as_ref()?;
             Some(misfit.refusal(graph.key(task)))

@@ -83,9 +83,12 @@ impl Tasks {
     pub fn new(graph: &Graph, asked: &[TaskId]) -> Self {
         let needed = graph.needed_by(asked.iter().copied());
         let count = graph.len();
-        let state = |&needed: &bool| if needed { TaskState::Waiting } else { TaskState::Culled };
+        let state = |task: TaskId| match needed.contains(task) {
+            true => TaskState::Waiting,
+            false => TaskState::Culled,
+        };
         let mut tasks = Tasks {
-            state: needed.iter().map(state).collect(),
+            state: graph.tasks().map(state).collect(),
             unmet: graph.tasks().map(|task| graph.input_count(task) as u32).collect(),
             attempt: vec![Attempt(0); count],
             worker: vec![Rank::SCHEDULER; count],
@@ -102,7 +105,7 @@ impl Tasks {
         for &task in asked {
             tasks.is_asked[task.index()] = true;
         }
-        for task in graph.tasks().filter(|task| needed[task.index()]) {
+        for task in graph.tasks().filter(|task| needed.contains(*task)) {
             for input in graph.value_inputs(task) {
                 tasks.consumers[input.index()] += 1;
             }
