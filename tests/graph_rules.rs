@@ -1,4 +1,5 @@
 //! A graph whose arrays are stored as rules, and the same graph task by task, answer alike.
+#![allow(clippy::unwrap_used)] // clippy.toml allows it only inside test functions
 
 use dagmar::core::graph::{Definition, Graph, GraphBuilder, Progression};
 use dagmar::core::id::{OperationId, OptionsId, TaskId};
@@ -171,7 +172,7 @@ fn check_order(graph: &Graph, order: &[TaskId]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn rules_and_lists_answer_alike(arrays in prop::collection::vec(array(), 1..8), turn: bool) {
@@ -219,7 +220,7 @@ fn an_array_of_four_thousand_million_tasks_is_a_few_bytes() {
     assert_eq!(read, graph);
     assert_eq!(read.dependents(TaskId(77)), [TaskId(count + 77)]);
     assert_eq!(read.value_inputs(TaskId(2 * count + 5)), [TaskId(count + 5)]);
-    assert!(read.sink_stretches().eq([2 * count..3 * count]));
+    assert!(read.sink_stretches().eq(std::iter::once(2 * count..3 * count)));
 }
 
 #[test]

@@ -118,9 +118,8 @@ impl Preparation {
     }
 
     fn write_into(&self, directory: &RunDirectory) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        packed::write(&self.plan.graph, &mut bytes)?;
-        publish::publish(&directory.graph(), &bytes)?;
+        let write = |file: &mut std::fs::File| packed::write(&self.plan.graph, io::BufWriter::new(file));
+        publish::publish_with(&directory.graph(), write)?;
         let mut description = Description::of_this_process(directory.name(), clock::now());
         description.graph = self.file.clone();
         description.keys = self.keys.clone();

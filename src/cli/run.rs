@@ -141,7 +141,7 @@ fn broken_off(error: StartError, directory: &RunDirectory) -> Failure {
 /// its name.
 fn first_line(cluster: &Cluster, plan: &Plan, directory: &RunDirectory) -> String {
     let needed = plan.graph.needed_by(plan.asked.iter().copied());
-    let tasks = plan.graph.tasks().filter(|&task| needed.contains(task) && !plan.graph.is_join(task)).count();
+    let tasks = plan.graph.count_shown(&needed) as usize;
     let capacities = &cluster.geometry().capacities;
     let cpus: u32 = capacities.iter().map(|capacity| capacity.cpus).sum();
     let counted = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });

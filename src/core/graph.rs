@@ -296,6 +296,14 @@ impl Graph {
         }
     }
 
+    /// How many tasks of a set are not joins.
+    pub fn count_shown(&self, tasks: &TaskSet) -> u32 {
+        let shown = self.stretches().filter(|stretch| {
+            !matches!(self.columns().operations[stretch.operation.index()].body, Body::Join)
+        });
+        shown.map(|stretch| tasks.count(stretch.tasks)).sum()
+    }
+
     fn add_needed_by_each(&self, piece: std::ops::Range<u32>, needed: &mut TaskSet) {
         for task in piece.rev().map(TaskId) {
             if needed.contains(task) {

@@ -249,7 +249,7 @@ fn numbers(bytes: &[u8]) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::graph::{Definition, GraphBuilder};
+    use crate::core::graph::{Definition, GraphBuilder, Progression};
     use crate::core::id::TaskId;
     use crate::core::key::Axis;
     use crate::core::resources::Resources;
@@ -340,23 +340,78 @@ mod tests {
         }
     }
 
+    /// Arrays that are stored as rules beside tasks that are listed.
+    fn ruled() -> Graph {
+        let mut builder = GraphBuilder::new("ruled", "/");
+        let axis = |count| vec![Axis::Range { first: 0, step: 1, count, width: 1 }];
+        for (name, count) in [("late", 30), ("a", 60), ("b", 30), ("few", 3)] {
+            builder.declare(Group::array(name, axis(count))).unwrap();
+        }
+        builder.declare(Group { hidden: true, ..Group::single("join") }).unwrap();
+        let body = Body::Call(Call { function: "noop".into(), arguments: vec![] });
+        let operation = builder.operation(Operation { body, outputs: vec![], inputs: vec![] });
+        let join = builder.operation(Operation { body: Body::Join, outputs: vec![], inputs: vec![] });
+        let options = builder.options(TaskOptions::default());
+        let what = (operation, options);
+        let pairs = Progression { first: TaskId(30), advance: 2, count: 2, step: 1 };
+        builder.define_alike(30, what, &[], &[Progression::all(TaskId(123), 1)]).unwrap();
+        builder.define_alike(60, what, &[], &[]).unwrap();
+        builder.define_alike(30, what, &[pairs], &[]).unwrap();
+        for values in [vec![], vec![TaskId(33), TaskId(7)], vec![TaskId(120)]] {
+            builder.define(Definition { operation, options, values, orders: vec![] }).unwrap();
+        }
+        builder.define_alike(1, (join, options), &[], &[Progression::all(TaskId(30), 60)]).unwrap();
+        builder.build().unwrap()
+    }
+
+    #[test]
+    fn a_large_graph_is_used_where_it_lies() {
+        let mut builder = GraphBuilder::new("large", "/");
+        let count = 100_000;
+        let range = Axis::Range { first: 0, step: 1, count, width: 1 };
+        builder.declare(Group::array("t", vec![range])).unwrap();
+        let body = Body::Call(Call { function: "noop".into(), arguments: vec![] });
+        let operation = builder.operation(Operation { body, outputs: vec![], inputs: vec![] });
+        let options = builder.options(TaskOptions::default());
+        for task in 0..count {
+            let values = if task == 0 { vec![] } else { vec![TaskId(task * 7919 % task)] };
+            builder.define(Definition { operation, options, values, orders: vec![] }).unwrap();
+        }
+        let graph = builder.build().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("large.dagmar");
+        fs::write(&path, packed(&graph)).unwrap();
+        assert!(fs::metadata(&path).unwrap().len() > MAPPED_BYTES_MIN);
+        let opened = open(&path).unwrap();
+        // What is gone from its directory is still there for whoever has mapped it.
+        directory.close().unwrap();
+        assert_eq!(opened, graph);
+        use_up(&opened.clone());
+    }
+
     #[test]
     fn a_packed_graph_cut_anywhere_is_refused() {
-        let whole = packed(&small());
-        for length in 0..whole.len() {
-            read(&whole[..length]).unwrap_err();
-            if length >= CRC.end {
-                read(&signed(whole[..length].to_vec())).unwrap_err();
+        for whole in [packed(&small()), packed(&ruled())] {
+            for length in 0..whole.len() {
+                read(&whole[..length]).unwrap_err();
+                if length >= CRC.end {
+                    read(&signed(whole[..length].to_vec())).unwrap_err();
+                }
             }
         }
     }
 
     #[test]
     fn a_flipped_byte_is_refused_and_never_a_panic() {
-        let whole = packed(&small());
+        for whole in [packed(&small()), packed(&ruled())] {
+            flip_each_byte(&whole);
+        }
+    }
+
+    fn flip_each_byte(whole: &[u8]) {
         for place in 0..whole.len() {
             for flip in [1, 0x80, 0xff] {
-                let mut bytes = whole.clone();
+                let mut bytes = whole.to_vec();
                 bytes[place] ^= flip;
                 read(&bytes).unwrap_err();
                 // With the right checksum it may be a graph, which must then be usable.

@@ -31,9 +31,12 @@ impl Fleet<'_> {
     /// Refuses a plan with a task that can never run.
     pub fn check(&self, plan: &Plan) -> Result<(), StartError> {
         let graph = &plan.graph;
-        let needed = graph.needed_by(plan.asked.iter().copied());
         let misfits: Vec<Option<Misfit>> =
             graph.columns().options.iter().map(|options| self.misfit(options)).collect();
+        if misfits.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let needed = graph.needed_by(plan.asked.iter().copied());
         let is_needed = |task: &TaskId| needed.contains(*task) && !graph.is_join(*task);
         let refused = |task: TaskId| {
             let misfit = misfits[graph.options_id(task).index()].as_ref()?;

@@ -39,6 +39,24 @@ pub struct Definition {
     pub orders: Vec<TaskId>,
 }
 
+impl Definition {
+    /// The same with each input once.
+    fn normal(mut self) -> Self {
+        let Definition { values, orders, .. } = &mut self;
+        debug_assert!(are_distinct(values), "value inputs repeat: {values:?}");
+        if !orders.is_empty() {
+            orders.sort_unstable();
+            orders.dedup();
+            if !values.is_empty() {
+                let mut sorted = values.clone();
+                sorted.sort_unstable();
+                orders.retain(|input| sorted.binary_search(input).is_err());
+            }
+        }
+        self
+    }
+}
+
 /// The last tasks, as long as each differs from the one before in the same way: the first of them,
 /// how far each input advances, and how many they are.
 #[derive(Debug, Default)]
@@ -83,19 +101,8 @@ impl GraphBuilder {
 
     /// Defines the next task in the order of ids and returns its id.
     pub fn define(&mut self, definition: Definition) -> Result<TaskId, GraphError> {
-        let Definition { operation, options, values, mut orders } = definition;
         let task = TaskId(self.defined);
-        debug_assert!(are_distinct(&values), "value inputs of task {task} repeat: {values:?}");
-        if !orders.is_empty() {
-            orders.sort_unstable();
-            orders.dedup();
-            if !values.is_empty() {
-                let mut sorted = values.clone();
-                sorted.sort_unstable();
-                orders.retain(|input| sorted.binary_search(input).is_err());
-            }
-        }
-        let definition = Definition { operation, options, values, orders };
+        let definition = definition.normal();
         if !self.run.takes(&definition) {
             self.end_run()?;
             self.run.start(definition);
@@ -134,6 +141,13 @@ impl GraphBuilder {
         self.defined += count;
         self.push_alike(count, (operation, options), &values, &orders);
         Ok(first)
+    }
+
+    /// Defines the next `count` tasks, which are all the same, and returns the first one's id.
+    pub fn define_all(&mut self, count: u32, definition: Definition) -> Result<TaskId, GraphError> {
+        let Definition { operation, options, values, orders } = definition.normal();
+        let same = |inputs: &[TaskId]| rules(inputs, &vec![0; inputs.len()]);
+        self.define_alike(count, (operation, options), &same(&values), &same(&orders))
     }
 
     /// Checks everything and gives the graph.
@@ -311,8 +325,11 @@ impl Progression {
         (fits && grown.is_invertible()).then_some(grown)
     }
 
-    /// The same as rules that can be turned around.
+    /// The same as rules that can be turned around; none if nothing is taken.
     fn invertible(self) -> Vec<Progression> {
+        if self.count == 0 {
+            return Vec::new();
+        }
         if self.is_invertible() {
             return vec![self];
         }

@@ -32,7 +32,9 @@ fn refuse<T>(why: &'static str) -> Result<T, GraphError> {
 
 /// Segments lie side by side, and the listed ones use the columns up in order.
 fn check_segments(columns: &Columns) -> Result<(), GraphError> {
-    if columns.segments.len() % Segment::WORDS != 0 || columns.rules.len() % Progression::WORDS != 0 {
+    let are_whole = columns.segments.len().is_multiple_of(Segment::WORDS)
+        && columns.rules.len().is_multiple_of(Progression::WORDS);
+    if !are_whole {
         return refuse("a segment is not whole");
     }
     let (mut end, mut listed) = (0_u64, 0_u64);
