@@ -1,4 +1,4 @@
-//! What a graph costs before anything runs: anonymous memory and seconds.
+//! What a graph costs before anything runs: anonymous memory, and seconds on a core and on the clock.
 //!
 //!     cargo bench --bench memory               10^7 tasks: explicit, by rule, and an array
 //!     cargo bench --bench memory -- 1000000    as many tasks as that
@@ -21,6 +21,7 @@ use dagmar::core::id::TaskId;
 use dagmar::core::key::{Axis, Group};
 use dagmar::core::scheduler::{Options, Scheduler, Urgency};
 use dagmar::core::task::{Body, Call, Operation, TaskOptions};
+use dagmar::core::task_list::TaskList;
 use dagmar::observe::report::ReportBuilder;
 use dagmar::record::packed;
 
@@ -43,8 +44,8 @@ fn main() {
     let directory = std::env::temp_dir().join(format!("dagmar-memory-{}", std::process::id()));
     fs::create_dir_all(&directory).expect("a directory for packed graphs");
     println!(
-        "{:<9} {:<10} {:>11} {:>9} {:>7} {:>9} {:>8}",
-        "graph", "step", "anon KiB", "B/task", "B/edge", "file KiB", "seconds"
+        "{:<9} {:<10} {:>11} {:>9} {:>7} {:>9} {:>8} {:>8}",
+        "graph", "step", "anon KiB", "B/task", "B/edge", "file KiB", "cpu s", "seconds"
     );
     for (graph, what) in GRAPHS {
         println!("{graph}: {what}");
@@ -62,15 +63,16 @@ fn main() {
 /// One step in a process of its own. `build` writes the file that the others open.
 fn run_step(step: &str, graph: &str, tasks: u32, path: &Path) {
     let before = anonymous_kib();
-    let start = Instant::now();
+    let start = now();
     let graph_of = || packed::open(path).expect("a graph that was packed");
-    let line = |step: &str, graph_now: &Graph, before: i64, start: Instant| {
-        let (seconds, anonymous) = (start.elapsed().as_secs_f64(), anonymous_kib() - before);
+    let line = |step: &str, graph_now: &Graph, before: i64, (start, busy): (Instant, f64)| {
+        let (seconds, busy) = (start.elapsed().as_secs_f64(), busy_seconds() - busy);
+        let anonymous = anonymous_kib() - before;
         let edges = graph_now.dependency_count();
         let each = |count: u64| anonymous as f64 * 1024.0 / count.max(1) as f64;
         let file = fs::metadata(path).map_or(0, |file| file.len() / 1024);
         println!(
-            "{graph:<9} {step:<10} {anonymous:>11} {:>9.2} {:>7.2} {file:>9} {seconds:>8.3}",
+            "{graph:<9} {step:<10} {anonymous:>11} {:>9.2} {:>7.2} {file:>9} {busy:>8.3} {seconds:>8.3}",
             each(graph_now.len() as u64),
             each(edges),
         );
@@ -79,7 +81,7 @@ fn run_step(step: &str, graph: &str, tasks: u32, path: &Path) {
         "build" => {
             let built = build(graph, tasks);
             line("build", &built, before, start);
-            let (before, start) = (anonymous_kib(), Instant::now());
+            let (before, start) = (anonymous_kib(), now());
             let file = File::create(path).expect("a file beside the others");
             packed::write(&built, BufWriter::new(file)).expect("room for the file");
             line("pack", &built, before, start);
@@ -87,22 +89,22 @@ fn run_step(step: &str, graph: &str, tasks: u32, path: &Path) {
         "open" => {
             let opened = graph_of();
             line("open", &opened, before, start);
-            let start = Instant::now();
-            let needed = opened.needed_by(opened.sinks());
+            let start = now();
+            let needed = opened.needed_by(opened.sink_stretches().collect::<TaskList>());
             black_box(opened.count_shown(&needed));
             line("needed", &opened, before, start);
         }
         "urgency" => {
             let opened = graph_of();
-            let (before, start) = (anonymous_kib(), Instant::now());
+            let (before, start) = (anonymous_kib(), now());
             let urgency = Urgency::of(&opened);
             line("+ urgency", &opened, before, start);
             black_box(urgency.level(TaskId(0)));
         }
         "scheduler" => {
             let opened = Arc::new(graph_of());
-            let asked: Vec<TaskId> = opened.sinks().collect();
-            let (before, start) = (anonymous_kib(), Instant::now());
+            let asked: TaskList = opened.sink_stretches().collect();
+            let (before, start) = (anonymous_kib(), now());
             let options = Options { workers: 1, workers_come_back: false, persist_asked: false };
             let scheduler = Scheduler::new(opened.clone(), &asked, options);
             line("+ schedul.", &opened, before, start);
@@ -110,7 +112,7 @@ fn run_step(step: &str, graph: &str, tasks: u32, path: &Path) {
         }
         _ => {
             let opened = graph_of();
-            let (before, start) = (anonymous_kib(), Instant::now());
+            let (before, start) = (anonymous_kib(), now());
             let report = ReportBuilder::new(&opened);
             line("+ report", &opened, before, start);
             black_box(report.snapshot().counts());
@@ -148,6 +150,17 @@ fn explicit(tasks: u32) -> Graph {
         builder.define(Definition { operation, options, values, orders: vec![] }).expect("room");
     }
     builder.build().expect("inputs come before")
+}
+
+/// The time on the clock, and the time that this thread has been on a core.
+fn now() -> (Instant, f64) {
+    (Instant::now(), busy_seconds())
+}
+
+fn busy_seconds() -> f64 {
+    let told = fs::read_to_string("/proc/self/schedstat").expect("Linux");
+    let nanoseconds: f64 = told.split(' ').next().and_then(|word| word.parse().ok()).expect("a number");
+    nanoseconds / 1e9
 }
 
 /// What this process has in memory of its own, without files.

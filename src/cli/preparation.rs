@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::client::formats::resolve;
 use crate::clock;
 use crate::core::graph::Graph;
-use crate::core::id::{Rank, TaskId};
+use crate::core::id::Rank;
 use crate::record::description::Description;
 use crate::record::layout::{LayoutError, RunDirectory};
 use crate::record::{packed, publish};
@@ -79,7 +79,7 @@ impl Preparation {
     }
 
     fn new(graph: Graph, keys: Vec<String>, file: Option<PathBuf>, place: Place) -> Result<Self, Failure> {
-        let asked: Vec<TaskId> =
+        let asked =
             resolve(&graph, &keys).map_err(|error| Failure::usage(error.to_string()).hint(error.hint()))?;
         let plan = Plan { graph: Arc::new(graph), asked, persist: !keys.is_empty() };
         Ok(Preparation { plan, keys, file, place })

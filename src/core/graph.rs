@@ -7,6 +7,7 @@
 use super::id::{OperationId, OptionsId, TaskId};
 use super::key::{KeyError, Keys};
 use super::task::{Body, Operation, TaskOptions};
+use super::task_list::TaskList;
 use super::task_set::TaskSet;
 
 mod builder;
@@ -276,17 +277,17 @@ impl Graph {
     }
 
     /// The tasks that `asked` needs, itself included.
-    pub fn needed_by(&self, asked: impl IntoIterator<Item = TaskId>) -> TaskSet {
+    pub fn needed_by(&self, asked: impl Into<TaskList>) -> TaskSet {
         let mut needed = TaskSet::new(self.len());
-        for task in asked {
-            needed.insert(task);
+        for stretch in asked.into().stretches() {
+            needed.insert_all(stretch.clone());
         }
         self.add_needed(&mut needed);
         needed
     }
 
     /// Adds whatever the tasks of a set need, directly or indirectly.
-    pub fn add_needed(&self, needed: &mut TaskSet) {
+    fn add_needed(&self, needed: &mut TaskSet) {
         for (_, segment, piece) in self.segments_backwards() {
             match segment.form {
                 Form::Alike(alike) if alike.values + alike.orders == 0 => (),
@@ -400,7 +401,7 @@ mod tests {
     fn what_a_task_needs_is_what_it_can_reach() {
         let graph = graph("a:\nb: a\nc:\nd: b ; c\ne: d").unwrap();
         let needed =
-            |task: u32| graph.needed_by([TaskId(task)]).iter(5).map(|task| task.0).collect::<Vec<_>>();
+            |task: u32| graph.needed_by(&[TaskId(task)]).iter(5).map(|task| task.0).collect::<Vec<_>>();
         assert_eq!((needed(1), needed(3)), (vec![0, 1], vec![0, 1, 2, 3]));
         assert_eq!(graph.sinks().collect::<Vec<_>>(), [TaskId(4)]);
     }

@@ -14,6 +14,7 @@ pub mod resources;
 pub mod scheduler;
 pub mod slot;
 pub mod task;
+pub mod task_list;
 pub mod task_set;
 pub mod time;
 pub mod value;

@@ -254,6 +254,7 @@ mod tests {
     use crate::core::key::Axis;
     use crate::core::resources::Resources;
     use crate::core::task::{Argument, Body, Call, Command, CommandLine, Ranks, Stdin, Stream, Text};
+    use crate::core::task_list::TaskList;
     use crate::core::value::Value;
     use proptest::prelude::*;
 
@@ -432,7 +433,7 @@ mod tests {
         }
         order.sort_unstable();
         assert!(order.into_iter().eq(graph.tasks()));
-        let needed = graph.needed_by(graph.sinks());
+        let needed = graph.needed_by(graph.sinks().collect::<TaskList>());
         graph.sinks().for_each(|task| assert!(needed.contains(task) && graph.options(task).grace.0 > 0));
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Rank, TaskId};
+use crate::core::task_list::TaskList;
 
 /// Where a task stands, in the words that users see.
 ///
@@ -80,8 +81,8 @@ pub struct Tasks {
 
 impl Tasks {
     /// The table for what `asked` needs of a graph; everything else is culled.
-    pub fn new(graph: &Graph, asked: &[TaskId]) -> Self {
-        let needed = graph.needed_by(asked.iter().copied());
+    pub fn new(graph: &Graph, asked: &TaskList) -> Self {
+        let needed = graph.needed_by(asked);
         let count = graph.len();
         let state = |task: TaskId| match needed.contains(task) {
             true => TaskState::Waiting,
@@ -102,7 +103,7 @@ impl Tasks {
             is_asked: vec![false; count],
             counts: [0; 8],
         };
-        for &task in asked {
+        for task in asked.iter() {
             tasks.is_asked[task.index()] = true;
         }
         for task in graph.tasks().filter(|task| needed.contains(*task)) {
