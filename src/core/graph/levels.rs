@@ -113,5 +113,16 @@ impl Levels {
             let level = below.unwrap_or(0) + u32::from(!graph.is_join(task));
             self.listed[(at + task.0 - segment.first) as usize] = level;
         }
+        self.forget_equal(number, segment, at);
+    }
+
+    /// Keeps one number of a segment whose tasks have all got the same.
+    fn forget_equal(&mut self, number: usize, segment: Segment, at: u32) {
+        let own = &self.listed[at as usize..];
+        let first = own[0];
+        if own.len() == segment.count as usize && first > 0 && own.iter().all(|level| *level == first) {
+            self.listed.truncate(at as usize);
+            self.of_segment[number] = Level::Same(first);
+        }
     }
 }
