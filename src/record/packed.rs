@@ -41,7 +41,7 @@ const ALIGNMENT: usize = 8;
 const CHUNK: usize = 8192;
 
 /// Files of this size and more are mapped; smaller ones are read.
-const MAPPED_BYTES_MIN: u64 = 1 << 20;
+pub const MAPPED_BYTES_MIN: u64 = 1 << 20;
 
 const COLUMNS: usize = 11;
 
