@@ -107,8 +107,7 @@ impl Scheduler {
             self.begin_collecting();
         }
         let Some(collection) = &mut self.multi_node.collection else { return false };
-        let is_idle =
-            |rank: &&Rank| self.workers.get(**rank).is_some_and(|record| record.assigned == 0);
+        let is_idle = |rank: &&Rank| self.workers.get(**rank).is_some_and(|record| record.assigned == 0);
         collection.idle += collection.team[collection.idle..].iter().take_while(is_idle).count();
         collection.idle == collection.team.len()
     }
@@ -189,7 +188,8 @@ impl Scheduler {
     fn unpark_all(&mut self, worker: Rank) {
         while let Some(task) = self.workers.unpark(worker) {
             if self.is_ready(task) {
-                self.ready.push(self.ready.class_of(&self.graph, task), self.urgency.level(task), task);
+                let class = self.ready.class_of(&self.graph, task);
+                self.ready.push(class, self.urgency.level(task), Span::one(task));
             }
         }
     }
