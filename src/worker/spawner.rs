@@ -39,7 +39,7 @@ use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, 
 
 use crate::core::launch_variables;
 use program::{Image, Pointers, Program};
-pub use wire::{Exit, Launch, Reply};
+pub use wire::{Exit, Launch, Reply, Room};
 use wire::{Request, send};
 
 /// The hidden first argument that makes the binary a spawner.
@@ -134,18 +134,18 @@ pub struct KeeperLink {
 impl KeeperLink {
     /// Starts a program with these three as its standard streams. One `Reply` will follow.
     pub fn launch(&self, launch: &Launch, streams: [BorrowedFd<'_>; 3]) -> io::Result<()> {
-        wire::send_json(self.socket.as_fd(), &Request::Launch(launch.clone()), &streams)
+        wire::send_json(self.socket.as_fd(), &Request::Launch(launch), &streams)
     }
 
     /// Sends TERM to all of the attempt and KILL to what is left after `grace_ms`. The reply to
     /// `launch` still follows.
     pub fn stop(&self, grace_ms: u64) -> io::Result<()> {
-        wire::send_json(self.socket.as_fd(), &Request::Stop { grace_ms }, &[])
+        wire::send_json(self.socket.as_fd(), &Request::<Launch>::Stop { grace_ms }, &[])
     }
 
     /// The reply to `launch`; call it when the socket is readable. `None` if the keeper is gone.
-    pub fn receive(&self) -> io::Result<Option<Reply>> {
-        Ok(wire::receive_json(self.socket.as_fd())?.map(|(reply, _)| reply))
+    pub fn receive(&self, room: &mut Room) -> io::Result<Option<Reply>> {
+        Ok(wire::receive_json(self.socket.as_fd(), room)?.map(|(reply, _)| reply))
     }
 
     /// What becomes readable with a reply.

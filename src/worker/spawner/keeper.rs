@@ -15,7 +15,7 @@ use nix::unistd::{Pid, getppid};
 
 use super::descendants::{descendants, signal_all};
 use super::program::{Program, inherited_environment};
-use super::wire::{Exit, Launch, Reply, Request, receive_json, send_json};
+use super::wire::{Exit, Launch, Reply, Request, Room, receive_json, send_json};
 use super::{Nest, PARENT_DIED, Reaping, ready, reap};
 use crate::clock::now;
 use crate::core::time::{Micros, Timestamp};
@@ -41,6 +41,7 @@ pub(super) fn run_keeper(socket: OwnedFd, spawner: Pid) -> i32 {
 
 struct Keeper {
     socket: OwnedFd,
+    room: Room,
     signals: SignalFd,
     spawner: Pid,
     nest: Nest,
@@ -78,8 +79,8 @@ enum Pressure {
 
 impl Keeper {
     fn new(socket: OwnedFd, signals: SignalFd, spawner: Pid) -> Self {
-        let (nest, environment) = (Nest::new(), inherited_environment());
-        Keeper { socket, signals, spawner, nest, environment, attempt: None, leaving: false }
+        let (room, nest, environment) = (Room::default(), Nest::new(), inherited_environment());
+        Keeper { socket, room, signals, spawner, nest, environment, attempt: None, leaving: false }
     }
 
     fn run(mut self) -> i32 {
@@ -121,7 +122,7 @@ impl Keeper {
     }
 
     fn on_request(&mut self) {
-        match receive_json(self.socket.as_fd()) {
+        match receive_json(self.socket.as_fd(), &mut self.room) {
             Ok(Some((Request::Launch(launch), streams))) => self.on_launch(&launch, streams),
             Ok(Some((Request::Stop { grace_ms }, _))) => self.stop(Micros::from_millis(grace_ms)),
             Ok(None) | Err(_) => self.leave(),
