@@ -6,6 +6,7 @@
 mod arguments;
 mod builtins;
 mod context;
+mod kernel;
 mod number;
 
 use std::cell::Cell;
