@@ -18,7 +18,7 @@ use std::str::FromStr;
 pub use kernel::{Kernel, make_with_kernel};
 use pattern::{Chance, inputs_of};
 
-use crate::core::graph::{Definition, Graph, GraphBuilder, GraphError};
+use crate::core::graph::{Definition, Graph, GraphBuilder, GraphError, Progression};
 use crate::core::id::{OperationId, OptionsId, TaskId};
 use crate::core::key::{Axis, Group};
 use crate::core::task::{Argument, Body, Call, Operation, TaskOptions};
@@ -259,7 +259,7 @@ impl Maker {
         let count = self.size.width * self.size.steps;
         self.builder.declare(Group::array("task", vec![range(count)]))?;
         let noop = self.call("noop", vec![]);
-        (0..count).try_for_each(|_| self.define(noop, vec![]))
+        self.builder.define_alike(count, (noop, self.options), &[], &[]).map(drop)
     }
 
     /// The leaves are `level[0,*]` in all but name: each level is an array of its own.
@@ -271,10 +271,16 @@ impl Maker {
         }
         let one = self.call("identity", vec![Argument::Value(Value::Int(1))]);
         let add = self.call("add", vec![Argument::Input(0), Argument::Input(1)]);
-        (0..self.size.width).try_for_each(|_| self.define(one, vec![]))?;
+        self.builder.define_alike(self.size.width, (one, self.options), &[], &[])?;
         // A level's tasks follow those of the level before, so pairs are simply two by two.
-        (0..self.size.width - 1)
-            .try_for_each(|pair| self.define(add, vec![TaskId(2 * pair), TaskId(2 * pair + 1)]))
+        let mut first = TaskId(0);
+        for level in 1..levels {
+            let pairs = Progression { first, advance: 2, count: 2, step: 1 };
+            let count = self.size.width >> level;
+            self.builder.define_alike(count, (add, self.options), &[pairs], &[])?;
+            first.0 += 2 * count;
+        }
+        Ok(())
     }
 
     fn steps(&mut self) -> Result<(), GraphError> {
@@ -311,7 +317,10 @@ impl Maker {
     }
 
     fn later(&mut self, step: u32, count: usize) -> OperationId {
-        let (slot, function) = if takes_greatest(step) { (0, "max") } else { (1, "min") };
+        let (slot, function) = match (self.shape, takes_greatest(step)) {
+            (Shape::Chain, _) | (_, true) => (0, "max"),
+            (_, false) => (1, "min"),
+        };
         if let Some(Some(operation)) = self.taking[slot].get(count) {
             return *operation;
         }

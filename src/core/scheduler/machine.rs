@@ -10,6 +10,7 @@ use crate::core::event::{Event, Outcome, StopReason};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::message::{FromWorker, Order, ToWorker};
+use crate::core::task_list::TaskList;
 use crate::core::time::Timestamp;
 
 use super::ahead::Ahead;
@@ -108,12 +109,12 @@ pub struct Scheduler {
 
 impl Scheduler {
     /// A scheduler for what `asked` needs of a graph.
-    pub fn new(graph: Arc<Graph>, asked: &[TaskId], options: Options) -> Self {
+    pub fn new(graph: Arc<Graph>, asked: impl Into<TaskList>, options: Options) -> Self {
         let ready = Ready::new(&graph);
         Scheduler {
             options,
             phase: Phase::Gathering,
-            tasks: Tasks::new(&graph, asked),
+            tasks: Tasks::new(&graph, asked.into()),
             workers: Workers::new(graph.len(), ready.requests()),
             ready,
             multi_node: MultiNode::default(),

@@ -271,8 +271,9 @@ impl Worker {
         }
     }
 
+    /// Nobody takes the output of this try any more, nor of an earlier one, of which a copy may be here.
     fn on_release(&mut self, task: TaskId, attempt: Attempt, actions: &mut Vec<Action>) {
-        if self.attempt.get(task) == attempt && self.stage.get(task) == Stage::Here {
+        if self.attempt.get(task) <= attempt && self.stage.get(task) == Stage::Here {
             self.drop_output(task, actions);
         }
     }
