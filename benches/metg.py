@@ -14,10 +14,8 @@ PATTERNS = {
     "random_nearest": "random_nearest",
 }
 BARRED = ["stencil_1d", "fft", "tree"]
-# Turns of the kernel's loop that are tried, from large tasks to small ones.
-ITERATIONS = [2**exponent for exponent in range(20, 1, -1)]
-# A run of the largest tasks would last longer than this many seconds.
-KERNEL_SECONDS_MAX = 2.0
+# How long the largest tasks take together: 60 us each in the usual size.
+KERNEL_SECONDS = 0.5
 
 
 class Kernel:
@@ -50,8 +48,9 @@ class Plain:
 
     def seconds(self, size, iterations, sums):
         ran = self.program.run("--shape", size.shape, *size.flags(iterations))
-        if sums.setdefault(iterations, ran["checksum"]) != ran["checksum"]:
-            raise Wrong(f"{self.name}: {size.shape} has the checksum {ran['checksum']}, not {sums[iterations]}")
+        known = sums.setdefault(iterations, ran["checksum"])
+        if known != ran["checksum"]:
+            raise Wrong(f"{self.name}: {size.shape} has the checksum {ran['checksum']}, not {known}")
         return ran["seconds"]
 
 
@@ -70,30 +69,37 @@ class Ours:
 def metg(program, size, kernel, sums):
     """Microseconds; on the line (of logarithms) between the last size that was efficient and the first
     that was not."""
-    last = None
-    for iterations in ITERATIONS:
+
+    def measure(iterations):
         work = iterations * kernel.seconds
-        if work * size.tasks / CORES > KERNEL_SECONDS_MAX:
-            continue
         granularity = program.seconds(size, iterations, sums) * CORES / size.tasks
-        efficiency = work / granularity
+        return granularity, work / granularity
+
+    iterations = max(1, int(KERNEL_SECONDS * CORES / size.tasks / kernel.seconds))
+    last = measure(iterations)
+    while last[1] < 0.5:
+        iterations *= 4
+        last = measure(iterations)
+    while iterations > 1:
+        iterations //= 2
+        granularity, efficiency = measure(iterations)
         if efficiency < 0.5:
-            if last is None:
-                return granularity * 1e6
             share = (last[1] - 0.5) / (last[1] - efficiency)
-            return (last[0] / (last[0] / granularity) ** share) * 1e6
+            return last[0] * (granularity / last[0]) ** share * 1e6
         last = (granularity, efficiency)
     return last[0] * 1e6
 
 
-def find_sums(places, size):
-    """The checksums of all kernels that may be tried, by plain MPI."""
-    plain = Plain(places, "taskbench_mpi", mpirun(CORES))
-    kernel, sums = Kernel(places), {}
-    for iterations in ITERATIONS:
-        if iterations * kernel.seconds * size.tasks / CORES <= KERNEL_SECONDS_MAX:
-            plain.seconds(size, iterations, sums)
-    return sums
+class Sums(dict):
+    """The checksums by iterations, by plain MPI."""
+
+    def __init__(self, places, size):
+        self.plain, self.size = Plain(places, "taskbench_mpi", mpirun(CORES)), size
+
+    def __missing__(self, iterations):
+        self.plain.seconds(self.size, iterations, known := {})
+        self[iterations] = known[iterations]
+        return self[iterations]
 
 
 def contests(places, small, patterns, sizes=(16,)):
@@ -102,7 +108,7 @@ def contests(places, small, patterns, sizes=(16,)):
     for size_bytes in sizes:
         for pattern in patterns:
             size = Size(pattern, width, steps if size_bytes < 4096 else max(steps // 10, 20), size_bytes)
-            sums = find_sums(places, size)
+            sums = Sums(places, size)
             plain = Plain(places, "taskbench_mpi", mpirun(CORES))
             tasks = Plain(places, "taskbench_omp", [], {"OMP_NUM_THREADS": str(CORES)})
             contest = Contest(f"METG(50%) {pattern}, {size_bytes} B, {width} wide", "us")
