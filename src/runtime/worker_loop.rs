@@ -109,10 +109,9 @@ pub fn work<E: Endpoint + 'static>(endpoint: E, setup: Setup) -> (E, Result<u8, 
 }
 
 fn run<E: Endpoint + 'static>(hands: Hands<E>) -> (E, Result<u8, WorkerError>) {
-    let (pool, turns_of_commands) = (hands.pool(), hands.turns());
+    let pool = hands.pool();
     let token = Arc::new(Token::new(hands));
     let turns: Arc<dyn Turns> = token.clone();
-    let _ = turns_of_commands.set(Arc::downgrade(&turns));
     let worked = match pool.start(&turns) {
         Ok(()) => token.keep(),
         Err(error) => Err(WorkerError::Io("start its threads", error)),

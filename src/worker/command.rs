@@ -63,15 +63,7 @@ impl CommandExecutor {
     fn order(&self, order: Order) {
         // The thread ends only when this executor is dropped.
         let _ = self.orders.send(order);
-        if !self.is_this_thread() {
-            self.bell.ring();
-        }
-    }
-
-    /// True on the thread that serves: it looks for orders after every `wake`, in which the worker's
-    /// loop may have taken a turn.
-    fn is_this_thread(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| thread.thread().id() == std::thread::current().id())
+        self.bell.ring();
     }
 }
 
@@ -88,10 +80,7 @@ impl Executor for CommandExecutor {
 impl Drop for CommandExecutor {
     fn drop(&mut self) {
         self.order(Order::Close);
-        // A turn that failed on the serving thread may drop it there.
-        if let Some(thread) =
-            self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id())
-        {
+        if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }

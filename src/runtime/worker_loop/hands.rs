@@ -1,7 +1,7 @@
 //! Everything that a worker's machine hears and does: the rank's endpoint, its pool, its executors.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, unbounded};
 
@@ -23,7 +23,7 @@ use crate::worker::command::CommandExecutor;
 use crate::worker::executor::{Ended, Executor, Job, RankPlaces};
 use crate::worker::function::{FunctionExecutor, Stops};
 use crate::worker::output::Output;
-use crate::worker::pool::{self, Ends, Look, Pool, Recorder, Turns};
+use crate::worker::pool::{self, Ends, Pool, Recorder};
 use crate::worker::store::{Store, Terms};
 
 use super::super::envelope::Envelope;
@@ -56,8 +56,6 @@ pub(super) struct Hands<E> {
     pack: SharedPack,
     /// Taken apart when the worker leaves.
     executors: Option<Executors>,
-    /// How the thread that serves commands takes a turn, once there is a token to take.
-    turns: Arc<OnceLock<Weak<dyn Turns>>>,
     ended: Receiver<Ended>,
     forwarded: Receiver<Forwarded>,
     /// What running tasks are bound to.
@@ -127,15 +125,7 @@ impl<E: Endpoint> Hands<E> {
         let (forward_sender, forwarded) = unbounded();
         let sink = PackSink { pack: pack.clone(), forwarded: forward_sender, waker: endpoint.waker() };
         let (wake_for_commands, wake_for_calls) = (endpoint.waker(), endpoint.waker());
-        let turns: Arc<OnceLock<Weak<dyn Turns>>> = Arc::default();
-        let turns_of_commands = turns.clone();
-        let wake = Box::new(move || {
-            let turns = turns_of_commands.get().and_then(Weak::upgrade);
-            // Whoever holds the token may have looked for ends before these came.
-            if !turns.is_some_and(|turns| turns.look() == Look::News) {
-                wake_for_commands.wake();
-            }
-        });
+        let wake = Box::new(move || wake_for_commands.wake());
         let commands = CommandExecutor::new(spawner, Box::new(sink), ended_sender.clone(), wake);
         let commands = commands.map_err(|error| WorkerError::Io("serve commands", error))?;
         let stops: Arc<Stops> = Arc::default();
@@ -164,7 +154,6 @@ impl<E: Endpoint> Hands<E> {
             pool: Arc::new(pool),
             pack,
             executors: Some(Executors { functions: heavy_calls, commands }),
-            turns,
             ended,
             forwarded,
             heavy: HashMap::new(),
@@ -188,11 +177,6 @@ impl<E: Endpoint> Hands<E> {
 
     pub fn waker(&self) -> Waker {
         self.endpoint.as_ref().expect(IN_USE).waker()
-    }
-
-    /// Where the token is left for the thread that serves commands.
-    pub fn turns(&self) -> Arc<OnceLock<Weak<dyn Turns>>> {
-        self.turns.clone()
     }
 
     pub fn pool(&self) -> Arc<Pool> {

@@ -95,10 +95,7 @@ impl Service {
         while self.take_orders() {
             self.look_for_files();
             self.check_deadlines();
-            if self.announce() {
-                // Orders may have been left meanwhile by this very thread, which rings no bell.
-                continue;
-            }
+            self.announce();
             let events = self.wait();
             // From the last to the first, so that removing an attempt moves only served ones.
             for &watched in events.iter().rev() {
@@ -198,13 +195,10 @@ impl Service {
         }
     }
 
-    /// Wakes the worker's loop, or takes its turn. False if there is nothing to tell.
-    fn announce(&mut self) -> bool {
-        let has_news = std::mem::take(&mut self.news);
-        if has_news {
+    fn announce(&mut self) {
+        if std::mem::take(&mut self.news) {
             (self.wake)();
         }
-        has_news
     }
 
     /// Waits for anything to happen.
