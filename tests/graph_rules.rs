@@ -178,7 +178,7 @@ fn check_order(graph: &Graph, order: &[TaskId]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn rules_and_lists_answer_alike(arrays in prop::collection::vec(array(), 1..8), turn: bool) {
