@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::client::formats::make::{self, SHAPES, Size};
+use crate::client::formats::make::{self, Kernel, SHAPES, Size};
 use crate::client::formats::outline::{Outline, outline};
 use crate::core::graph::Graph;
 use crate::record::{packed, publish};
@@ -104,7 +104,11 @@ fn make(flags: &MakeFlags) -> CommandResult {
     let shape = SHAPES.iter().find(|(name, _)| *name == flags.shape);
     let (_, shape) = shape.ok_or_else(|| refused(unknown()))?;
     let size = Size { width: flags.width, steps: flags.steps, seed: flags.seed };
-    let graph = make::make(*shape, size).map_err(refused)?;
+    let graph = match flags.iterations {
+        None => make::make(*shape, size),
+        Some(iterations) => make::make_with_kernel(*shape, size, Kernel { iterations, bytes: flags.bytes }),
+    };
+    let graph = graph.map_err(refused)?;
     let out = flags.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}.dagmar", flags.shape)));
     write(&graph, &out, flags.output)
 }

@@ -375,7 +375,8 @@ mod tests {
         let operation = builder.operation(Operation { body, outputs: vec![], inputs: vec![] });
         let options = builder.options(TaskOptions::default());
         for task in 0..count {
-            let values = if task == 0 { vec![] } else { vec![TaskId(task * 7919 % task)] };
+            let values =
+                if task == 0 { vec![] } else { vec![TaskId(task.wrapping_mul(2_654_435_761) % task)] };
             builder.define(Definition { operation, options, values, orders: vec![] }).unwrap();
         }
         let graph = builder.build().unwrap();

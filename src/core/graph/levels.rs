@@ -113,16 +113,28 @@ impl Levels {
             let level = below.unwrap_or(0) + u32::from(!graph.is_join(task));
             self.listed[(at + task.0 - segment.first) as usize] = level;
         }
-        self.forget_equal(number, segment, at);
+        self.forget_equal(graph, (number, segment), at);
     }
 
     /// Keeps one number of a segment whose tasks have all got the same.
-    fn forget_equal(&mut self, number: usize, segment: Segment, at: u32) {
+    fn forget_equal(&mut self, graph: &Graph, (number, segment): (usize, Segment), at: u32) {
         let own = &self.listed[at as usize..];
         let first = own[0];
-        if own.len() == segment.count as usize && first > 0 && own.iter().all(|level| *level == first) {
+        let are_equal = own.len() == segment.count as usize && own.iter().all(|level| *level == first);
+        if first > 0 && are_equal && has_same_options(graph, segment) {
             self.listed.truncate(at as usize);
             self.of_segment[number] = Level::Same(first);
+        }
+    }
+}
+
+/// True if one set of options counts for all tasks of a segment, so that their numbers stay equal.
+fn has_same_options(graph: &Graph, segment: Segment) -> bool {
+    match segment.form {
+        Form::Alike(_) => true,
+        Form::Listed(at) => {
+            let own = &graph.columns().options_of[at as usize..][..segment.count as usize];
+            own.iter().all(|options| *options == own[0])
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The order in which ready tasks are started.
 
-use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::mem::discriminant;
 use std::ops::Range;
@@ -20,15 +19,6 @@ pub struct Urgency {
     levels: Levels,
     /// Many tasks side by side that are alike in every respect but their ids, in order.
     runs: Vec<Range<u32>>,
-    tasks: u32,
-    places: OnceCell<Places>,
-}
-
-/// Each task's place in the whole order, and the task at each place.
-#[derive(Debug)]
-struct Places {
-    place_of: Vec<u32>,
-    task_at: Vec<TaskId>,
 }
 
 impl Urgency {
@@ -39,7 +29,7 @@ impl Urgency {
         let mut levels = Levels::to_exit(graph);
         put_priorities_first(graph, &mut levels);
         let runs = runs(graph, &levels);
-        Urgency { levels, runs, tasks: graph.len() as u32, places: OnceCell::new() }
+        Urgency { levels, runs }
     }
 
     /// The task's level: a lower one starts first, and of one level the lower id.
@@ -52,28 +42,6 @@ impl Urgency {
     pub fn run_end(&self, task: TaskId) -> TaskId {
         let run = self.runs[..self.runs.partition_point(|run| run.start <= task.0)].last();
         TaskId(run.map_or(0, |run| run.end).max(task.0 + 1))
-    }
-
-    /// The task's place in the order. Who asks for the first time waits until all tasks are sorted.
-    pub fn of_task(&self, task: TaskId) -> u32 {
-        self.places().place_of[task.index()]
-    }
-
-    /// The task at a place in the order.
-    pub fn task(&self, place: u32) -> TaskId {
-        self.places().task_at[place as usize]
-    }
-
-    fn places(&self) -> &Places {
-        self.places.get_or_init(|| {
-            let mut task_at: Vec<TaskId> = (0..self.tasks).map(TaskId).collect();
-            task_at.sort_by_cached_key(|&task| self.level(task));
-            let mut place_of = vec![0; task_at.len()];
-            for (place, task) in task_at.iter().enumerate() {
-                place_of[task.index()] = place as u32;
-            }
-            Places { place_of, task_at }
-        })
     }
 }
 
