@@ -18,4 +18,5 @@ pub mod signals;
 pub mod sink;
 pub mod start;
 pub mod threads;
+pub mod typed;
 pub mod worker_loop;

@@ -1,4 +1,4 @@
-//! Ranks as MPI processes: the greeting, the run, and the orderly end.
+//! Ranks as MPI processes: the greeting, the runs, and the orderly end.
 
 use std::io;
 use std::sync::Arc;
@@ -13,14 +13,17 @@ use crate::transport::endpoint::Endpoint;
 use crate::transport::mpi::Mpi;
 use crate::worker::function::Functions;
 use crate::worker::hardware::{self, Hardware};
+use crate::worker::keep::Keep;
+use crate::worker::output::Output;
 use crate::worker::spawner::SpawnerLink;
 
 use super::envelope::{Envelope, Welcome};
 use super::geometry::Geometry;
-use super::scheduler_loop::{self, Watcher, say_goodbye};
+use super::scheduler_loop::{self, Watcher, say_goodbye, say_rest, say_to_all};
 use super::signals::Signals;
 use super::start::StartError;
-use super::{logger, worker_loop};
+use super::worker_loop::{self, End};
+use super::logger;
 
 /// Sleeps while nothing but a greeting can come.
 const GREETING_EVERY: Duration = Duration::from_millis(100);
@@ -56,16 +59,47 @@ impl Processes {
     /// Runs a plan to its end.
     pub fn run(
         &mut self,
-        geometry: &Geometry,
+        (geometry, incarnation): (&Geometry, Incarnation),
         setup: scheduler_loop::Setup,
         watcher: &mut dyn Watcher,
     ) -> Result<Outcome, StartError> {
         self.is_broken = true;
         log::info!("{}", self.mpi.description());
-        welcome(&mut self.mpi, &self.hardware, geometry, &setup)?;
+        welcome(&mut self.mpi, &self.hardware, (geometry, incarnation), &setup)?;
         let outcome = scheduler_loop::run(&mut self.mpi, setup, watcher).map_err(StartError::Scheduler)?;
+        say_rest(&mut self.mpi);
         self.is_broken = false;
         Ok(outcome)
+    }
+
+    /// Brings an output that a worker keeps. Between runs only.
+    pub fn fetch(&mut self, worker: Rank, number: u64, signals: &Signals) -> Result<Arc<Output>, StartError> {
+        Envelope::Fetch(number).send(worker, &mut self.mpi)?;
+        let body = loop {
+            let Some((from, parcel)) = self.mpi.receive()? else {
+                if let Some(reason) = signals.reason() {
+                    return Err(StartError::Stopped(reason));
+                }
+                self.mpi.wait(GREETING_EVERY);
+                continue;
+            };
+            match Envelope::read(&parcel) {
+                Ok(Envelope::Fetched(of)) if of == number && from == worker => break parcel.body,
+                // Left over from a fetch that was given up, or from a run that is over.
+                Ok(_) => {}
+                Err(error) => return Err(StartError::Greeting(format!("rank {from}: {error}"))),
+            }
+        };
+        if body.is_empty() {
+            return Err(StartError::NotKept(worker));
+        }
+        let output = Envelope::output_of(&body);
+        output.map(Arc::new).map_err(|error| StartError::Greeting(format!("rank {worker}: {error}")))
+    }
+
+    /// Tells every worker that nobody needs these outputs any more. Between runs only.
+    pub fn forget(&mut self, numbers: Vec<u64>) {
+        say_to_all(&Envelope::Forget(numbers), &mut self.mpi);
     }
 
     /// Ends every rank with this exit code.
@@ -99,7 +133,7 @@ fn greetings(mpi: &mut Mpi, signals: &Signals) -> Result<Vec<Hardware>, StartErr
 fn welcome(
     mpi: &mut Mpi,
     hardware: &[Hardware],
-    geometry: &Geometry,
+    (geometry, incarnation): (&Geometry, Incarnation),
     setup: &scheduler_loop::Setup,
 ) -> Result<(), StartError> {
     let mut graph = Vec::new();
@@ -109,7 +143,7 @@ fn welcome(
     for (number, ((capacity, share), hardware)) in geometry.workers().zip(hardware).enumerate() {
         let (capacity, share, run_directory) = (capacity.clone(), share.clone(), run_directory.clone());
         let host = hardware.host.clone();
-        let welcome = Welcome { incarnation: Incarnation(1), host, capacity, share, run_directory };
+        let welcome = Welcome { incarnation, host, capacity, share, run_directory };
         Envelope::Welcome(welcome).send_with(graph.clone(), Rank::from(number + 1), mpi)?;
     }
     Ok(())
@@ -123,23 +157,41 @@ fn leave(mut mpi: Mpi) {
     }
 }
 
-/// Is a worker rank until rank 0 says goodbye, and returns the exit code that it gave.
+/// Is a worker rank, in one run after the other, until rank 0 says goodbye; returns the exit code that
+/// it gave.
 pub fn be_worker(mut mpi: Mpi, functions: Arc<Functions>, spawner: SpawnerLink) -> Result<u8, StartError> {
     // Rank 0 acts on signals; here they only must not end the process.
     let _signals = Signals::of(&mpi)?;
     Envelope::Hello(Hardware::detect()).send(Rank::SCHEDULER, &mut mpi)?;
-    let (welcome, graph) = match await_welcome(&mut mpi)? {
-        Ok(welcome) => welcome,
-        Err(exit_code) => {
+    let spawner = Arc::new(spawner);
+    functions.keep().set_spawner(&spawner);
+    loop {
+        let (welcome, graph) = match await_welcome(&mut mpi, functions.keep())? {
+            Ok(welcome) => welcome,
+            Err(exit_code) => {
+                leave(mpi);
+                return Ok(exit_code);
+            }
+        };
+        let setup = setup(&mpi, welcome, graph, (functions.clone(), spawner.clone()))?;
+        if let End::Goodbye(exit_code) = worker_loop::work(&mut mpi, setup).map_err(StartError::Worker)? {
             leave(mpi);
             return Ok(exit_code);
         }
-    };
+    }
+}
+
+fn setup(
+    mpi: &Mpi,
+    welcome: Welcome,
+    graph: Graph,
+    (functions, spawner): (Arc<Functions>, Arc<SpawnerLink>),
+) -> Result<worker_loop::Setup, StartError> {
     let directory = RunDirectory::open(welcome.run_directory.as_ref());
     let directory = directory
         .map_err(|error| StartError::Io("open the run directory", io::Error::other(error.to_string())))?;
     logger::start(&directory.log(mpi.rank())).map_err(|error| StartError::Io("write its log", error))?;
-    let setup = worker_loop::Setup {
+    Ok(worker_loop::Setup {
         graph: Arc::new(graph),
         directory,
         incarnation: welcome.incarnation,
@@ -148,13 +200,12 @@ pub fn be_worker(mut mpi: Mpi, functions: Arc<Functions>, spawner: SpawnerLink) 
         share: welcome.share,
         functions,
         spawner,
-    };
-    let exit_code = worker_loop::work(&mut mpi, setup).map_err(StartError::Worker)?;
-    leave(mpi);
-    Ok(exit_code)
+    })
 }
 
-fn await_welcome(mpi: &mut Mpi) -> Result<Result<(Welcome, Graph), u8>, StartError> {
+/// Waits for the next run, or for the exit code if there is none. Until then rank 0 may ask for what
+/// is kept.
+fn await_welcome(mpi: &mut Mpi, keep: &Keep) -> Result<Result<(Welcome, Graph), u8>, StartError> {
     loop {
         let Some((from, parcel)) = mpi.receive()? else {
             mpi.wait(GREETING_EVERY);
@@ -167,6 +218,13 @@ fn await_welcome(mpi: &mut Mpi) -> Result<Result<(Welcome, Graph), u8>, StartErr
                 return Ok(Ok((welcome, graph)));
             }
             Ok(Envelope::Goodbye(exit_code)) => return Ok(Err(exit_code)),
+            Ok(Envelope::Fetch(number)) => {
+                let body = keep.get(number).map_or_else(Vec::new, |output| Envelope::body_of(&output));
+                Envelope::Fetched(number).send_with(Arc::new(body), from, mpi)?;
+            }
+            Ok(Envelope::Forget(numbers)) => numbers.into_iter().for_each(|number| drop(keep.remove(number))),
+            // Said in the run before, too late to matter.
+            Ok(Envelope::Peer(_) | Envelope::ToWorker(_) | Envelope::Rest) => {}
             other => return Err(StartError::Greeting(format!("rank {from} said {other:?}"))),
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::core::event::{Outcome, StopReason};
+use crate::core::id::Rank;
 use crate::transport::endpoint::TransportError;
 
 use super::scheduler_loop::SchedulerError;
@@ -27,7 +28,6 @@ impl Role {
     /// panic ends all ranks.
     #[cfg(feature = "mpi")]
     pub fn find() -> Result<Self, StartError> {
-        use crate::core::id::Rank;
         use crate::transport::endpoint::Endpoint;
         use crate::transport::launcher::is_alone;
         use crate::transport::mpi::{Mpi, StartError as MpiError, abort_job};
@@ -90,6 +90,8 @@ pub enum StartError {
     Scheduler(SchedulerError),
     /// A worker cannot go on.
     Worker(WorkerError),
+    /// A worker no longer has an output that it kept.
+    NotKept(Rank),
     /// The graph that came from rank 0 is damaged.
     Graph(String),
 }
@@ -128,6 +130,7 @@ impl fmt::Display for StartError {
             }
             StartError::Scheduler(error) => write!(out, "{error}"),
             StartError::Worker(error) => write!(out, "{error}"),
+            StartError::NotKept(worker) => write!(out, "rank {worker} no longer has an output that it kept"),
             StartError::Graph(why) => write!(out, "the graph that rank 0 sent is damaged: {why}"),
         }
     }
@@ -174,9 +177,11 @@ impl StartError {
             StartError::Stopped(reason) => exit::code_of(Outcome::Stopped(*reason)),
             StartError::Transport(_) => exit::RANK_LOST,
             StartError::Scheduler(error) => error.exit_code(),
-            StartError::Io(..) | StartError::Worker(_) | StartError::Graph(_) | StartError::Greeting(_) => {
-                exit::BROKEN
-            }
+            StartError::Io(..)
+            | StartError::Worker(_)
+            | StartError::Graph(_)
+            | StartError::Greeting(_)
+            | StartError::NotKept(_) => exit::BROKEN,
         }
     }
 }

@@ -55,7 +55,16 @@ pub struct Setup {
     /// The functions it knows.
     pub functions: Arc<Functions>,
     /// Its spawner.
-    pub spawner: SpawnerLink,
+    pub spawner: Arc<SpawnerLink>,
+}
+
+/// How a worker's part in a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The run is over, and there may be another one.
+    Rest,
+    /// The rank shall end with this exit code.
+    Goodbye(u8),
 }
 
 /// Why a worker cannot go on.
@@ -94,9 +103,9 @@ impl From<TransportError> for WorkerError {
 /// would end all ranks without a word from rank 0.
 const GOODBYE_WITHIN: Micros = Micros::from_secs(5);
 
-/// Works until the scheduler says goodbye, and returns the exit code that it gave. If that cannot be
-/// done to the end, the scheduler is told why.
-pub fn work(endpoint: &mut dyn Endpoint, setup: Setup) -> Result<u8, WorkerError> {
+/// Works until the scheduler says that the run is over. If that cannot be done to the end, the scheduler
+/// is told why.
+pub fn work(endpoint: &mut dyn Endpoint, setup: Setup) -> Result<End, WorkerError> {
     let worked = run(endpoint, setup);
     if let Err(error) = &worked {
         log::error!("{error}");
@@ -105,9 +114,11 @@ pub fn work(endpoint: &mut dyn Endpoint, setup: Setup) -> Result<u8, WorkerError
         }
     }
     // Closing waits for all ranks, and those of a broken run do not come.
-    let exit_code = worked?;
-    endpoint.close()?;
-    Ok(exit_code)
+    let end = worked?;
+    if end != End::Rest {
+        endpoint.close()?;
+    }
+    Ok(end)
 }
 
 fn await_goodbye(endpoint: &mut dyn Endpoint) {
@@ -122,13 +133,13 @@ fn await_goodbye(endpoint: &mut dyn Endpoint) {
     }
 }
 
-fn run(endpoint: &mut dyn Endpoint, setup: Setup) -> Result<u8, WorkerError> {
+fn run(endpoint: &mut dyn Endpoint, setup: Setup) -> Result<End, WorkerError> {
     let mut hands = Hands::new(endpoint, setup)?;
     loop {
         let received = hands.take_in()?;
         hands.turn()?;
-        if let Some(exit_code) = hands.goodbye {
-            return Ok(exit_code);
+        if let Some(end) = hands.end {
+            return Ok(end);
         }
         if !received {
             hands.endpoint.wait(TURN_AT_LEAST_EVERY);
@@ -157,7 +168,7 @@ struct Hands<'a> {
     totals: Totals,
     fault: Fault,
     actions: Vec<Action>,
-    goodbye: Option<u8>,
+    end: Option<End>,
 }
 
 struct Executors {
@@ -203,7 +214,7 @@ impl<'a> Hands<'a> {
             persisted: HashSet::new(),
             totals: Totals::default(),
             actions: Vec::new(),
-            goodbye: None,
+            end: None,
         })
     }
 
@@ -228,15 +239,20 @@ impl<'a> Hands<'a> {
         match Envelope::read(&parcel).map_err(|error| WorkerError::Garbled(from, error))? {
             Envelope::ToWorker(message) => self.feed(Input::FromScheduler(message)),
             Envelope::Peer(message) => self.on_peer(from, message, &parcel.body)?,
-            Envelope::Goodbye(exit_code) => self.goodbye = Some(exit_code),
+            Envelope::Rest => self.end = Some(End::Rest),
+            Envelope::Goodbye(exit_code) => self.end = Some(End::Goodbye(exit_code)),
             other => log::warn!("rank {from} sent what only the scheduler takes: {other:?}"),
         }
         Ok(())
     }
 
-    fn on_peer(&mut self, from: Rank, message: PeerMessage, body: &[u8]) -> Result<(), WorkerError> {
+    fn on_peer(&mut self, from: Rank, message: PeerMessage, body: &Arc<Vec<u8>>) -> Result<(), WorkerError> {
+        if message.to != self.incarnation {
+            // It was said in an earlier run, where the same numbers meant other tasks.
+            return Ok(());
+        }
         if let PeerWord::Output(task, attempt) = message.word {
-            let output = Envelope::output_in(body).map_err(|error| WorkerError::Garbled(from, error))?;
+            let output = Envelope::output_of(body).map_err(|error| WorkerError::Garbled(from, error))?;
             self.totals.received_bytes += body.len() as u64;
             self.store.insert(task, attempt, Arc::new(output));
         }

@@ -23,16 +23,21 @@ use context::Stops;
 
 use super::executor::{Ended, Executor, Job};
 use super::files;
+use super::keep::Keep;
 use super::output::Output;
 use crate::clock::now;
 use crate::core::event::{Cause, Failure, Success};
 use crate::core::id::{Attempt, TaskId};
-use crate::core::task::{Body, Call};
+use crate::core::task::{Argument, Body, Call};
 use crate::core::time::{Micros, Timestamp};
 use crate::core::value::Value;
 
 /// A function as tasks call it. Its error completes "`task` failed: ".
 pub type Function = dyn Fn(&Context, Arguments<'_>) -> Result<Value, String> + Send + Sync;
+
+/// A function of the program itself. It reads its inputs and makes its output by itself, without a
+/// detour over `Value`.
+pub type NativeFunction = dyn Fn(&Context, &[Argument], &[Arc<Output>]) -> Result<Arc<Output>, Cause> + Send + Sync;
 
 /// How deep the value of a task may nest: a list of numbers has one level. Copying, sending and
 /// dropping a value take stack for each level, so none may grow along a chain of tasks.
@@ -44,7 +49,14 @@ const CLOSING: Duration = Duration::from_secs(2);
 /// Functions by name.
 #[derive(Clone, Default)]
 pub struct Functions {
-    table: HashMap<String, Arc<Function>>,
+    table: HashMap<String, Registered>,
+    keep: Arc<Keep>,
+}
+
+#[derive(Clone)]
+enum Registered {
+    OfValues(Arc<Function>),
+    Native(Arc<NativeFunction>),
 }
 
 impl Functions {
@@ -60,7 +72,20 @@ impl Functions {
     where
         F: Fn(&Context, Arguments<'_>) -> Result<Value, String> + Send + Sync + 'static,
     {
-        self.table.insert(name.into(), Arc::new(function));
+        self.table.insert(name.into(), Registered::OfValues(Arc::new(function)));
+    }
+
+    /// Enters a function of the program itself; an earlier one of the same name is replaced.
+    pub fn register_native<F>(&mut self, name: impl Into<String>, function: F)
+    where
+        F: Fn(&Context, &[Argument], &[Arc<Output>]) -> Result<Arc<Output>, Cause> + Send + Sync + 'static,
+    {
+        self.table.insert(name.into(), Registered::Native(Arc::new(function)));
+    }
+
+    /// What this process keeps from run to run for the functions that know of it.
+    pub fn keep(&self) -> &Arc<Keep> {
+        &self.keep
     }
 
     /// All names, sorted.
@@ -70,8 +95,8 @@ impl Functions {
         names
     }
 
-    fn get(&self, name: &str) -> Option<&Function> {
-        self.table.get(name).map(Arc::as_ref)
+    fn get(&self, name: &str) -> Option<&Registered> {
+        self.table.get(name)
     }
 }
 
@@ -149,7 +174,7 @@ impl Drop for FunctionExecutor {
 
 /// What a call that ended well gives.
 struct Returned {
-    value: Value,
+    output: Arc<Output>,
     size_bytes: u64,
     file_sizes: Vec<u64>,
 }
@@ -181,10 +206,10 @@ impl SlotThread {
         let result = self.call(&job, started);
         let ran = now().since(started);
         match result {
-            Ok(Returned { value, size_bytes, file_sizes }) => {
+            Ok(Returned { output, size_bytes, file_sizes }) => {
                 let success = Success { started, ran, size_bytes, file_sizes };
                 let kept = job.keep_value || job.persist;
-                Ok((success, kept.then(|| Arc::new(Output::Value(value)))))
+                Ok((success, kept.then_some(output)))
             }
             Err(cause) => Err(Failure { started, ran, cause }),
         }
@@ -203,24 +228,34 @@ impl SlotThread {
         let result = self.run_function(job, call, &context);
         context.check()?;
         check_timeout(timeout, started)?;
-        let value = result?;
-        let size_bytes = size_of(&value, LEVELS_MAX).ok_or_else(nested_too_deep)?;
+        let output = result?;
+        let size_bytes = size_of_output(&output).ok_or_else(nested_too_deep)?;
         let file_sizes = files::output_sizes(&operation.outputs, job.attempt)?;
-        Ok(Returned { value, size_bytes, file_sizes })
+        Ok(Returned { output, size_bytes, file_sizes })
     }
 
-    fn run_function(&self, job: &Job, call: &Call, context: &Context) -> Result<Value, Cause> {
+    fn run_function(&self, job: &Job, call: &Call, context: &Context) -> Result<Arc<Output>, Cause> {
         let unknown = || Cause::NotStarted(format!("there is no function `{}`", call.function));
         let function = self.functions.get(&call.function).ok_or_else(unknown)?;
-        let arguments = arguments::resolve(call, job).map_err(Cause::Function)?;
-        IN_USER_CODE.set(true);
-        let caught = catch_unwind(AssertUnwindSafe(|| function(context, arguments)));
-        IN_USER_CODE.set(false);
-        match caught {
-            Ok(result) => result.map_err(Cause::Function),
-            Err(payload) => Err(Cause::Panic(panic_message(&*payload))),
+        match function {
+            Registered::OfValues(function) => {
+                let arguments = arguments::resolve(call, job).map_err(Cause::Function)?;
+                let value = in_user_code(|| function(context, arguments).map_err(Cause::Function))?;
+                Ok(Arc::new(Output::Value(value)))
+            }
+            Registered::Native(function) => {
+                in_user_code(|| function(context, &call.arguments, &job.inputs))
+            }
         }
     }
+}
+
+/// Calls what a user wrote: its panic fails the attempt and nothing else.
+fn in_user_code<T>(call: impl FnOnce() -> Result<T, Cause>) -> Result<T, Cause> {
+    IN_USER_CODE.set(true);
+    let caught = catch_unwind(AssertUnwindSafe(call));
+    IN_USER_CODE.set(false);
+    caught.unwrap_or_else(|payload| Err(Cause::Panic(panic_message(&*payload))))
 }
 
 /// A function that outlived its timeout has failed, even if it did not notice.
@@ -239,6 +274,15 @@ fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
 
 fn nested_too_deep() -> Cause {
     Cause::Function(format!("its value is nested more than {LEVELS_MAX} levels deep"))
+}
+
+/// About how many bytes an output has, which decides where it is worth to be brought.
+fn size_of_output(output: &Output) -> Option<u64> {
+    match output {
+        Output::Captured(bytes) => Some(bytes.len() as u64),
+        Output::Value(value) => size_of(value, LEVELS_MAX),
+        Output::Typed(typed) => Some(typed.size_bytes()),
+    }
 }
 
 /// About how many bytes a value holds: those of its texts and numbers, without their frame. None if
@@ -310,7 +354,7 @@ mod tests {
             match ended.ending {
                 Ok((_, output)) => match &*output.unwrap() {
                     Output::Value(value) => Ok(value.clone()),
-                    Output::Captured(_) => panic!("a function gives a value"),
+                    Output::Captured(_) | Output::Typed(_) => panic!("a function gives a value"),
                 },
                 Err(failure) => Err(failure.cause),
             }

@@ -48,5 +48,9 @@ fn input(place: u32, job: &Job) -> Result<Cow<'_, Value>, String> {
             Ok(text) => Value::Text(text.to_owned()),
             Err(_) => Value::Bytes(bytes.clone()),
         }),
+        Output::Typed(typed) => {
+            let name = typed.type_name();
+            return Err(format!("its input {place} is a `{name}`, which only functions of its program take"));
+        }
     })
 }
