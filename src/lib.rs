@@ -7,6 +7,9 @@
 //! pillars, `client` is the user's side, `cli` the command. `tests/layers.rs` refuses every
 //! import that does not point down this list.
 
+extern crate self as dagmar;
+
+pub mod api;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -17,3 +20,19 @@ pub mod record;
 pub mod runtime;
 pub mod transport;
 pub mod worker;
+
+pub use std::process::ExitCode;
+
+pub use dagmar_macros::task;
+
+pub use api::{Computable, Delayed, Error, Runtime, main, map, reduce};
+pub use runtime::typed::{Context, Portable, bulk};
+
+/// What the code that `#[task]` writes calls. Not for anybody else.
+#[doc(hidden)]
+pub mod expansion {
+    pub use crate::api::argument::IntoArgument;
+    pub use crate::api::registry::{Entry, Inputs, Task};
+    pub use crate::runtime::typed::{Context, Output, to_output};
+    pub use inventory;
+}

@@ -11,6 +11,7 @@ use crate::worker::hardware::Hardware;
 use crate::worker::output::Output;
 
 use super::fit::Fleet;
+use super::panic;
 use super::geometry::{Geometry, Overrides, divide};
 #[cfg(feature = "mpi")]
 use super::processes::Processes;
@@ -101,12 +102,19 @@ impl Cluster {
         pins
     }
 
-    /// Brings an output that a worker kept beyond its run.
-    pub fn fetch(&mut self, worker: Rank, number: u64) -> Result<Arc<Output>, StartError> {
+    /// Brings outputs that workers kept beyond their run, in this order.
+    pub fn fetch(&mut self, places: &[(Rank, u64)]) -> Result<Vec<Arc<Output>>, StartError> {
         match &mut self.ranks {
-            Ranks::Threads(_) => self.functions.keep().get(number).ok_or(StartError::NotKept(worker)),
+            Ranks::Threads(_) => {
+                let get = |&(worker, number): &(Rank, u64)| {
+                    self.functions.keep().get(number).ok_or(StartError::NotKept(worker))
+                };
+                places.iter().map(get).collect()
+            }
             #[cfg(feature = "mpi")]
-            Ranks::Processes(processes) => processes.fetch(worker, number, &self.signals),
+            Ranks::Processes(processes) => {
+                panic::out_of_body(|| processes.fetch(places, &self.signals))
+            }
         }
     }
 
@@ -138,11 +146,11 @@ impl Cluster {
         let geometry = &self.geometry;
         self.runs += 1;
         let incarnation = Incarnation(self.runs);
-        match &mut self.ranks {
+        panic::out_of_body(|| match &mut self.ranks {
             Ranks::Threads(threads) => threads.run((geometry, &self.functions, incarnation), setup, watcher),
             #[cfg(feature = "mpi")]
             Ranks::Processes(processes) => processes.run((geometry, incarnation), setup, watcher),
-        }
+        })
     }
 
     /// Ends every rank; other processes end with this exit code.

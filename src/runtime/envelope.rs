@@ -37,9 +37,9 @@ pub enum Envelope {
     Broken(String),
     /// The run is over: wait for the next one, or for goodbye. No body.
     Rest,
-    /// Rank 0 wants the output that is kept under this number. No body.
-    Fetch(u64),
-    /// Here it is. Body: the encoded output, or none if there is no such output.
+    /// Rank 0 wants the outputs that are kept under these numbers, each in a message. No body.
+    Fetch(Vec<u64>),
+    /// Here is one. Body: the encoded output, or none if there is no such output.
     Fetched(u64),
     /// Nobody needs the outputs that are kept under these numbers. No body.
     Forget(Vec<u64>),

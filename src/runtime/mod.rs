@@ -9,10 +9,12 @@ pub mod exit;
 pub mod fault;
 pub mod fit;
 pub mod geometry;
+pub mod isolation;
 pub mod logger;
 pub mod panic;
 #[cfg(feature = "mpi")]
 pub mod processes;
+pub mod program;
 pub mod scheduler_loop;
 pub mod signals;
 pub mod sink;

@@ -1,5 +1,6 @@
 //! Ranks as MPI processes: the greeting, the runs, and the orderly end.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use crate::core::graph::Graph;
 use crate::core::id::{Incarnation, Rank};
 use crate::record::layout::RunDirectory;
 use crate::record::packed;
+use crate::transport::codec::CodecError;
 use crate::transport::endpoint::Endpoint;
 use crate::transport::mpi::Mpi;
 use crate::worker::function::Functions;
@@ -72,29 +74,42 @@ impl Processes {
         Ok(outcome)
     }
 
-    /// Brings an output that a worker keeps. Between runs only.
-    pub fn fetch(&mut self, worker: Rank, number: u64, signals: &Signals) -> Result<Arc<Output>, StartError> {
-        Envelope::Fetch(number).send(worker, &mut self.mpi)?;
-        let body = loop {
-            let Some((from, parcel)) = self.mpi.receive()? else {
+    /// Brings outputs that workers keep, in this order. Between runs only.
+    pub fn fetch(
+        &mut self,
+        places: &[(Rank, u64)],
+        signals: &Signals,
+    ) -> Result<Vec<Arc<Output>>, StartError> {
+        let mut wanted: BTreeMap<Rank, Vec<u64>> = BTreeMap::new();
+        for &(worker, number) in places {
+            wanted.entry(worker).or_default().push(number);
+        }
+        for (&worker, numbers) in &mut wanted {
+            numbers.sort_unstable();
+            numbers.dedup();
+            Envelope::Fetch(numbers.clone()).send(worker, &mut self.mpi)?;
+        }
+        let mut missing: usize = wanted.values().map(Vec::len).sum();
+        let mut fetched = HashMap::with_capacity(missing);
+        while missing > 0 {
+            let Some((worker, parcel)) = self.mpi.receive()? else {
                 if let Some(reason) = signals.reason() {
                     return Err(StartError::Stopped(reason));
                 }
                 self.mpi.wait(GREETING_EVERY);
                 continue;
             };
-            match Envelope::read(&parcel) {
-                Ok(Envelope::Fetched(of)) if of == number && from == worker => break parcel.body,
-                // Left over from a fetch that was given up, or from a run that is over.
-                Ok(_) => {}
-                Err(error) => return Err(StartError::Greeting(format!("rank {from}: {error}"))),
+            let garbled = |error: CodecError| StartError::Greeting(format!("rank {worker}: {error}"));
+            // Anything else is left over from a run that is over.
+            if let Envelope::Fetched(number) = Envelope::read(&parcel).map_err(garbled)? {
+                if parcel.body.is_empty() {
+                    return Err(StartError::NotKept(worker));
+                }
+                let output = Envelope::output_of(&parcel.body).map_err(garbled)?;
+                missing -= usize::from(fetched.insert(number, Arc::new(output)).is_none());
             }
-        };
-        if body.is_empty() {
-            return Err(StartError::NotKept(worker));
         }
-        let output = Envelope::output_of(&body);
-        output.map(Arc::new).map_err(|error| StartError::Greeting(format!("rank {worker}: {error}")))
+        Ok(places.iter().map(|(_, number)| fetched[number].clone()).collect())
     }
 
     /// Tells every worker that nobody needs these outputs any more. Between runs only.
@@ -218,9 +233,11 @@ fn await_welcome(mpi: &mut Mpi, keep: &Keep) -> Result<Result<(Welcome, Graph), 
                 return Ok(Ok((welcome, graph)));
             }
             Ok(Envelope::Goodbye(exit_code)) => return Ok(Err(exit_code)),
-            Ok(Envelope::Fetch(number)) => {
-                let body = keep.get(number).map_or_else(Vec::new, |output| Envelope::body_of(&output));
-                Envelope::Fetched(number).send_with(Arc::new(body), from, mpi)?;
+            Ok(Envelope::Fetch(numbers)) => {
+                for number in numbers {
+                    let body = keep.get(number).map_or_else(Vec::new, |output| Envelope::body_of(&output));
+                    Envelope::Fetched(number).send_with(Arc::new(body), from, mpi)?;
+                }
             }
             Ok(Envelope::Forget(numbers)) => numbers.into_iter().for_each(|number| drop(keep.remove(number))),
             // Said in the run before, too late to matter.

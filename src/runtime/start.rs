@@ -90,6 +90,10 @@ pub enum StartError {
     Scheduler(SchedulerError),
     /// A worker cannot go on.
     Worker(WorkerError),
+    /// A variable says nothing that is understood: the variable, and why.
+    Setting(String, &'static str),
+    /// There is no run directory to work with: why, and what to do.
+    Directory(String, Option<String>),
     /// A worker no longer has an output that it kept.
     NotKept(Rank),
     /// The graph that came from rank 0 is damaged.
@@ -130,6 +134,8 @@ impl fmt::Display for StartError {
             }
             StartError::Scheduler(error) => write!(out, "{error}"),
             StartError::Worker(error) => write!(out, "{error}"),
+            StartError::Setting(variable, why) => write!(out, "cannot understand `{variable}`: {why}"),
+            StartError::Directory(why, _) => write!(out, "{why}"),
             StartError::NotKept(worker) => write!(out, "rank {worker} no longer has an output that it kept"),
             StartError::Graph(why) => write!(out, "the graph that rank 0 sent is damaged: {why}"),
         }
@@ -152,6 +158,7 @@ impl StartError {
                 Some("build it with `cargo build --features mpi`, or start it without mpirun".into())
             }
             StartError::WrongMpi(_, hint) => Some((*hint).into()),
+            StartError::Directory(_, hint) => hint.clone(),
             StartError::Greeting(_) => Some("start the same dagmar on every node".into()),
             StartError::TooFewNodes(_, _, 1) => Some(
                 "here all workers are on one machine: ask for `ranks` without `nodes`, or run on more nodes"
@@ -174,6 +181,7 @@ impl StartError {
         match self {
             StartError::NoMpi(..) | StartError::WrongMpi(..) | StartError::Mpi(_) => exit::USAGE,
             StartError::Unfit(..) | StartError::TooFewNodes(..) | StartError::UnfitNodes(..) => exit::USAGE,
+            StartError::Setting(..) | StartError::Directory(..) => exit::USAGE,
             StartError::Stopped(reason) => exit::code_of(Outcome::Stopped(*reason)),
             StartError::Transport(_) => exit::RANK_LOST,
             StartError::Scheduler(error) => error.exit_code(),

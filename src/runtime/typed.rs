@@ -13,8 +13,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::transport::codec;
-use crate::worker::output::Output;
-use crate::worker::typed::{Shared, Typed, TypedError};
+pub use crate::worker::function::{Context, Functions};
+pub use crate::worker::keep::Keep;
+pub use crate::worker::output::Output;
+use crate::worker::typed::{Shared, Typed};
+pub use crate::worker::typed::TypedError;
 
 /// What tasks may take and give: anything that serde can write and read and that threads may share.
 pub trait Portable: Serialize + DeserializeOwned + Send + Sync + 'static {}

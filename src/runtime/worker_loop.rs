@@ -221,7 +221,10 @@ impl<'a> Hands<'a> {
     /// Hands everything that came to the machine. False if nothing did.
     fn take_in(&mut self) -> Result<bool, WorkerError> {
         let mut received = false;
-        while let Some((from, parcel)) = self.endpoint.receive()? {
+        // What comes behind the end of the run is for whoever waits for the next one.
+        while self.end.is_none()
+            && let Some((from, parcel)) = self.endpoint.receive()?
+        {
             received = true;
             self.on_parcel(from, parcel)?;
         }

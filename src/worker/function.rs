@@ -83,6 +83,22 @@ impl Functions {
         self.table.insert(name.into(), Registered::Native(Arc::new(function)));
     }
 
+    /// Calls a function of the program outside of any executor, as in a process of its own.
+    pub fn call_alone(
+        &self,
+        name: &str,
+        (task, attempt): (TaskId, Attempt),
+        arguments: &[Argument],
+        inputs: &[Arc<Output>],
+    ) -> Result<Arc<Output>, Cause> {
+        let Some(Registered::Native(function)) = self.get(name) else {
+            return Err(Cause::NotStarted(format!("there is no function `{name}` in this program")));
+        };
+        let stops = Stops::default();
+        let context = Context::new(task, attempt, None, &stops);
+        in_user_code(|| function(&context, arguments, inputs))
+    }
+
     /// What this process keeps from run to run for the functions that know of it.
     pub fn keep(&self) -> &Arc<Keep> {
         &self.keep

@@ -1,0 +1,120 @@
+//! What is proved.
+
+use crate::launching::{EVERYWHERE, On, run};
+
+/// One promise.
+pub struct Case {
+    pub name: &'static str,
+    pub prove: fn(),
+}
+
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        pub const CASES: &[Case] = &[$(Case { name: stringify!($name), prove: $name }),*];
+    };
+}
+
+cases![
+    every_way_to_hand_an_argument_over_gives_the_value,
+    collections_are_computed_and_computations_follow_each_other,
+    what_is_persisted_stays_and_does_not_run_again,
+    a_failed_task_is_told_and_the_ranks_go_on,
+    a_panic_of_a_task_fails_it,
+    options_reach_the_task,
+    a_programs_own_error_ends_it,
+    a_programs_own_panic_ends_all_ranks,
+    a_chain_of_any_length_fits,
+    a_variable_that_says_nothing_is_refused,
+];
+
+fn every_way_to_hand_an_argument_over_gives_the_value() {
+    for &on in EVERYWHERE {
+        let world = tempfile::tempdir().unwrap();
+        let said = run("arguments", &[], on, world.path()).well();
+        assert_eq!(said, "3 4 3 [3, 4, 3, 4] [3, 7, 7] [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]\n", "{on:?}");
+    }
+}
+
+fn collections_are_computed_and_computations_follow_each_other() {
+    for &on in EVERYWHERE {
+        let world = tempfile::tempdir().unwrap();
+        let workers = match on {
+            On::Alone(workers) => workers,
+            On::Ranks(ranks) => ranks - 1,
+        };
+        let said = run("collections", &[], on, world.path()).well();
+        assert_eq!(said, format!("338350 on {workers} workers\n"));
+    }
+}
+
+fn what_is_persisted_stays_and_does_not_run_again() {
+    for &on in EVERYWHERE {
+        let world = tempfile::tempdir().unwrap();
+        assert_eq!(run("persisting", &[], on, world.path()).well(), "1225\n", "{on:?}");
+    }
+}
+
+fn a_failed_task_is_told_and_the_ranks_go_on() {
+    for &on in EVERYWHERE {
+        let world = tempfile::tempdir().unwrap();
+        let ended = run("failing", &[], on, world.path());
+        let story = "`fail[0]` failed: 3 is not to my taste after 3 attempts";
+        assert_eq!(ended.stdout, format!("{story}; 1 that need them did not run\n"), "{}", ended.stderr);
+        assert!(ended.stderr.contains(&format!("error: {story}\n")), "{}", ended.stderr);
+        assert_eq!(ended.code, Some(3));
+    }
+}
+
+fn a_panic_of_a_task_fails_it() {
+    for &on in EVERYWHERE {
+        let world = tempfile::tempdir().unwrap();
+        let ended = run("panicking", &[], on, world.path());
+        assert!(ended.stderr.contains("`divide[0]` panicked: attempt to divide by zero"), "{}", ended.stderr);
+        assert_eq!(ended.code, Some(3));
+    }
+}
+
+fn options_reach_the_task() {
+    for &on in EVERYWHERE {
+        let world = tempfile::tempdir().unwrap();
+        let said = run("retrying", &[], on, world.path()).well();
+        let expected = "3\n`again_and_again[0]` failed: this is attempt 1\n\
+                        task `add[0]` asks for 3 of `cpus`, but no worker has more than 2\n";
+        assert_eq!(said, expected, "{on:?}");
+    }
+}
+
+fn a_programs_own_error_ends_it() {
+    for &on in EVERYWHERE {
+        let world = tempfile::tempdir().unwrap();
+        let ended = run("own_error", &[], on, world.path());
+        assert!(ended.stderr.contains("error: No such file or directory"), "{}", ended.stderr);
+        assert_eq!(ended.code, Some(1));
+    }
+}
+
+fn a_programs_own_panic_ends_all_ranks() {
+    for &on in EVERYWHERE {
+        let world = tempfile::tempdir().unwrap();
+        let ended = run("own_panic", &[], on, world.path());
+        assert!(ended.stderr.contains("the program is wrong"), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("a bug in dagmar"), "{}", ended.stderr);
+        assert_eq!(ended.code, Some(1));
+    }
+}
+
+fn a_chain_of_any_length_fits() {
+    for &on in EVERYWHERE {
+        let world = tempfile::tempdir().unwrap();
+        run("long_chain", &[], on, world.path()).well();
+    }
+}
+
+fn a_variable_that_says_nothing_is_refused() {
+    let world = tempfile::tempdir().unwrap();
+    let ended = run("wrong_setting", &[], On::Alone(0), world.path());
+    assert_eq!(
+        (ended.code, ended.stderr.as_str()),
+        (Some(2), "error: cannot understand `DAGMAR_WORKERS=0`: it takes a number from 1 on\n")
+    );
+}
