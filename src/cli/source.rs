@@ -12,10 +12,15 @@ use crate::record::packed;
 
 use super::failure::Failure;
 use super::flags::SourceFlags;
+use super::submission::is_program;
 
 /// Reads a graph file, whatever its format.
 pub fn read(path: &Path) -> Result<Graph, Failure> {
     let shown = path.display();
+    if is_program(path) {
+        let hint = "start it itself, alone or with mpirun; `dagmar submit` runs it in a job";
+        return Err(Failure::usage(format!("`{shown}` is a program, not a graph")).hint(hint.to_owned()));
+    }
     let bytes = fs::read(path).map_err(|error| Failure::usage(format!("cannot read `{shown}`: {error}")))?;
     if Kind::of(&bytes) == Kind::Packed {
         let graph = packed::read(&bytes);
@@ -29,6 +34,10 @@ pub fn read(path: &Path) -> Result<Graph, Failure> {
 pub fn find(flags: &SourceFlags) -> Result<Graph, Failure> {
     let options = TaskOptions::default();
     if let Some(path) = &flags.graph {
+        if !flags.command.is_empty() {
+            let message = format!("cannot hand arguments to `{}`: it is a graph", path.display());
+            return Err(Failure::usage(message).hint("a command after `--` goes with `--each`".to_owned()));
+        }
         return read(path);
     }
     let directory = current_directory()?;

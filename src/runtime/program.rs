@@ -169,11 +169,23 @@ impl Program {
         .map_err(refused)?;
         let write = || -> io::Result<()> {
             logger::start(&run.log(Rank::SCHEDULER))?;
-            Description::of_this_process(run.name(), self.began).write(&run.description())
+            self.describe(&run).write(&run.description())
         };
         write().map_err(|error| StartError::Io("write the run's directory", error))?;
         self.run = Some(run.clone());
         Ok(run)
+    }
+
+    /// What `submit` wrote, with what it could not know; or everything.
+    fn describe(&self, run: &RunDirectory) -> Description {
+        let mut here = Description::of_this_process(run.name(), self.began);
+        match Description::read(&run.description()) {
+            Ok(submitted) => Description { host: here.host, started: here.started, batch: here.batch, ..submitted },
+            Err(_) => {
+                here.program.clone_from(&here.command_line);
+                here
+            }
+        }
     }
 
     /// Adds up what the latest computation did.
