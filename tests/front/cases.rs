@@ -1,6 +1,9 @@
 //! What is proved.
 
-use crate::launching::{EVERYWHERE, On, run};
+use std::path::Path;
+use std::process::Command;
+
+use crate::launching::{EVERYWHERE, Ended, On, end, run};
 
 /// One promise.
 pub struct Case {
@@ -25,6 +28,10 @@ cases![
     a_programs_own_panic_ends_all_ranks,
     a_chain_of_any_length_fits,
     a_variable_that_says_nothing_is_refused,
+    an_isolated_call_that_crashes_costs_one_attempt,
+    the_examples_check_their_own_results,
+    a_submitted_program_runs_in_its_job,
+    a_submitted_program_that_fails_is_told,
 ];
 
 fn every_way_to_hand_an_argument_over_gives_the_value() {
@@ -117,4 +124,71 @@ fn a_variable_that_says_nothing_is_refused() {
         (ended.code, ended.stderr.as_str()),
         (Some(2), "error: cannot understand `DAGMAR_WORKERS=0`: it takes a number from 1 on\n")
     );
+}
+
+fn an_isolated_call_that_crashes_costs_one_attempt() {
+    for &on in EVERYWHERE {
+        let world = tempfile::tempdir().unwrap();
+        let said = run("isolated", &[], on, world.path()).well();
+        let expected = "`crash[0]` was killed by signal 6 (ABRT)\n`crash[0]` exited with 9\n\
+                        `crash[0]` panicked: inside of the child\n\
+                        `crash[0]` took longer than its timeout of 2s\n";
+        assert_eq!(said, expected, "{on:?}");
+    }
+}
+
+fn the_examples_check_their_own_results() {
+    let examples: [(&str, &[&str], &str); 5] = [
+        ("matmul", &["96", "3"], "96 x 96 in 27 products"),
+        ("sample_sort", &["20000", "5"], "20000 numbers in 5 parts"),
+        ("top_k", &["7", "5000", "6"], "the 7 largest of 5000 numbers from 6 blocks, checked"),
+        ("large_array", &["2", "4", "1"], "8 MiB in blocks of 1 MiB"),
+        ("which_next", &["4", "4", "8"], "one array after the other"),
+    ];
+    for (example, arguments, expected) in examples {
+        for &on in EVERYWHERE {
+            let world = tempfile::tempdir().unwrap();
+            let said = run(example, arguments, on, world.path()).well();
+            assert!(said.contains(expected), "{example} {on:?}: {said}");
+        }
+    }
+}
+
+/// Calls `dagmar` in a directory, with everything that a submitted program of this file needs.
+fn dagmar(arguments: &[&str], directory: &Path) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dagmar"));
+    command.args(arguments).current_dir(directory).env("DAGMAR_TEST_PROGRAM", "submitted");
+    end(command)
+}
+
+fn a_submitted_program_runs_in_its_job() {
+    let world = tempfile::tempdir().unwrap();
+    let here = world.path();
+    let program = std::env::current_exe().unwrap();
+    std::os::unix::fs::symlink(&program, here.join("sums")).unwrap();
+    let line = ["submit", "./sums", "one", "--cluster", "local", "--set", "workers_per_node=2"];
+    let line = [&line[..], &["--wait", "--", "--two", "three four"]].concat();
+    let ended = dagmar(&line, here);
+    assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
+    let written = std::fs::read_to_string(here.join("written")).unwrap();
+    assert_eq!(written, r#"["one", "--two", "three four"] 42 2"#);
+    let status = dagmar(&["status"], here).well();
+    assert!(status.contains("over, exit code 0") && status.contains("add  1 finished"), "{status}");
+    dagmar(&["logs"], here).well();
+    assert_eq!(dagmar(&["wait"], here).code, Some(0));
+}
+
+fn a_submitted_program_that_fails_is_told() {
+    let world = tempfile::tempdir().unwrap();
+    let here = world.path();
+    let program = std::env::current_exe().unwrap();
+    let dry = dagmar(&["submit", &program.to_string_lossy(), "--cluster", "local", "--dry-run"], here).well();
+    assert!(dry.contains(" launch ") && !here.join("dagmar-runs").exists(), "{dry}");
+    let line = ["submit", &program.to_string_lossy(), "--cluster", "local", "--wait", "--", "--fail"];
+    let ended = dagmar(&line, here);
+    assert_eq!(ended.code, Some(3), "{}\n{}", ended.stdout, ended.stderr);
+    let status = dagmar(&["status"], here).well();
+    assert!(status.contains("over, exit code 3") && status.contains("fail[0]"), "{status}");
+    let run = dagmar(&["run", &program.to_string_lossy()], here);
+    assert!(run.code == Some(2) && run.stderr.contains("is a program, not a graph"), "{}", run.stderr);
 }

@@ -50,12 +50,17 @@ pub fn run(program: &str, arguments: &[&str], on: On, directory: &Path) -> Ended
             command.args([&launcher, "-n", &ranks.to_string()]).arg(this)
         }
     };
+    command.env("DAGMAR_TEST_PROGRAM", program).env("DAGMAR_CPUS", "2");
+    command.args(arguments).current_dir(directory);
+    end(command)
+}
+
+/// Runs a command to its end.
+pub fn end(mut command: Command) -> Ended {
     // Test machines have few cores, and containers one user.
     command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     command.env("OMPI_MCA_rmaps_base_oversubscribe", "1").env("OMPI_MCA_hwloc_base_binding_policy", "none");
-    command.env("DAGMAR_TEST_PROGRAM", program).env("DAGMAR_CPUS", "2");
-    command.args(arguments).current_dir(directory).stdin(Stdio::null());
-    let output = command.output().expect("a program can be started");
+    let output = command.stdin(Stdio::null()).output().expect("a program can be started");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }

@@ -3,9 +3,21 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dagmar::{Context, Delayed, map, reduce};
 use serde::{Deserialize, Serialize};
+
+#[path = "../../examples/rust/large_array.rs"]
+mod large_array;
+#[path = "../../examples/rust/matmul.rs"]
+mod matmul;
+#[path = "../../examples/rust/sample_sort.rs"]
+mod sample_sort;
+#[path = "../../examples/rust/top_k.rs"]
+mod top_k;
+#[path = "../../examples/rust/which_next.rs"]
+mod which_next;
 
 /// All programs by name.
 pub const PROGRAMS: &[(&str, fn() -> ExitCode)] = &[
@@ -18,6 +30,13 @@ pub const PROGRAMS: &[(&str, fn() -> ExitCode)] = &[
     ("own_error", own_error),
     ("own_panic", own_panic),
     ("long_chain", long_chain),
+    ("isolated", isolated),
+    ("submitted", submitted),
+    ("matmul", matmul::main),
+    ("sample_sort", sample_sort::main),
+    ("top_k", top_k::main),
+    ("large_array", large_array::main),
+    ("which_next", which_next::main),
     ("wrong_setting", || dagmar::main(|_| Ok(()))),
 ];
 
@@ -218,6 +237,60 @@ fn long_chain() -> ExitCode {
         let unused: Delayed<i64> = (0..links).fold(add(0, 0), |chain, _| add(chain, 1));
         drop(unused);
         assert_eq!(run.compute(chain)?, links);
+        Ok(())
+    })
+}
+
+#[dagmar::task]
+fn process_and(block: &Block, more: Vec<i64>) -> (u32, f64) {
+    (std::process::id(), block.cells[0] + more.iter().sum::<i64>() as f64)
+}
+
+#[dagmar::task]
+fn crash_once(context: &Context) -> u32 {
+    if context.attempt().0 == 1 {
+        std::process::abort();
+    }
+    context.attempt().0
+}
+
+#[dagmar::task]
+fn crash(how: u32) -> u32 {
+    match how {
+        0 => std::process::abort(),
+        1 => std::process::exit(9),
+        2 => panic!("inside of the child"),
+        _ => loop {
+            std::thread::sleep(Duration::from_secs(1));
+        },
+    }
+}
+
+fn isolated() -> ExitCode {
+    dagmar::main(|run| {
+        let elsewhere = process_and(block(2, "x"), vec![add(1, 2), add(3, 4)]).isolated();
+        let (process, sum) = run.compute(&elsewhere)?;
+        assert!(process != std::process::id() && sum == 10.5);
+        assert_eq!(run.compute(crash_once().isolated().retries(1))?, 2);
+        for how in 0..4 {
+            let crashed = crash(how).isolated().timeout(Duration::from_secs(2));
+            println!("{}", run.compute(crashed).expect_err("it crashes"));
+        }
+        let kept = square(5).isolated();
+        run.persist(&kept)?;
+        assert_eq!(run.compute(square(&kept))?, 625);
+        Ok(())
+    })
+}
+
+fn submitted() -> ExitCode {
+    dagmar::main(|run| {
+        let words: Vec<String> = std::env::args().skip(1).collect();
+        let value = run.compute(add(40, 2))?;
+        std::fs::write("written", format!("{words:?} {value} {}", run.workers()))?;
+        if words.iter().any(|word| word == "--fail") {
+            run.compute(fail(7))?;
+        }
         Ok(())
     })
 }
