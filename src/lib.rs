@@ -6,6 +6,9 @@
 //! batch systems, `observe` reads events. `runtime` makes a running cluster of machines and
 //! pillars, `client` is the user's side, `cli` the command. `tests/layers.rs` refuses every
 //! import that does not point down this list.
+//!
+//! Programs that have Rust functions for tasks use what stands at the root of this crate: the attribute
+//! `task`, `main`, and what it hands to its body, the [`Runtime`]. [`api`] tells how.
 
 extern crate self as dagmar;
 

@@ -30,17 +30,14 @@ fn block((first, end): (u64, u64)) -> Vec<f64> {
 
 #[dagmar::task]
 fn moments(block: &[f64]) -> Moments {
-    let sums = block.iter().fold((0.0, 0.0), |(sum, squares), number| (sum + number, squares + number * number));
+    let sums =
+        block.iter().fold((0.0, 0.0), |(sum, squares), number| (sum + number, squares + number * number));
     Moments { count: block.len() as u64, sum: sums.0, squares: sums.1 }
 }
 
 #[dagmar::task]
 fn together(one: Moments, other: Moments) -> Moments {
-    Moments {
-        count: one.count + other.count,
-        sum: one.sum + other.sum,
-        squares: one.squares + other.squares,
-    }
+    Moments { count: one.count + other.count, sum: one.sum + other.sum, squares: one.squares + other.squares }
 }
 
 /// Runs the example.

@@ -68,7 +68,8 @@ fn summary(range: &[u64]) -> (Option<(u64, u64)>, bool, u64, u64, u64) {
 /// Runs the example.
 pub fn main() -> ExitCode {
     let words: Vec<u64> = std::env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
-    let (numbers, parts) = (words.first().copied().unwrap_or(200_000), words.get(1).copied().unwrap_or(8).max(1));
+    let (numbers, parts) =
+        (words.first().copied().unwrap_or(200_000), words.get(1).copied().unwrap_or(8).max(1));
     dagmar::main(move |run| {
         let began = Instant::now();
         let bounds: Vec<u64> = (0..=parts).map(|part| numbers * part / parts).collect();

@@ -25,7 +25,9 @@ pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let function = parse_macro_input!(item as ItemFn);
     let expanded = match attribute.is_empty() {
         true => expand(function),
-        false => Err(Error::new(Tokens::from(attribute).span(), "`task` takes no arguments: say it at the call")),
+        false => {
+            Err(Error::new(Tokens::from(attribute).span(), "`task` takes no arguments: say it at the call"))
+        }
     };
     expanded.unwrap_or_else(|error| error.into_compile_error()).into()
 }
@@ -34,7 +36,8 @@ fn expand(function: ItemFn) -> Result<Tokens, Error> {
     check(&function)?;
     let ItemFn { attrs, vis, sig, block } = function;
     let parameters = sig.inputs.iter().map(Parameter::read).collect::<Result<Vec<_>, _>>()?;
-    let given: Vec<(usize, &Parameter)> = parameters.iter().filter(|one| !one.is_context()).enumerate().collect();
+    let given: Vec<(usize, &Parameter)> =
+        parameters.iter().filter(|one| !one.is_context()).enumerate().collect();
     let (documentation, attributes): (Vec<_>, Vec<_>) =
         attrs.into_iter().partition(|attribute| attribute.path().is_ident("doc"));
 
@@ -44,7 +47,8 @@ fn expand(function: ItemFn) -> Result<Tokens, Error> {
     let body = format_ident!("{}", name);
     let (gives, is_result) = gives(output);
     let names: Vec<_> = (0..given.len()).map(|place| format_ident!("argument_{place}")).collect();
-    let names: Vec<_> = given.iter().zip(names).map(|((_, one), other)| one.name().unwrap_or(other)).collect();
+    let names: Vec<_> =
+        given.iter().zip(names).map(|((_, one), other)| one.name().unwrap_or(other)).collect();
     let types: Vec<_> = given.iter().map(|(_, one)| one.target()).collect();
     let mut place = 0_usize;
     let (mut takes, mut passes) = (Vec::new(), Vec::new());

@@ -91,7 +91,11 @@ impl Parameter {
     pub fn pass(&self, variable: &Ident) -> Tokens {
         match &self.way {
             Way::Context => quote! { context },
-            Way::Owned(_) | Way::OwnedVector(_) | Way::Shared(_) | Way::SharedVector(_) | Way::Elements(_) => {
+            Way::Owned(_)
+            | Way::OwnedVector(_)
+            | Way::Shared(_)
+            | Way::SharedVector(_)
+            | Way::Elements(_) => {
                 quote! { #variable }
             }
             Way::Borrowed(_) | Way::BorrowedVector(_) => quote! { &*#variable },

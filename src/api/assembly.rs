@@ -202,7 +202,8 @@ impl Writer<'_> {
         function: String,
         arguments: Vec<Argument>,
     ) -> OperationId {
-        let is_its_own = |argument: &Argument| matches!(argument, Argument::Value(value) if *value != Value::Null);
+        let is_its_own =
+            |argument: &Argument| matches!(argument, Argument::Value(value) if *value != Value::Null);
         if arguments.iter().any(is_its_own) {
             return enter(builder, function, arguments);
         }
@@ -227,7 +228,8 @@ fn function(node: &Node) -> String {
 }
 
 fn options(builder: &mut GraphBuilder, node: &Node) -> OptionsId {
-    let options = node.settings.as_ref().map_or_else(TaskOptions::default, |settings| settings.options.clone());
+    let options =
+        node.settings.as_ref().map_or_else(TaskOptions::default, |settings| settings.options.clone());
     builder.options(options)
 }
 

@@ -13,7 +13,18 @@ use super::registry::Task;
 
 /// The output of a task that has not run yet, to be handed to other tasks or to `Runtime::compute`.
 ///
-/// Copies are cheap and mean the same task. A task that nothing computes never runs.
+/// Copies are cheap and mean the same task. A task that nothing computes never runs. Whatever is to be
+/// said about a call is said where it is made:
+///
+/// ```
+/// #[dagmar::task]
+/// fn train(samples: &[f64], rounds: u32) -> Vec<f64> {
+///     samples.iter().map(|sample| sample * f64::from(rounds)).collect()
+/// }
+///
+/// let model = train(vec![0.5, 1.5], 10).cpus(4).memory(8 << 30).retries(2).priority(10);
+/// let better: dagmar::Delayed<Vec<f64>> = train(&model, 20);
+/// ```
 pub struct Delayed<T> {
     pub(super) node: Arc<Node>,
     value: PhantomData<fn() -> T>,

@@ -44,7 +44,9 @@ fn be_rank(body: impl FnOnce(&mut Runtime) -> Result<(), BodyError>) -> u8 {
         }
         #[cfg(feature = "mpi")]
         Role::Scheduler(mpi) => match Settings::of_environment() {
-            Ok(settings) => Cluster::gather(mpi, &settings.overrides, functions).map(|cluster| (cluster, settings)),
+            Ok(settings) => {
+                Cluster::gather(mpi, &settings.overrides, functions).map(|cluster| (cluster, settings))
+            }
             Err(error) => {
                 let exit_code = report(&error.into());
                 processes::dismiss(mpi, exit_code);

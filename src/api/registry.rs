@@ -55,9 +55,9 @@ pub(super) fn functions() -> Functions {
         });
     }
     functions.register_native(KEPT, move |_, arguments, _| match arguments {
-        [Argument::Value(Value::Int(number))] => keep.get(*number as u64).ok_or_else(|| {
-            Cause::Function("the output that was kept for it is no longer here".to_owned())
-        }),
+        [Argument::Value(Value::Int(number))] => keep
+            .get(*number as u64)
+            .ok_or_else(|| Cause::Function("the output that was kept for it is no longer here".to_owned())),
         _ => Err(Cause::Function("it was not told which output is meant".to_owned())),
     });
     functions

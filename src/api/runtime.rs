@@ -75,7 +75,8 @@ impl Runtime {
     /// number is.
     fn run_fresh(&mut self, nodes: &[Arc<Node>]) -> Result<(HashMap<usize, u64>, HashMap<u64, Rank>), Error> {
         self.check_stopped()?;
-        let unneeded = std::mem::take(&mut *self.unneeded.lock().expect("no thread panics holding this lock"));
+        let unneeded =
+            std::mem::take(&mut *self.unneeded.lock().expect("no thread panics holding this lock"));
         self.forget(unneeded);
         let mut fresh = HashMap::new();
         let mut asked = Vec::new();
@@ -165,4 +166,3 @@ fn place_of(node: &Arc<Node>, fresh: &HashMap<usize, u64>, places: &HashMap<u64,
 fn numbered(asked: &[(Arc<Node>, u64)], tasks: &[TaskId], watch: &Watch) -> HashMap<u64, Rank> {
     asked.iter().zip(tasks).map(|((_, number), task)| (*number, watch.workers[task])).collect()
 }
-

@@ -66,7 +66,8 @@ pub fn run(flags: &LaunchFlags) -> CommandResult {
 
 /// What `dagmar run` is told by flags, a user's own program is told by variables.
 fn set_environment(plan: &mut LaunchPlan, directory: &RunDirectory, is_allocated: bool) {
-    let resources: Vec<String> = plan.resources.iter().map(|(name, amount)| format!("{name}={amount}")).collect();
+    let resources: Vec<String> =
+        plan.resources.iter().map(|(name, amount)| format!("{name}={amount}")).collect();
     let told = [
         (program::INTO, Some(directory.path().display().to_string())),
         (program::CPUS, plan.cpus_per_worker.map(|cpus| cpus.to_string())),

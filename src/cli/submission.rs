@@ -72,7 +72,8 @@ impl Work {
 
 /// True if the file is no graph but something that the system can start.
 pub fn is_program(path: &Path) -> bool {
-    let is_executable = fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
+    let is_executable =
+        fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
     let mut first = [0; 4];
     let begins = File::open(path).and_then(|mut file| file.read(&mut first)).is_ok();
     is_executable && begins && (first == *b"\x7fELF" || first.starts_with(b"#!"))

@@ -39,7 +39,8 @@ pub fn run(flags: &SubmitFlags) -> CommandResult {
     }
     check_limits(&request, &*open(request.system, request.commands(), Path::new("")))?;
     let directory = work.set_down()?;
-    let handed = Handover { directory: &directory, request: &request, program: &program, work: &work }.hand_over();
+    let handed =
+        Handover { directory: &directory, request: &request, program: &program, work: &work }.hand_over();
     let (submitted, system) = handed.map_err(|error| refused(error, &directory))?;
     answer(flags, &directory, &request, &submitted, &*system)?;
     if flags.wait {

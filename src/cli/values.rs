@@ -68,7 +68,9 @@ pub fn read(graph: &Graph, task: TaskId, packs: &PackReader) -> Result<Value, Fa
         Output::Captured(bytes) => Ok(text_or_bytes(bytes)),
         Output::Typed(typed) => {
             let (key, name) = (graph.key(task), typed.type_name());
-            Err(Failure::usage(format!("cannot print `{key}`: it is a `{name}`, which only its program reads")))
+            Err(Failure::usage(format!(
+                "cannot print `{key}`: it is a `{name}`, which only its program reads"
+            )))
         }
     }
 }

@@ -115,7 +115,8 @@ impl RunDirectory {
     /// Makes this directory into that of a new run. It may exist, as it does when a job script was
     /// put there, but must not have been run in.
     pub fn create_at(path: &Path) -> Result<Self, LayoutError> {
-        let was_used = ["journal", "finished", "computes", "graph.dagmar"].iter().any(|part| path.join(part).exists());
+        let was_used =
+            ["journal", "finished", "computes", "graph.dagmar"].iter().any(|part| path.join(part).exists());
         if was_used {
             return Err(LayoutError::Used(path.to_owned()));
         }

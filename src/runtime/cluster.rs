@@ -11,8 +11,8 @@ use crate::worker::hardware::Hardware;
 use crate::worker::output::Output;
 
 use super::fit::Fleet;
-use super::panic;
 use super::geometry::{Geometry, Overrides, divide};
+use super::panic;
 #[cfg(feature = "mpi")]
 use super::processes::Processes;
 use super::scheduler_loop::{self, Watcher};
@@ -95,7 +95,8 @@ impl Cluster {
         if matches!(self.ranks, Ranks::Threads(_)) {
             return Vec::new();
         }
-        let pins: Vec<String> = (1..=self.geometry.capacities.len()).map(|rank| format!("rank-{rank}")).collect();
+        let pins: Vec<String> =
+            (1..=self.geometry.capacities.len()).map(|rank| format!("rank-{rank}")).collect();
         for (capacity, pin) in self.geometry.capacities.iter_mut().zip(&pins) {
             capacity.custom.insert(pin.clone(), PINNED_MAX);
         }
@@ -112,9 +113,7 @@ impl Cluster {
                 places.iter().map(get).collect()
             }
             #[cfg(feature = "mpi")]
-            Ranks::Processes(processes) => {
-                panic::out_of_body(|| processes.fetch(places, &self.signals))
-            }
+            Ranks::Processes(processes) => panic::out_of_body(|| processes.fetch(places, &self.signals)),
         }
     }
 

@@ -130,16 +130,17 @@ fn wait(keeper: &KeeperLink, context: &Context<'_>) -> io::Result<Option<Reply>>
 fn answer(memory: &mut File) -> Result<Arc<Output>, Cause> {
     let broken = |why: String| Cause::Function(format!("its process left no output: {why}"));
     let mut bytes = Vec::new();
-    memory.rewind().and_then(|()| memory.read_to_end(&mut bytes)).map_err(|error| broken(error.to_string()))?;
+    memory
+        .rewind()
+        .and_then(|()| memory.read_to_end(&mut bytes))
+        .map_err(|error| broken(error.to_string()))?;
     match bytes.split_last() {
         Some((&GAVE, _)) => {
             bytes.pop();
             let output = Envelope::output_of(&Arc::new(bytes));
             output.map(Arc::new).map_err(|error| broken(error.to_string()))
         }
-        Some((&FAILED, rest)) => {
-            Err(codec::decode(rest).unwrap_or_else(|error| broken(error.to_string())))
-        }
+        Some((&FAILED, rest)) => Err(codec::decode(rest).unwrap_or_else(|error| broken(error.to_string()))),
         _ => Err(broken("it is empty".to_owned())),
     }
 }

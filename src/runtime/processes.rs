@@ -21,11 +21,11 @@ use crate::worker::spawner::SpawnerLink;
 
 use super::envelope::{Envelope, Welcome};
 use super::geometry::Geometry;
+use super::logger;
 use super::scheduler_loop::{self, Watcher, say_goodbye, say_rest, say_to_all};
 use super::signals::Signals;
 use super::start::StartError;
 use super::worker_loop::{self, End};
-use super::logger;
 
 /// Sleeps while nothing but a greeting can come.
 const GREETING_EVERY: Duration = Duration::from_millis(100);

@@ -180,7 +180,9 @@ impl Program {
     fn describe(&self, run: &RunDirectory) -> Description {
         let mut here = Description::of_this_process(run.name(), self.began);
         match Description::read(&run.description()) {
-            Ok(submitted) => Description { host: here.host, started: here.started, batch: here.batch, ..submitted },
+            Ok(submitted) => {
+                Description { host: here.host, started: here.started, batch: here.batch, ..submitted }
+            }
             Err(_) => {
                 here.program.clone_from(&here.command_line);
                 here

@@ -16,8 +16,8 @@ use crate::transport::codec;
 pub use crate::worker::function::{Context, Functions};
 pub use crate::worker::keep::Keep;
 pub use crate::worker::output::Output;
-use crate::worker::typed::{Shared, Typed};
 pub use crate::worker::typed::TypedError;
+use crate::worker::typed::{Shared, Typed};
 
 /// What tasks may take and give: anything that serde can write and read and that threads may share.
 pub trait Portable: Serialize + DeserializeOwned + Send + Sync + 'static {}

@@ -37,7 +37,8 @@ pub type Function = dyn Fn(&Context, Arguments<'_>) -> Result<Value, String> + S
 
 /// A function of the program itself. It reads its inputs and makes its output by itself, without a
 /// detour over `Value`.
-pub type NativeFunction = dyn Fn(&Context, &[Argument], &[Arc<Output>]) -> Result<Arc<Output>, Cause> + Send + Sync;
+pub type NativeFunction =
+    dyn Fn(&Context, &[Argument], &[Arc<Output>]) -> Result<Arc<Output>, Cause> + Send + Sync;
 
 /// How deep the value of a task may nest: a list of numbers has one level. Copying, sending and
 /// dropping a value take stack for each level, so none may grow along a chain of tasks.
@@ -259,9 +260,7 @@ impl SlotThread {
                 let value = in_user_code(|| function(context, arguments).map_err(Cause::Function))?;
                 Ok(Arc::new(Output::Value(value)))
             }
-            Registered::Native(function) => {
-                in_user_code(|| function(context, &call.arguments, &job.inputs))
-            }
+            Registered::Native(function) => in_user_code(|| function(context, &call.arguments, &job.inputs)),
         }
     }
 }

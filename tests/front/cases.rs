@@ -132,7 +132,7 @@ fn an_isolated_call_that_crashes_costs_one_attempt() {
         let said = run("isolated", &[], on, world.path()).well();
         let expected = "`crash[0]` was killed by signal 6 (ABRT)\n`crash[0]` exited with 9\n\
                         `crash[0]` panicked: inside of the child\n\
-                        `crash[0]` took longer than its timeout of 2s\n";
+                        `crash[0]` took longer than its timeout of 2.00 s\n";
         assert_eq!(said, expected, "{on:?}");
     }
 }

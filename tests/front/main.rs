@@ -6,6 +6,7 @@
 
 mod cases;
 mod launching;
+mod measuring;
 mod programs;
 
 use std::env;

@@ -37,6 +37,7 @@ pub const PROGRAMS: &[(&str, fn() -> ExitCode)] = &[
     ("top_k", top_k::main),
     ("large_array", large_array::main),
     ("which_next", which_next::main),
+    ("measure", crate::measuring::main),
     ("wrong_setting", || dagmar::main(|_| Ok(()))),
 ];
 
@@ -93,7 +94,15 @@ fn arguments() -> ExitCode {
     dagmar::main(|run| {
         let (a, b) = (block(3, "a"), block(4, "b"));
         let elements = vec![add(1, 2), add(3, 4)];
-        let text = describe(&a, &b, cells(&a), [a.clone(), b.clone(), a.clone()], vec![b.clone()], elements, (1, None));
+        let text = describe(
+            &a,
+            &b,
+            cells(&a),
+            [a.clone(), b.clone(), a.clone()],
+            vec![b.clone()],
+            elements,
+            (1, None),
+        );
         let (text, unit, block, same) = run.compute((&text, &nothing(), &b, &b))?;
         assert_eq!(text, "3 4 3 [3, 4, 3, 4] [3, 7, 7]");
         assert_eq!((unit, &block), ((), &same));

@@ -48,7 +48,9 @@ pub(super) fn from_bytes<T: Any>(bytes: &[u8]) -> Option<Result<T, String>> {
 fn numbers<N: Pod>(bytes: &[u8]) -> Result<Vec<N>, String> {
     match bytes.len().is_multiple_of(size_of::<N>()) {
         true => Ok(bytemuck::pod_collect_to_vec(bytes)),
-        false => Err(format!("{} bytes are no whole number of `{}`", bytes.len(), std::any::type_name::<N>())),
+        false => {
+            Err(format!("{} bytes are no whole number of `{}`", bytes.len(), std::any::type_name::<N>()))
+        }
     }
 }
 

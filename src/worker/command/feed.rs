@@ -29,7 +29,10 @@ impl Feed {
             Output::Captured(_) | Output::Value(Value::Text(_) | Value::Bytes(_)) => Bytes::Shared(output),
             Output::Value(value) => Bytes::Made(to_json(value)?),
             Output::Typed(typed) => {
-                return Err(format!("its input is a `{}`, which only functions of its program take", typed.type_name()));
+                return Err(format!(
+                    "its input is a `{}`, which only functions of its program take",
+                    typed.type_name()
+                ));
             }
         };
         Ok(Feed { bytes, written: 0, pipe: File::from(pipe) })
