@@ -49,10 +49,11 @@ impl Runtime {
     /// soon as nobody needs them.
     pub fn compute<C: Computable>(&mut self, wanted: C) -> Result<C::Output, Error> {
         let nodes = collect(&wanted);
-        let (fresh, places) = self.run_fresh(&nodes)?;
-        let places: Vec<(Rank, u64)> = nodes.iter().map(|node| place_of(node, &fresh, &places)).collect();
-        let fetched = self.cluster.fetch(&places)?;
-        self.forget(fresh.into_values().collect());
+        let fresh = self.run_fresh(&nodes)?;
+        let places: Vec<(Rank, u64)> = nodes.iter().map(|node| fresh.place_of(node)).collect();
+        let fetched = self.cluster.fetch(&places);
+        self.forget(fresh.places.into_keys().collect());
+        let fetched = fetched?;
         let outputs = &mut Outputs(fetched.into_iter());
         Ok(wanted.gather(outputs)?)
     }
@@ -61,40 +62,38 @@ impl Runtime {
     /// as long as somebody holds the calls. Later computations take them from there.
     pub fn persist<C: Computable>(&mut self, wanted: &C) -> Result<(), Error> {
         let nodes = collect(wanted);
-        let (fresh, places) = self.run_fresh(&nodes)?;
-        for node in nodes {
-            if let Some(&number) = fresh.get(&Arc::as_ptr(&node).addr()) {
-                let worker = places[&number];
-                node.keep(Kept { number, worker, unneeded: self.unneeded.clone() });
-            }
+        let fresh = self.run_fresh(&nodes)?;
+        for node in nodes.iter().filter(|node| node.kept.get().is_none()) {
+            let (worker, number) = fresh.place_of(node);
+            node.keep(Kept { number, worker, unneeded: self.unneeded.clone() });
         }
         Ok(())
     }
 
-    /// Runs those of the calls whose outputs are not kept yet. Gives the number of each, and where each
-    /// number is.
-    fn run_fresh(&mut self, nodes: &[Arc<Node>]) -> Result<(HashMap<usize, u64>, HashMap<u64, Rank>), Error> {
+    /// Runs those of the calls whose outputs are not kept yet.
+    fn run_fresh(&mut self, nodes: &[Arc<Node>]) -> Result<Fresh, Error> {
         self.check_stopped()?;
         let unneeded =
             std::mem::take(&mut *self.unneeded.lock().expect("no thread panics holding this lock"));
         self.forget(unneeded);
-        let mut fresh = HashMap::new();
+        let mut fresh = Fresh::default();
         let mut asked = Vec::new();
         for node in nodes.iter().filter(|node| node.kept.get().is_none()) {
-            fresh.entry(Arc::as_ptr(node).addr()).or_insert_with(|| {
+            fresh.numbers.entry(Arc::as_ptr(node).addr()).or_insert_with(|| {
                 self.numbers += 1;
                 asked.push((node.clone(), self.numbers));
                 self.numbers
             });
         }
         if asked.is_empty() {
-            return Ok((fresh, HashMap::new()));
+            return Ok(fresh);
         }
         let ran = self.run(&asked);
         if ran.is_err() {
             self.forget(asked.into_iter().map(|(_, number)| number).collect());
         }
-        Ok((fresh, ran?))
+        fresh.places = ran?;
+        Ok(fresh)
     }
 
     fn run(&mut self, asked: &[(Arc<Node>, u64)]) -> Result<HashMap<u64, Rank>, Error> {
@@ -147,20 +146,32 @@ impl Runtime {
     }
 }
 
+/// Outputs that were made just now.
+#[derive(Default)]
+struct Fresh {
+    /// The number of each call, by where it lies.
+    numbers: HashMap<usize, u64>,
+    /// The worker that has each number.
+    places: HashMap<u64, Rank>,
+}
+
+impl Fresh {
+    /// Where the output of a call is, be it made just now or kept, and its number there.
+    fn place_of(&self, node: &Arc<Node>) -> (Rank, u64) {
+        match node.kept.get() {
+            Some(kept) => (kept.worker, kept.number),
+            None => {
+                let number = self.numbers[&Arc::as_ptr(node).addr()];
+                (self.places[&number], number)
+            }
+        }
+    }
+}
+
 fn collect(wanted: &impl Computable) -> Vec<Arc<Node>> {
     let mut nodes = Wanted::default();
     wanted.collect(&mut nodes);
     nodes.0
-}
-
-fn place_of(node: &Arc<Node>, fresh: &HashMap<usize, u64>, places: &HashMap<u64, Rank>) -> (Rank, u64) {
-    match node.kept.get() {
-        Some(kept) => (kept.worker, kept.number),
-        None => {
-            let number = fresh[&Arc::as_ptr(node).addr()];
-            (places[&number], number)
-        }
-    }
 }
 
 fn numbered(asked: &[(Arc<Node>, u64)], tasks: &[TaskId], watch: &Watch) -> HashMap<u64, Rank> {

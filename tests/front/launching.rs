@@ -42,7 +42,7 @@ impl Ended {
 pub fn run(program: &str, arguments: &[&str], on: On, directory: &Path) -> Ended {
     let this = env::current_exe().expect("a program knows its file");
     let mut command = Command::new("timeout");
-    command.args(["-k", "5", "60"]);
+    command.args(["-k", "5", "100"]);
     match on {
         On::Alone(workers) => command.arg(this).env("DAGMAR_WORKERS", workers.to_string()),
         On::Ranks(ranks) => {

@@ -238,7 +238,7 @@ fn own_panic() -> ExitCode {
 
 fn long_chain() -> ExitCode {
     dagmar::main(|run| {
-        let links = 50_000;
+        let links = 20_000;
         let mut chain = add(0, 0);
         for _ in 0..links {
             chain = add(&chain, 1);

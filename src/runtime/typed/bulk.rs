@@ -62,7 +62,7 @@ fn same_type<S: Any, T: Any>(value: S) -> T {
 }
 
 /// Writes numbers as one run of bytes.
-pub fn serialize<N: Pod, S: Serializer>(numbers: &Vec<N>, serializer: S) -> Result<S::Ok, S::Error> {
+pub fn serialize<N: Pod, S: Serializer>(numbers: &[N], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bytes(bytemuck::cast_slice(numbers))
 }
 
