@@ -36,7 +36,7 @@ cases![
 
 fn every_way_to_hand_an_argument_over_gives_the_value() {
     for &on in EVERYWHERE {
-        let world = tempfile::tempdir().unwrap();
+        let world = world();
         let said = run("arguments", &[], on, world.path()).well();
         assert_eq!(said, "3 4 3 [3, 4, 3, 4] [3, 7, 7] [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]\n", "{on:?}");
     }
@@ -44,7 +44,7 @@ fn every_way_to_hand_an_argument_over_gives_the_value() {
 
 fn collections_are_computed_and_computations_follow_each_other() {
     for &on in EVERYWHERE {
-        let world = tempfile::tempdir().unwrap();
+        let world = world();
         let workers = match on {
             On::Alone(workers) => workers,
             On::Ranks(ranks) => ranks - 1,
@@ -56,14 +56,14 @@ fn collections_are_computed_and_computations_follow_each_other() {
 
 fn what_is_persisted_stays_and_does_not_run_again() {
     for &on in EVERYWHERE {
-        let world = tempfile::tempdir().unwrap();
+        let world = world();
         assert_eq!(run("persisting", &[], on, world.path()).well(), "1225\n", "{on:?}");
     }
 }
 
 fn a_failed_task_is_told_and_the_ranks_go_on() {
     for &on in EVERYWHERE {
-        let world = tempfile::tempdir().unwrap();
+        let world = world();
         let ended = run("failing", &[], on, world.path());
         let story = "`fail[0]` failed: 3 is not to my taste after 3 attempts";
         assert_eq!(ended.stdout, format!("{story}; 1 that need them did not run\n"), "{}", ended.stderr);
@@ -74,7 +74,7 @@ fn a_failed_task_is_told_and_the_ranks_go_on() {
 
 fn a_panic_of_a_task_fails_it() {
     for &on in EVERYWHERE {
-        let world = tempfile::tempdir().unwrap();
+        let world = world();
         let ended = run("panicking", &[], on, world.path());
         assert!(ended.stderr.contains("`divide[0]` panicked: attempt to divide by zero"), "{}", ended.stderr);
         assert_eq!(ended.code, Some(3));
@@ -83,7 +83,7 @@ fn a_panic_of_a_task_fails_it() {
 
 fn options_reach_the_task() {
     for &on in EVERYWHERE {
-        let world = tempfile::tempdir().unwrap();
+        let world = world();
         let said = run("retrying", &[], on, world.path()).well();
         let expected = "3\n`again_and_again[0]` failed: this is attempt 1\n\
                         task `add[0]` asks for 3 of `cpus`, but no worker has more than 2\n";
@@ -93,7 +93,7 @@ fn options_reach_the_task() {
 
 fn a_programs_own_error_ends_it() {
     for &on in EVERYWHERE {
-        let world = tempfile::tempdir().unwrap();
+        let world = world();
         let ended = run("own_error", &[], on, world.path());
         assert!(ended.stderr.contains("error: No such file or directory"), "{}", ended.stderr);
         assert_eq!(ended.code, Some(1));
@@ -102,7 +102,7 @@ fn a_programs_own_error_ends_it() {
 
 fn a_programs_own_panic_ends_all_ranks() {
     for &on in EVERYWHERE {
-        let world = tempfile::tempdir().unwrap();
+        let world = world();
         let ended = run("own_panic", &[], on, world.path());
         assert!(ended.stderr.contains("the program is wrong"), "{}", ended.stderr);
         assert!(!ended.stderr.contains("a bug in dagmar"), "{}", ended.stderr);
@@ -112,13 +112,13 @@ fn a_programs_own_panic_ends_all_ranks() {
 
 fn a_chain_of_any_length_fits() {
     for &on in EVERYWHERE {
-        let world = tempfile::tempdir().unwrap();
+        let world = world();
         run("long_chain", &[], on, world.path()).well();
     }
 }
 
 fn a_variable_that_says_nothing_is_refused() {
-    let world = tempfile::tempdir().unwrap();
+    let world = world();
     let ended = run("wrong_setting", &[], On::Alone(0), world.path());
     assert_eq!(
         (ended.code, ended.stderr.as_str()),
@@ -128,7 +128,7 @@ fn a_variable_that_says_nothing_is_refused() {
 
 fn an_isolated_call_that_crashes_costs_one_attempt() {
     for &on in EVERYWHERE {
-        let world = tempfile::tempdir().unwrap();
+        let world = world();
         let said = run("isolated", &[], on, world.path()).well();
         let expected = "`crash[0]` was killed by signal 6 (ABRT)\n`crash[0]` exited with 9\n\
                         `crash[0]` panicked: inside of the child\n\
@@ -137,8 +137,11 @@ fn an_isolated_call_that_crashes_costs_one_attempt() {
     }
 }
 
+/// Its name, its arguments, and part of what it prints.
+type Example = (&'static str, &'static [&'static str], &'static str);
+
 fn the_examples_check_their_own_results() {
-    let examples: [(&str, &[&str], &str); 5] = [
+    let examples: [Example; 5] = [
         ("matmul", &["96", "3"], "96 x 96 in 27 products"),
         ("sample_sort", &["20000", "5"], "20000 numbers in 5 parts"),
         ("top_k", &["7", "5000", "6"], "the 7 largest of 5000 numbers from 6 blocks, checked"),
@@ -147,11 +150,19 @@ fn the_examples_check_their_own_results() {
     ];
     for (example, arguments, expected) in examples {
         for &on in EVERYWHERE {
-            let world = tempfile::tempdir().unwrap();
+            let world = world();
             let said = run(example, arguments, on, world.path()).well();
             assert!(said.contains(expected), "{example} {on:?}: {said}");
         }
     }
+}
+
+fn world() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory can be made")
+}
+
+fn this() -> std::path::PathBuf {
+    std::env::current_exe().expect("a program knows its file")
 }
 
 /// Calls `dagmar` in a directory, with everything that a submitted program of this file needs.
@@ -162,15 +173,15 @@ fn dagmar(arguments: &[&str], directory: &Path) -> Ended {
 }
 
 fn a_submitted_program_runs_in_its_job() {
-    let world = tempfile::tempdir().unwrap();
+    let world = world();
     let here = world.path();
-    let program = std::env::current_exe().unwrap();
-    std::os::unix::fs::symlink(&program, here.join("sums")).unwrap();
+    let program = this();
+    std::os::unix::fs::symlink(&program, here.join("sums")).expect("a link can be made");
     let line = ["submit", "./sums", "one", "--cluster", "local", "--set", "workers_per_node=2"];
     let line = [&line[..], &["--wait", "--", "--two", "three four"]].concat();
     let ended = dagmar(&line, here);
     assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
-    let written = std::fs::read_to_string(here.join("written")).unwrap();
+    let written = std::fs::read_to_string(here.join("written")).expect("the program wrote it");
     assert_eq!(written, r#"["one", "--two", "three four"] 42 2"#);
     let status = dagmar(&["status"], here).well();
     assert!(status.contains("over, exit code 0") && status.contains("add  1 finished"), "{status}");
@@ -179,9 +190,9 @@ fn a_submitted_program_runs_in_its_job() {
 }
 
 fn a_submitted_program_that_fails_is_told() {
-    let world = tempfile::tempdir().unwrap();
+    let world = world();
     let here = world.path();
-    let program = std::env::current_exe().unwrap();
+    let program = this();
     let dry = dagmar(&["submit", &program.to_string_lossy(), "--cluster", "local", "--dry-run"], here).well();
     assert!(dry.contains(" launch ") && !here.join("dagmar-runs").exists(), "{dry}");
     let line = ["submit", &program.to_string_lossy(), "--cluster", "local", "--wait", "--", "--fail"];

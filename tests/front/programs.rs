@@ -19,8 +19,11 @@ mod top_k;
 #[path = "../../examples/rust/which_next.rs"]
 mod which_next;
 
-/// All programs by name.
-pub const PROGRAMS: &[(&str, fn() -> ExitCode)] = &[
+/// A program's name and its `main`.
+type Program = (&'static str, fn() -> ExitCode);
+
+/// All programs.
+pub const PROGRAMS: &[Program] = &[
     ("arguments", arguments),
     ("collections", collections),
     ("persisting", persisting),
@@ -68,7 +71,6 @@ fn block(rows: usize, name: &str) -> Block {
 #[dagmar::task]
 fn describe<'a>(
     block: &Block,
-    context: &Context,
     whole: Arc<Block>,
     cells: &'a [f64],
     several: &[Arc<Block>],
@@ -76,7 +78,6 @@ fn describe<'a>(
     mut owned: Vec<i64>,
     _: (u8, Option<String>),
 ) -> Result<String, std::num::ParseIntError> {
-    assert!(context.attempt().0 == 1 && !context.is_stopped());
     owned.push("7".parse()?);
     let rows: Vec<usize> = several.iter().chain(&pieces).map(|block| block.rows).collect();
     Ok(format!("{} {} {} {rows:?} {owned:?}", block.rows, whole.names["b"], cells.iter().sum::<f64>()))
@@ -121,7 +122,7 @@ fn collections() -> ExitCode {
         assert!(reduce(add, []).is_none());
         // One computation after the other, on the same ranks.
         for round in 0..10 {
-            assert_eq!(run.compute(add(round, &square(round)))?, round + round * round);
+            assert_eq!(run.compute(add(round, square(round)))?, round + round * round);
         }
         println!("{total} on {} workers", run.workers());
         Ok(())
@@ -178,7 +179,7 @@ fn fail(x: i64) -> Result<i64, String> {
 
 fn failing() -> ExitCode {
     dagmar::main(|run| {
-        let failed = fail(&add(1, 2)).retries(2);
+        let failed = fail(add(1, 2)).retries(2);
         let error = run.compute(add(&failed, 1)).expect_err("it fails");
         println!("{error}");
         // The ranks are still there.
@@ -251,7 +252,8 @@ fn long_chain() -> ExitCode {
 }
 
 #[dagmar::task]
-fn process_and(block: &Block, more: Vec<i64>) -> (u32, f64) {
+fn process_and(block: &Block, context: &Context, more: Vec<i64>) -> (u32, f64) {
+    assert!(context.attempt().0 == 1 && !context.is_stopped());
     (std::process::id(), block.cells[0] + more.iter().sum::<i64>() as f64)
 }
 
