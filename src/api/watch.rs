@@ -26,9 +26,11 @@ impl Watch {
 impl Watcher for Watch {
     fn on_event(&mut self, _: Timestamp, event: &Event) {
         match event {
-            Event::TaskFinished { task, worker, .. } => {
-                if let Some(known) = self.workers.get_mut(task) {
-                    *known = *worker;
+            Event::TasksFinished { worker, batch } => {
+                for task in batch.tasks() {
+                    if let Some(known) = self.workers.get_mut(&task) {
+                        *known = *worker;
+                    }
                 }
             }
             Event::AttemptFailed { task, attempt, failure, retried: false, .. } if self.failure.is_none() => {

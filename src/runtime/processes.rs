@@ -189,7 +189,9 @@ pub fn be_worker(mut mpi: Mpi, functions: Arc<Functions>, spawner: SpawnerLink) 
             }
         };
         let setup = setup(&mpi, welcome, graph, (functions.clone(), spawner.clone()))?;
-        if let End::Goodbye(exit_code) = worker_loop::work(&mut mpi, setup).map_err(StartError::Worker)? {
+        let (back, worked) = worker_loop::work(mpi, setup);
+        mpi = back;
+        if let End::Goodbye(exit_code) = worked.map_err(StartError::Worker)? {
             leave(mpi);
             return Ok(exit_code);
         }

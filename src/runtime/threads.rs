@@ -113,7 +113,9 @@ impl Running {
 fn be_worker(mut endpoint: InProcess, setups: &Receiver<worker_loop::Setup>) {
     for setup in setups {
         // A worker that failed has told the scheduler why.
-        if worker_loop::work(&mut endpoint, setup).ok() != Some(End::Rest) {
+        let (back, worked) = worker_loop::work(endpoint, setup);
+        endpoint = back;
+        if worked.ok() != Some(End::Rest) {
             return;
         }
     }

@@ -10,6 +10,7 @@ pub mod json;
 pub mod keep;
 mod memory_events;
 pub mod output;
+pub mod pool;
 pub mod share;
 pub mod sink;
 pub mod spawner;

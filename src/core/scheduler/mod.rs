@@ -5,11 +5,13 @@
 //! `dispatch` acts on them through the policies `priority`, `placement` and `steal`, `multi_node` for
 //! tasks that take several workers; `check` holds every invariant.
 
+mod ahead;
 mod check;
 mod dispatch;
 mod durations;
 mod machine;
 mod multi_node;
+mod parked;
 mod placement;
 mod priority;
 mod progress;
