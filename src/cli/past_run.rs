@@ -39,8 +39,7 @@ impl PastRun {
             return Ok(PastRun { graph: graph.expect("nothing contradicts nothing"), directory, place });
         }
         let damaged = |why: String| Failure::broken(format!("cannot read `{}`: {why}", path.display()));
-        let bytes = std::fs::read(&path).map_err(|error| damaged(error.to_string()))?;
-        let graph = packed::read(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let graph = packed::open(&path).map_err(|error| damaged(error.to_string()))?;
         Ok(PastRun { directory, graph, place })
     }
 

@@ -23,7 +23,7 @@ use crate::transport::codec;
 use crate::worker::function::{Context, Functions};
 use crate::worker::keep::Keep;
 use crate::worker::output::Output;
-use crate::worker::spawner::{KeeperLink, Launch, Reply};
+use crate::worker::spawner::{KeeperLink, Launch, Reply, Room};
 
 use super::envelope::Envelope;
 
@@ -117,7 +117,7 @@ fn wait(keeper: &KeeperLink, context: &Context<'_>) -> io::Result<Option<Reply>>
         let mut watched = [PollFd::new(keeper.as_fd(), PollFlags::POLLIN)];
         match poll(&mut watched, limit) {
             Ok(0) | Err(nix::errno::Errno::EINTR) => {}
-            Ok(_) => return keeper.receive(),
+            Ok(_) => return keeper.receive(&mut Room::default()),
             Err(error) => return Err(error.into()),
         }
         if !is_stopped && context.is_stopped() {

@@ -137,7 +137,7 @@ impl fmt::Display for StartError {
             StartError::Setting(variable, why) => write!(out, "cannot understand `{variable}`: {why}"),
             StartError::Directory(why, _) => write!(out, "{why}"),
             StartError::NotKept(worker) => write!(out, "rank {worker} no longer has an output that it kept"),
-            StartError::Graph(why) => write!(out, "the graph that rank 0 sent is damaged: {why}"),
+            StartError::Graph(why) => write!(out, "the graph that rank 0 gave cannot be read: {why}"),
         }
     }
 }

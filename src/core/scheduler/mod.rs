@@ -23,4 +23,5 @@ mod tasks;
 mod workers;
 
 pub use machine::{Action, Input, Options, Scheduler};
+pub use priority::Urgency;
 pub use tasks::TaskState;

@@ -4,8 +4,11 @@ use std::cmp::Reverse;
 use std::mem::discriminant;
 use std::ops::Range;
 
-use crate::core::graph::Graph;
-use crate::core::id::TaskId;
+use crate::core::graph::{Graph, Levels, Stretch};
+use crate::core::id::{OptionsId, TaskId};
+
+/// Runs shorter than this are not worth remembering.
+const RUN_MIN: usize = 16;
 
 /// How urgent every task is.
 ///
@@ -13,99 +16,79 @@ use crate::core::id::TaskId;
 /// the lower id, so that equal graphs are always ordered equally.
 #[derive(Debug)]
 pub struct Urgency {
-    level_of: Vec<u32>,
-    /// Tasks that are alike in every respect but their ids: runs of at least two, in order.
+    levels: Levels,
+    /// Many tasks side by side that are alike in every respect but their ids, in order.
     runs: Vec<Range<u32>>,
-    place_of: Vec<u32>,
-    task_at: Vec<TaskId>,
 }
 
 impl Urgency {
     /// Weighs all tasks of a graph.
+    ///
+    /// Takes time linear in tasks and dependencies, but none for each task of an array that is a rule.
     pub fn of(graph: &Graph) -> Self {
-        let level_of = levels(graph);
-        let mut task_at: Vec<TaskId> = graph.tasks().collect();
-        task_at.sort_by_cached_key(|&task| level_of[task.index()]);
-        let mut place_of = vec![0; task_at.len()];
-        for (place, task) in task_at.iter().enumerate() {
-            place_of[task.index()] = place as u32;
-        }
-        let runs = runs(graph, &level_of);
-        Urgency { level_of, runs, place_of, task_at }
+        let mut levels = Levels::to_exit(graph);
+        put_priorities_first(graph, &mut levels);
+        let runs = runs(graph, &levels);
+        Urgency { levels, runs }
     }
 
     /// The task's level: a lower one starts first, and of one level the lower id.
     pub fn level(&self, task: TaskId) -> u32 {
-        self.level_of[task.index()]
+        self.levels.get(task)
     }
 
-    /// The end of the run of tasks from this one on that have the same level, options and kind of
-    /// operation, and no inputs. The task alone if it has inputs.
+    /// The end of a run of tasks from this one on that have the same level, options and kind of
+    /// operation, and no inputs. Short runs are taken for tasks that are alone.
     pub fn run_end(&self, task: TaskId) -> TaskId {
         let run = self.runs[..self.runs.partition_point(|run| run.start <= task.0)].last();
         TaskId(run.map_or(0, |run| run.end).max(task.0 + 1))
     }
-
-    /// The task's place in the order.
-    pub fn of_task(&self, task: TaskId) -> u32 {
-        self.place_of[task.index()]
-    }
-
-    /// The task at a place in the order.
-    pub fn task(&self, place: u32) -> TaskId {
-        self.task_at[place as usize]
-    }
 }
 
-/// Each task's level: those of a higher priority lie below those of a lower one.
-fn levels(graph: &Graph) -> Vec<u32> {
-    let mut levels = paths_to_exit(graph);
-    let mut priorities: Vec<i32> = graph.columns().options.iter().map(|options| options.priority).collect();
+/// Turns paths to an exit into levels: those of a higher priority lie below those of a lower one.
+fn put_priorities_first(graph: &Graph, levels: &mut Levels) {
+    let options = &graph.columns().options;
+    let mut priorities: Vec<i32> = options.iter().map(|options| options.priority).collect();
     priorities.sort_unstable_by_key(|&priority| Reverse(priority));
     priorities.dedup();
-    let rank = |priority: i32| priorities.iter().position(|&other| other == priority);
-    let ranks: Vec<usize> =
-        graph.columns().options.iter().filter_map(|options| rank(options.priority)).collect();
-    let rank_of = |task: TaskId| ranks[graph.options_id(task).index()];
+    let rank = |priority: i32| priorities.partition_point(|&other| other > priority);
+    let ranks: Vec<usize> = options.iter().map(|options| rank(options.priority)).collect();
+    let rank_of = |options: OptionsId| ranks[options.index()];
     let mut longest = vec![0; priorities.len()];
-    for task in graph.tasks() {
-        let path = &mut longest[rank_of(task)];
-        *path = levels[task.index()].max(*path);
-    }
-    let mut last = 0;
+    levels.update(graph, |options, path| {
+        let longest = &mut longest[rank_of(options)];
+        *longest = (*path).max(*longest);
+    });
+    let mut behind = 0_u32;
     for end in &mut longest {
-        last += *end + 1;
-        *end = last;
+        behind = behind.saturating_add(*end + 1);
+        *end = behind - 1;
     }
-    for task in graph.tasks() {
-        levels[task.index()] = longest[rank_of(task)] - levels[task.index()];
-    }
-    levels
+    levels.update(graph, |options, path| *path = longest[rank_of(options)] - *path);
 }
 
-/// The longest path from each task to an exit, in tasks. Hidden joins add nothing.
-fn paths_to_exit(graph: &Graph) -> Vec<u32> {
-    let mut paths = vec![0_u32; graph.len()];
-    for task in graph.topological_order().rev() {
-        let below = graph.dependents(task).iter().map(|dependent| paths[dependent.index()]).max();
-        paths[task.index()] = below.unwrap_or(0) + u32::from(!graph.is_join(task));
-    }
-    paths
-}
-
-fn runs(graph: &Graph, level_of: &[u32]) -> Vec<Range<u32>> {
-    let kind = |task: TaskId| {
-        let body = discriminant(&graph.operation(task).body);
-        (level_of[task.index()], graph.options_id(task), body)
+fn runs(graph: &Graph, levels: &Levels) -> Vec<Range<u32>> {
+    let kind = |first: u32| {
+        let task = TaskId(first);
+        (levels.get(task), graph.options_id(task), discriminant(&graph.operation(task).body))
     };
+    let each = |stretch: &Stretch| if levels.is_same(stretch) { stretch.tasks.len() } else { 1 };
+    let sources = graph.stretches().filter(|stretch| stretch.is_source);
+    let alike = sources.flat_map(|stretch| {
+        let each = each(&stretch);
+        stretch.tasks.step_by(each).map(move |first| first..first + each as u32)
+    });
     let mut runs: Vec<Range<u32>> = Vec::new();
-    for task in graph.tasks().filter(|&task| graph.input_count(task) == 0) {
+    for tasks in alike {
         match runs.last_mut() {
-            Some(run) if run.end == task.0 && kind(TaskId(run.start)) == kind(task) => run.end += 1,
-            Some(run) if run.len() == 1 => *run = task.0..task.0 + 1,
-            _ => runs.push(task.0..task.0 + 1),
+            Some(run) if run.end == tasks.start && kind(run.start) == kind(tasks.start) => {
+                run.end = tasks.end
+            }
+            Some(run) if run.len() < RUN_MIN => *run = tasks,
+            _ => runs.push(tasks),
         }
     }
+    runs.retain(|run| run.len() >= RUN_MIN);
     runs
 }
 
@@ -146,10 +129,12 @@ mod tests {
 
     #[test]
     fn a_run_ends_where_tasks_differ_or_take_inputs() {
-        let tasks: [(i32, &[u32]); 7] =
-            [(0, &[]), (0, &[]), (0, &[]), (1, &[]), (0, &[]), (0, &[4]), (0, &[])];
+        let source = |priority| (priority, &[] as &[u32]);
+        let mut tasks = vec![source(0); 20];
+        tasks.extend(vec![source(1); 20]);
+        tasks.extend([source(0), (0, &[40]), source(0)]);
         let urgency = urgency(&tasks);
-        let ends: Vec<u32> = (0..7).map(|task| urgency.run_end(TaskId(task)).0).collect();
-        assert_eq!(ends, [3, 3, 3, 4, 5, 6, 7]);
+        let ends = [0, 7, 19, 20, 39, 40, 41, 42].map(|task| urgency.run_end(TaskId(task)).0);
+        assert_eq!(ends, [20, 20, 20, 40, 40, 41, 42, 43]);
     }
 }
