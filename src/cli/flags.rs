@@ -84,6 +84,7 @@ Examples:
   dagmar submit graph.toml --cluster mysite --dry-run         print the job script and do nothing
   dagmar submit graph.toml --cluster mysite --wait            end with the run's exit code
   dagmar submit --each 1..1000 --cluster pbs -- ./simulate {}
+  dagmar submit ./myprogram --cluster mysite -N 4 -- --size 8000      a program that uses dagmar
 
 `dagmar cluster list` names the clusters that are known here.";
 
@@ -97,7 +98,7 @@ Examples:
 /// What shall be run: a graph file, or a quick form.
 #[derive(Clone, Debug, Args)]
 pub struct SourceFlags {
-    /// The graph: TOML, JSON or packed
+    /// The graph: TOML, JSON or packed; for `submit` also a program that uses dagmar as a library
     pub graph: Option<PathBuf>,
     /// Run only what these need, and print their outputs: tasks, arrays, elements, output files
     #[arg(value_name = "KEY")]
@@ -115,7 +116,7 @@ pub struct SourceFlags {
     #[arg(long, value_name = "FUNCTION", conflicts_with = "graph")]
     pub call: Option<String>,
     /// The command, `{}` standing for the element
-    #[arg(last = true, value_name = "COMMAND", conflicts_with = "graph")]
+    #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
 

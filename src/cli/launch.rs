@@ -21,7 +21,7 @@ use crate::record::layout::RunDirectory;
 use crate::record::mailbox::{Mailbox, Order};
 use crate::record::outcome::Finished;
 use crate::record::submission::Submission;
-use crate::runtime::{exit, logger};
+use crate::runtime::{exit, logger, program};
 use crate::transport::launcher;
 
 use super::CommandResult;
@@ -58,7 +58,25 @@ pub fn run(flags: &LaunchFlags) -> CommandResult {
         plan.environment.insert("DAGMAR_SCRATCH".to_owned(), place);
     }
     logger::start(&directory.path().join("logs/launch.log")).map_err(not_written(&directory))?;
+    if plan.arguments.is_some() {
+        set_environment(&mut plan, &directory, allocation.is_some());
+    }
     Launch { directory, plan, allocation }.run()
+}
+
+/// What `dagmar run` is told by flags, a user's own program is told by variables.
+fn set_environment(plan: &mut LaunchPlan, directory: &RunDirectory, is_allocated: bool) {
+    let resources: Vec<String> =
+        plan.resources.iter().map(|(name, amount)| format!("{name}={amount}")).collect();
+    let told = [
+        (program::INTO, Some(directory.path().display().to_string())),
+        (program::CPUS, plan.cpus_per_worker.map(|cpus| cpus.to_string())),
+        (program::RESOURCES, Some(resources.join(",")).filter(|text| !text.is_empty())),
+        (program::BIND, is_allocated.then(|| "cores".to_owned())),
+        (program::WORKERS, linked_mpi().is_none().then(|| plan.workers_per_node.to_string())),
+    ];
+    let told = told.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?)));
+    plan.environment.extend(told);
 }
 
 /// A run that waits for a job of a batch system is not launched elsewhere: the job would come all the same.
@@ -218,17 +236,31 @@ impl Launch {
             return Err(Failure::usage(message).hint("build it with `cargo build --features mpi`".to_owned()));
         }
         let mut command = Command::new(&self.plan.program);
-        command.args(self.arguments()).args(["--workers", &self.plan.workers_per_node.to_string()]);
+        command.args(self.arguments());
+        if self.plan.arguments.is_none() {
+            command.args(["--workers", &self.plan.workers_per_node.to_string()]);
+        }
         command.envs(&self.plan.environment);
         self.see_to_its_end(&mut self.supervisor()?, command)
     }
 
-    fn see_to_its_end(&self, supervisor: &mut Supervisor, command: Command) -> CommandResult {
+    fn see_to_its_end(&self, supervisor: &mut Supervisor, mut command: Command) -> CommandResult {
+        if let Some(place) = self.place_of_program() {
+            command.current_dir(place);
+        }
         let program = command.get_program().to_string_lossy().into_owned();
         let ended = supervisor.run_ranks(command, &self.directory);
         let ended = ended
             .map_err(|error| Failure::usage(format!("cannot start the ranks with `{program}`: {error}")))?;
         self.conclude(&ended)
+    }
+
+    /// Where a user's own program was submitted, which is where it expects to be. A graph knows its
+    /// directory itself.
+    fn place_of_program(&self) -> Option<PathBuf> {
+        self.plan.arguments.as_ref()?;
+        let description = Description::read(&self.directory.description()).ok()?;
+        Some(description.directory).filter(|place| place.is_dir())
     }
 
     fn hosts(&self) -> Vec<String> {
@@ -246,8 +278,11 @@ impl Launch {
         Ok(path)
     }
 
-    /// What `dagmar run` is told on every rank.
+    /// What the program is told on every rank.
     fn arguments(&self) -> Vec<String> {
+        if let Some(arguments) = &self.plan.arguments {
+            return arguments.clone();
+        }
         let mut words =
             vec!["run".to_owned(), "--into".to_owned(), self.directory.path().display().to_string()];
         if let Some(cpus) = self.plan.cpus_per_worker {

@@ -98,7 +98,7 @@ struct Printer<'a> {
 impl<'a> Printer<'a> {
     fn new(run: &'a PastRun, flags: &LogsFlags, tasks: &[TaskId]) -> Result<Self, Failure> {
         let packs =
-            PackReader::open(&run.directory.output()).map_err(|error| Failure::broken(error.to_string()))?;
+            PackReader::open(&run.place.output()).map_err(|error| Failure::broken(error.to_string()))?;
         let pieces = match (flags.stdout, flags.stderr) {
             (true, _) => vec![Piece::Stdout],
             (_, true) => vec![Piece::Stderr],

@@ -18,6 +18,7 @@ pub mod run;
 pub mod run_job;
 pub mod source;
 pub mod status;
+pub mod submission;
 pub mod submit;
 pub mod values;
 pub mod wait;

@@ -1,7 +1,8 @@
 //! A run as its directory tells it, going on or over.
 
-use crate::core::graph::Graph;
+use crate::core::graph::{Graph, GraphBuilder};
 use crate::observe::report::ReportBuilder;
+use crate::record::description::Description;
 use crate::record::journal::JournalReader;
 use crate::record::layout::RunDirectory;
 use crate::record::outcome::Finished;
@@ -15,8 +16,10 @@ use super::{preparation, source};
 pub struct PastRun {
     /// Where it lies.
     pub directory: RunDirectory,
-    /// The graph that it runs.
+    /// The graph that it runs; of a program that runs several, the latest.
     pub graph: Graph,
+    /// Where what is known of that graph lies: the same directory, or one within it.
+    pub place: RunDirectory,
 }
 
 impl PastRun {
@@ -28,20 +31,26 @@ impl PastRun {
     /// Finds a run: a path, a name, or the latest.
     pub fn find(argument: Option<&str>) -> Result<Self, Failure> {
         let directory = Self::directory(argument)?;
-        let path = directory.graph();
+        let place = directory.latest_compute().unwrap_or_else(|| directory.clone());
+        let path = place.graph();
+        if !path.exists() && is_program(&directory) {
+            // It has computed nothing yet.
+            let graph = GraphBuilder::new(directory.name(), "/").build();
+            return Ok(PastRun { graph: graph.expect("nothing contradicts nothing"), directory, place });
+        }
         let damaged = |why: String| Failure::broken(format!("cannot read `{}`: {why}", path.display()));
         let graph = packed::open(&path).map_err(|error| damaged(error.to_string()))?;
-        Ok(PastRun { directory, graph })
+        Ok(PastRun { directory, graph, place })
     }
 
     /// Everything that happened so far. Damage is told and skipped.
     pub fn events(&self) -> Result<ReportBuilder<'_>, Failure> {
         let mut events = ReportBuilder::new(&self.graph);
-        if !self.directory.journal().exists() {
+        if !self.place.journal().exists() {
             // Submitted, and not begun yet.
             return Ok(events);
         }
-        let journal = JournalReader::open(&self.directory.journal());
+        let journal = JournalReader::open(&self.place.journal());
         let mut journal = journal.map_err(|error| Failure::broken(error.to_string()))?;
         loop {
             match journal.next() {
@@ -61,4 +70,9 @@ impl PastRun {
     pub fn finished(&self) -> Result<Option<Finished>, Failure> {
         Finished::read(&self.directory.finished()).map_err(|error| Failure::broken(error.to_string()))
     }
+}
+
+/// True for the run of a user's own program, which has no graph before it computes one.
+fn is_program(directory: &RunDirectory) -> bool {
+    Description::read(&directory.description()).is_ok_and(|description| !description.program.is_empty())
 }

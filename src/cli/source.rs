@@ -14,10 +14,15 @@ use crate::record::packed;
 
 use super::failure::Failure;
 use super::flags::SourceFlags;
+use super::submission::is_program;
 
 /// Reads a graph file, whatever its format.
 pub fn read(path: &Path) -> Result<Graph, Failure> {
     let shown = path.display();
+    if is_program(path) {
+        let hint = "start it itself, alone or with mpirun; `dagmar submit` runs it in a job";
+        return Err(Failure::usage(format!("`{shown}` is a program, not a graph")).hint(hint.to_owned()));
+    }
     let failed = |error: &dyn fmt::Display| Failure::usage(format!("cannot read `{shown}`: {error}"));
     if is_packed_file(path) {
         return packed::open(path).map_err(|error| failed(&error));
@@ -42,6 +47,10 @@ fn is_packed_file(path: &Path) -> bool {
 pub fn find(flags: &SourceFlags) -> Result<Graph, Failure> {
     let options = TaskOptions::default();
     if let Some(path) = &flags.graph {
+        if !flags.command.is_empty() {
+            let message = format!("cannot hand arguments to `{}`: it is a graph", path.display());
+            return Err(Failure::usage(message).hint("a command after `--` goes with `--each`".to_owned()));
+        }
         return read(path);
     }
     let directory = current_directory()?;

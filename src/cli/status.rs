@@ -46,6 +46,9 @@ fn print(story: &Story<'_>) -> Result<(), super::Failure> {
     let Story { run, events, .. } = story;
     let mut page = Page::open();
     page.line(format!("{}  {}", run.directory.name(), standing(story)))?;
+    if run.place != run.directory {
+        page.line(format!("  its computation {}:", run.place.name()))?;
+    }
     if run.directory.has_begun() {
         for line in events.report().to_lines() {
             page.line(format!("  {}", line.trim_start()))?;
@@ -71,7 +74,7 @@ fn print(story: &Story<'_>) -> Result<(), super::Failure> {
         page.line(format!("  {}", worker_line(worker)))?;
     }
     if events.snapshot().counts().failed > 0 {
-        page.line(failed_tasks::text(&run.graph, events.snapshot(), &run.directory))?;
+        page.line(failed_tasks::text(&run.graph, events.snapshot(), &run.place))?;
     }
     page.flush()
 }

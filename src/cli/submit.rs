@@ -1,4 +1,4 @@
-//! `dagmar submit`: a graph becomes a run directory, a job script and a batch job; then this
+//! `dagmar submit`: a graph or a program becomes a run directory, a job script and a batch job; then this
 //! process is done.
 
 use std::env;
@@ -23,20 +23,24 @@ use super::failure::Failure;
 use super::flags::{SubmitFlags, WaitFlags};
 use super::output::{Format, Page, tell};
 use super::preparation::{Preparation, not_written};
+use super::submission::Work;
 use super::{CommandResult, OK, source, wait};
 
 /// Submits a run.
 pub fn run(flags: &SubmitFlags) -> CommandResult {
-    let work = Preparation::of_source(&flags.source)?;
+    let work = Work::of_source(&flags.source)?;
     let request = flags.allocation.request()?;
     let program = own_program()?;
-    check_fit(&work, &request)?;
+    if let Work::Graph(graph) = &work {
+        check_fit(graph, &request)?;
+    }
     if flags.dry_run {
         return print_script(&work, &request, &program, flags.output);
     }
     check_limits(&request, &*open(request.system, request.commands(), Path::new("")))?;
     let directory = work.set_down()?;
-    let handed = Handover { directory: &directory, request: &request, program: &program }.hand_over();
+    let handed =
+        Handover { directory: &directory, request: &request, program: &program, work: &work }.hand_over();
     let (submitted, system) = handed.map_err(|error| refused(error, &directory))?;
     answer(flags, &directory, &request, &submitted, &*system)?;
     if flags.wait {
@@ -79,9 +83,9 @@ fn check_limits(request: &Request, system: &dyn BatchSystem) -> Result<(), Failu
     Ok(limits::check(request, queued)?)
 }
 
-fn print_script(work: &Preparation, request: &Request, program: &Path, format: Format) -> CommandResult {
+fn print_script(work: &Work, request: &Request, program: &Path, format: Format) -> CommandResult {
     limits::check(request, None)?;
-    let run = RunDirectory::next(&source::current_directory()?, work.plan.graph.name());
+    let run = RunDirectory::next(&source::current_directory()?, &work.name());
     let name = run.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mark = mark(&name);
     let context = ScriptContext { run: &run, program, name: &name, mark: &mark };
@@ -105,6 +109,7 @@ struct Handover<'a> {
     directory: &'a RunDirectory,
     request: &'a Request,
     program: &'a Path,
+    work: &'a Work,
 }
 
 /// Why a run was not handed over.
@@ -130,7 +135,8 @@ impl Handover<'_> {
         let mut submission = Submission::new(system, cluster, mark.clone(), clock::now());
         submission.commands = commands.to_record();
         submission.clusters.clone_from(&commands.clusters);
-        let plan = request.launch_plan(self.program);
+        let mut plan = request.launch_plan(self.program);
+        self.work.enter_into(&mut plan);
         let write = || {
             publish::publish(&directory.job_script(), text.as_bytes())?;
             fs::set_permissions(directory.job_script(), fs::Permissions::from_mode(0o700))?;

@@ -67,6 +67,12 @@ pub fn read(graph: &Graph, task: TaskId, packs: &PackReader) -> Result<Value, Fa
     match Envelope::output_in(&bytes).map_err(|error| broken(&error))? {
         Output::Value(value) => Ok(value),
         Output::Captured(bytes) => Ok(text_or_bytes(bytes)),
+        Output::Typed(typed) => {
+            let (key, name) = (graph.key(task), typed.type_name());
+            Err(Failure::usage(format!(
+                "cannot print `{key}`: it is a `{name}`, which only its program reads"
+            )))
+        }
     }
 }
 

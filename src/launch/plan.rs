@@ -38,8 +38,11 @@ pub struct LaunchPlan {
     pub walltime_s: Option<u64>,
     /// Seconds before the end at which the run is asked to stop.
     pub margin_s: u64,
-    /// The program whose ranks are started: a dagmar.
+    /// The program whose ranks are started: a dagmar, or a user's own.
     pub program: PathBuf,
+    /// What the program is told, if it is a user's own; a dagmar is told where its run is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Vec<String>>,
     /// Words between the launcher and the program, such as a container's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefix: Vec<String>,
@@ -121,6 +124,7 @@ impl LaunchPlan {
             walltime_s: None,
             margin_s: 60,
             program,
+            arguments: None,
             prefix: Vec::new(),
             node_start: Vec::new(),
             node_stop: Vec::new(),

@@ -28,6 +28,9 @@ pub struct Description {
     /// The keys that were asked for; none means every sink.
     #[serde(default)]
     pub keys: Vec<String>,
+    /// The user's own program and its arguments, if it is not a graph that is run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub program: Vec<String>,
     /// What was typed, word by word.
     pub command_line: Vec<String>,
     /// Where it was typed.
@@ -62,6 +65,7 @@ impl Description {
             name: name.into(),
             graph: None,
             keys: Vec::new(),
+            program: Vec::new(),
             command_line: env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
             directory: env::current_dir().unwrap_or_default(),
             host: host.unwrap_or_default(),
@@ -111,6 +115,7 @@ mod tests {
             name: "variants".into(),
             graph: Some("/home/ada/variants.toml".into()),
             keys: vec!["align[03]".into()],
+            program: Vec::new(),
             command_line: vec!["dagmar".into(), "run".into(), "a \"b\"".into()],
             directory: "/home/ada".into(),
             host: "n042".into(),

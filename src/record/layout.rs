@@ -115,7 +115,8 @@ impl RunDirectory {
     /// Makes this directory into that of a new run. It may exist, as it does when a job script was
     /// put there, but must not have been run in.
     pub fn create_at(path: &Path) -> Result<Self, LayoutError> {
-        let was_used = ["journal", "finished", "graph.dagmar"].iter().any(|part| path.join(part).exists());
+        let was_used =
+            ["journal", "finished", "computes", "graph.dagmar"].iter().any(|part| path.join(part).exists());
         if was_used {
             return Err(LayoutError::Used(path.to_owned()));
         }
@@ -133,7 +134,7 @@ impl RunDirectory {
 
     /// True once rank 0 has written anything.
     pub fn has_begun(&self) -> bool {
-        self.journal().exists() || self.finished().exists()
+        self.journal().exists() || self.finished().exists() || self.computes().exists()
     }
 
     /// Moves what an earlier start of this run left into `earlier-N`, so that the run can begin
@@ -144,7 +145,7 @@ impl RunDirectory {
         let aside = free.expect("some number is free");
         make_directory(&aside)?;
         // The journal last: while it is there, the run has begun, and this can be done again.
-        for part in ["output", "control", "logs", "finished", "journal"] {
+        for part in ["output", "control", "logs", "finished", "computes", "journal"] {
             match fs::rename(self.path.join(part), aside.join(part)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(LayoutError::Io(self.path.join(part), error));
@@ -251,6 +252,17 @@ impl RunDirectory {
     /// Where the packs are.
     pub fn output(&self) -> PathBuf {
         self.path.join("output")
+    }
+
+    /// Where the runs of a program are that computes several graphs one after the other.
+    pub fn computes(&self) -> PathBuf {
+        self.path.join("computes")
+    }
+
+    /// The latest of those runs.
+    pub fn latest_compute(&self) -> Option<RunDirectory> {
+        let entries = fs::read_dir(self.computes()).ok()?.flatten().map(|entry| entry.path());
+        entries.filter(|path| is_run(path)).max().map(|path| RunDirectory { path })
     }
 
     /// The host file of an attempt that is an MPI program, there while it runs.

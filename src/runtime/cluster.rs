@@ -4,19 +4,25 @@ use std::sync::Arc;
 
 use crate::core::event::Outcome;
 use crate::core::graph::Graph;
+use crate::core::id::{Incarnation, Rank};
 use crate::core::task_list::TaskList;
 use crate::record::layout::RunDirectory;
 use crate::worker::function::Functions;
 use crate::worker::hardware::Hardware;
+use crate::worker::output::Output;
 
 use super::fit::Fleet;
 use super::geometry::{Geometry, Overrides, divide};
+use super::panic;
 #[cfg(feature = "mpi")]
 use super::processes::Processes;
 use super::scheduler_loop::{self, Watcher};
 use super::signals::Signals;
 use super::start::StartError;
 use super::threads::Threads;
+
+/// How many tasks that were sent to one worker it may run at once.
+const PINNED_MAX: u64 = 64;
 
 /// What a run needs to be told.
 pub struct Plan {
@@ -36,6 +42,8 @@ pub struct Cluster {
     hosts: Vec<String>,
     functions: Arc<Functions>,
     signals: Signals,
+    /// How many runs were begun: the lives of the workers are counted by them.
+    runs: u32,
 }
 
 #[cfg_attr(feature = "mpi", expect(clippy::large_enum_variant, reason = "there is one"))]
@@ -53,7 +61,8 @@ impl Cluster {
         let geometry = divide(&hardware, overrides);
         let signals = Signals::of(threads.scheduler())?;
         let hosts = hosts_of(hardware);
-        Ok(Cluster { ranks: Ranks::Threads(threads), geometry, hosts, functions, signals })
+        threads.spawners().for_each(|spawner| functions.keep().set_spawner(spawner));
+        Ok(Cluster { ranks: Ranks::Threads(threads), geometry, hosts, functions, signals, runs: 0 })
     }
 
     /// The other ranks of this MPI world. Waits for the greeting of each; on failure all ranks end.
@@ -68,7 +77,7 @@ impl Cluster {
         let hardware = processes.hardware();
         let geometry = divide(&hardware, overrides);
         let hosts = hosts_of(hardware);
-        Ok(Cluster { ranks: Ranks::Processes(processes), geometry, hosts, functions, signals })
+        Ok(Cluster { ranks: Ranks::Processes(processes), geometry, hosts, functions, signals, runs: 0 })
     }
 
     /// What each worker has, and what a person should know about it.
@@ -81,8 +90,47 @@ impl Cluster {
         Fleet { hosts: &self.hosts, capacities: &self.geometry.capacities }.check(plan)
     }
 
-    /// Runs a plan to its end. The ranks stay up until `dismiss`, so that what must be told is told
-    /// first: a launcher may end this process as soon as another one has ended.
+    /// Gives every worker a resource that it alone has, so that a task can be sent to it, and returns
+    /// their names in the order of ranks. None are needed where all workers are one process.
+    pub fn pins(&mut self) -> Vec<String> {
+        if matches!(self.ranks, Ranks::Threads(_)) {
+            return Vec::new();
+        }
+        let pins: Vec<String> =
+            (1..=self.geometry.capacities.len()).map(|rank| format!("rank-{rank}")).collect();
+        for (capacity, pin) in self.geometry.capacities.iter_mut().zip(&pins) {
+            capacity.custom.insert(pin.clone(), PINNED_MAX);
+        }
+        pins
+    }
+
+    /// Brings outputs that workers kept beyond their run, in this order.
+    pub fn fetch(&mut self, places: &[(Rank, u64)]) -> Result<Vec<Arc<Output>>, StartError> {
+        match &mut self.ranks {
+            Ranks::Threads(_) => {
+                let get = |&(worker, number): &(Rank, u64)| {
+                    self.functions.keep().get(number).ok_or(StartError::NotKept(worker))
+                };
+                places.iter().map(get).collect()
+            }
+            #[cfg(feature = "mpi")]
+            Ranks::Processes(processes) => panic::out_of_body(|| processes.fetch(places, &self.signals)),
+        }
+    }
+
+    /// Lets outputs go that workers keep.
+    pub fn forget(&mut self, numbers: Vec<u64>) {
+        match &mut self.ranks {
+            Ranks::Threads(_) => {
+                numbers.into_iter().for_each(|number| drop(self.functions.keep().remove(number)));
+            }
+            #[cfg(feature = "mpi")]
+            Ranks::Processes(processes) => processes.forget(numbers),
+        }
+    }
+
+    /// Runs a plan to its end; another one may follow. The ranks stay up until `dismiss`, so that what
+    /// must be told is told first: a launcher may end this process as soon as another one has ended.
     pub fn run(
         &mut self,
         plan: Plan,
@@ -96,11 +144,13 @@ impl Cluster {
         let Plan { graph, asked, persist } = plan;
         let setup = scheduler_loop::Setup { graph, asked, persist, directory, signals };
         let geometry = &self.geometry;
-        match &mut self.ranks {
-            Ranks::Threads(threads) => threads.run(geometry, &self.functions, setup, watcher),
+        self.runs += 1;
+        let incarnation = Incarnation(self.runs);
+        panic::out_of_body(|| match &mut self.ranks {
+            Ranks::Threads(threads) => threads.run((geometry, &self.functions, incarnation), setup, watcher),
             #[cfg(feature = "mpi")]
-            Ranks::Processes(processes) => processes.run(geometry, setup, watcher),
-        }
+            Ranks::Processes(processes) => processes.run((geometry, incarnation), setup, watcher),
+        })
     }
 
     /// Ends every rank; other processes end with this exit code.

@@ -12,9 +12,11 @@ use crate::transport::endpoint::{Endpoint, Parcel, TransportError};
 use crate::worker::hardware::Hardware;
 use crate::worker::output::Output;
 use crate::worker::share::Share;
+use crate::worker::typed::Typed;
 
 const CAPTURED: u8 = 0;
 const VALUE: u8 = 1;
+const TYPED: u8 = 2;
 
 /// A message. What its parcel's body holds stands with each.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,6 +35,14 @@ pub enum Envelope {
     Forward(StandardStream),
     /// This worker cannot go on; why. No body.
     Broken(String),
+    /// The run is over: wait for the next one, or for goodbye. No body.
+    Rest,
+    /// Rank 0 wants the outputs that are kept under these numbers, each in a message. No body.
+    Fetch(Vec<u64>),
+    /// Here is one. Body: the encoded output, or none if there is no such output.
+    Fetched(u64),
+    /// Nobody needs the outputs that are kept under these numbers. No body.
+    Forget(Vec<u64>),
     /// The run is over, or does not begin: end with this exit code. No body.
     Goodbye(u8),
 }
@@ -77,8 +87,8 @@ impl Envelope {
         self.send_with(Arc::default(), to, endpoint)
     }
 
-    /// An output as the body of a parcel: a byte for its kind, then captured bytes as they are, or the
-    /// encoded value.
+    /// An output as the body of a parcel: a byte for its kind, then captured bytes as they are, the
+    /// encoded value, or the name of a type (its length in two bytes before it) and a value of that type.
     pub fn body_of(output: &Output) -> Vec<u8> {
         match output {
             Output::Captured(bytes) => {
@@ -92,12 +102,34 @@ impl Envelope {
                 codec::encode_into(value, &mut body);
                 body
             }
+            Output::Typed(typed) => {
+                let name = typed.type_name().as_bytes();
+                let name = &name[..name.len().min(usize::from(u16::MAX))];
+                let mut body = Vec::with_capacity(name.len() + 3 + typed.size_bytes() as usize);
+                body.push(TYPED);
+                body.extend_from_slice(&(name.len() as u16).to_le_bytes());
+                body.extend_from_slice(name);
+                typed.encode_into(&mut body);
+                body
+            }
         }
     }
 
-    /// The output in the body of a parcel.
+    /// The output in the body of a parcel. A value of a program's own type stays where it is, and
+    /// is decoded when it is asked for.
+    pub fn output_of(body: &Arc<Vec<u8>>) -> Result<Output, CodecError> {
+        let Some((&TYPED, rest)) = body.split_first() else { return Self::output_in(body) };
+        let malformed = || CodecError::Malformed("a value without its type".to_owned());
+        let (length, rest) = rest.split_first_chunk::<2>().ok_or_else(malformed)?;
+        let name = rest.get(..usize::from(u16::from_le_bytes(*length))).ok_or_else(malformed)?;
+        let name = std::str::from_utf8(name).map_err(|_| malformed())?;
+        Ok(Output::Typed(Typed::arrived(name.to_owned(), body.clone(), name.len() + 3)))
+    }
+
+    /// The output in bytes that stay with their owner.
     pub fn output_in(body: &[u8]) -> Result<Output, CodecError> {
         match body.split_first() {
+            Some((&TYPED, _)) => Self::output_of(&Arc::new(body.to_vec())),
             Some((&CAPTURED, bytes)) => Ok(Output::Captured(bytes.to_vec())),
             Some((&VALUE, bytes)) => codec::decode(bytes).map(Output::Value),
             _ => Err(CodecError::Malformed("an output of no known kind".to_owned())),

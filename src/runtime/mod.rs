@@ -9,13 +9,16 @@ pub mod exit;
 pub mod fault;
 pub mod fit;
 pub mod geometry;
+pub mod isolation;
 pub mod logger;
 pub mod panic;
 #[cfg(feature = "mpi")]
 pub mod processes;
+pub mod program;
 pub mod scheduler_loop;
 pub mod signals;
 pub mod sink;
 pub mod start;
 pub mod threads;
+pub mod typed;
 pub mod worker_loop;

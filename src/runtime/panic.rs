@@ -4,6 +4,7 @@
 //! function is the task's failure and passes.
 
 use std::backtrace::Backtrace;
+use std::cell::Cell;
 use std::io::Write;
 use std::panic;
 use std::sync::OnceLock;
@@ -12,6 +13,27 @@ use crate::worker::function::is_running_user_code;
 
 use super::exit;
 
+thread_local! {
+    static IN_BODY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs the body of a user's program: its panics are told as any program's are, and are no bugs of ours.
+pub fn in_body<T>(body: impl FnOnce() -> T) -> T {
+    with_body(true, body)
+}
+
+/// Runs what is ours in the midst of such a body.
+pub fn out_of_body<T>(ours: impl FnOnce() -> T) -> T {
+    with_body(false, ours)
+}
+
+fn with_body<T>(is_in: bool, call: impl FnOnce() -> T) -> T {
+    let before = IN_BODY.replace(is_in);
+    let given = call();
+    IN_BODY.set(before);
+    given
+}
+
 /// What ends all ranks of this job.
 static ABORT: OnceLock<fn(i32)> = OnceLock::new();
 
@@ -19,8 +41,13 @@ static ABORT: OnceLock<fn(i32)> = OnceLock::new();
 /// is only this process.
 pub fn install(abort: fn(i32)) {
     let _ = ABORT.set(abort);
+    let usual = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         if is_running_user_code() {
+            return;
+        }
+        if IN_BODY.get() {
+            usual(panic);
             return;
         }
         let backtrace = Backtrace::force_capture();

@@ -1,5 +1,6 @@
-//! Ranks as MPI processes: the greeting, the run, and the orderly end.
+//! Ranks as MPI processes: the greeting, the runs, and the orderly end.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::sync::Arc;
@@ -10,18 +11,22 @@ use crate::core::graph::Graph;
 use crate::core::id::{Incarnation, Rank};
 use crate::record::layout::RunDirectory;
 use crate::record::packed;
+use crate::transport::codec::CodecError;
 use crate::transport::endpoint::Endpoint;
 use crate::transport::mpi::Mpi;
 use crate::worker::function::Functions;
 use crate::worker::hardware::{self, Hardware};
+use crate::worker::keep::Keep;
+use crate::worker::output::Output;
 use crate::worker::spawner::SpawnerLink;
 
 use super::envelope::{Envelope, Welcome};
 use super::geometry::Geometry;
-use super::scheduler_loop::{self, Watcher, say_goodbye};
+use super::logger;
+use super::scheduler_loop::{self, Watcher, say_goodbye, say_rest, say_to_all};
 use super::signals::Signals;
 use super::start::StartError;
-use super::{logger, worker_loop};
+use super::worker_loop::{self, End};
 
 /// Sleeps while nothing but a greeting can come.
 const GREETING_EVERY: Duration = Duration::from_millis(100);
@@ -57,16 +62,60 @@ impl Processes {
     /// Runs a plan to its end.
     pub fn run(
         &mut self,
-        geometry: &Geometry,
+        (geometry, incarnation): (&Geometry, Incarnation),
         setup: scheduler_loop::Setup,
         watcher: &mut dyn Watcher,
     ) -> Result<Outcome, StartError> {
         self.is_broken = true;
         log::info!("{}", self.mpi.description());
-        welcome(&mut self.mpi, &self.hardware, geometry, &setup)?;
+        welcome(&mut self.mpi, &self.hardware, (geometry, incarnation), &setup)?;
         let outcome = scheduler_loop::run(&mut self.mpi, setup, watcher).map_err(StartError::Scheduler)?;
+        say_rest(&mut self.mpi);
         self.is_broken = false;
         Ok(outcome)
+    }
+
+    /// Brings outputs that workers keep, in this order. Between runs only.
+    pub fn fetch(
+        &mut self,
+        places: &[(Rank, u64)],
+        signals: &Signals,
+    ) -> Result<Vec<Arc<Output>>, StartError> {
+        let mut wanted: BTreeMap<Rank, Vec<u64>> = BTreeMap::new();
+        for &(worker, number) in places {
+            wanted.entry(worker).or_default().push(number);
+        }
+        for (&worker, numbers) in &mut wanted {
+            numbers.sort_unstable();
+            numbers.dedup();
+            Envelope::Fetch(numbers.clone()).send(worker, &mut self.mpi)?;
+        }
+        let mut missing: usize = wanted.values().map(Vec::len).sum();
+        let mut fetched = HashMap::with_capacity(missing);
+        while missing > 0 {
+            let Some((worker, parcel)) = self.mpi.receive()? else {
+                if let Some(reason) = signals.reason() {
+                    return Err(StartError::Stopped(reason));
+                }
+                self.mpi.wait(GREETING_EVERY);
+                continue;
+            };
+            let garbled = |error: CodecError| StartError::Greeting(format!("rank {worker}: {error}"));
+            // Anything else is left over from a run that is over.
+            if let Envelope::Fetched(number) = Envelope::read(&parcel).map_err(garbled)? {
+                if parcel.body.is_empty() {
+                    return Err(StartError::NotKept(worker));
+                }
+                let output = Envelope::output_of(&parcel.body).map_err(garbled)?;
+                missing -= usize::from(fetched.insert(number, Arc::new(output)).is_none());
+            }
+        }
+        Ok(places.iter().map(|(_, number)| fetched[number].clone()).collect())
+    }
+
+    /// Tells every worker that nobody needs these outputs any more. Between runs only.
+    pub fn forget(&mut self, numbers: Vec<u64>) {
+        say_to_all(&Envelope::Forget(numbers), &mut self.mpi);
     }
 
     /// Ends every rank with this exit code.
@@ -100,7 +149,7 @@ fn greetings(mpi: &mut Mpi, signals: &Signals) -> Result<Vec<Hardware>, StartErr
 fn welcome(
     mpi: &mut Mpi,
     hardware: &[Hardware],
-    geometry: &Geometry,
+    (geometry, incarnation): (&Geometry, Incarnation),
     setup: &scheduler_loop::Setup,
 ) -> Result<(), StartError> {
     let mapping_host = host_that_maps(setup);
@@ -114,7 +163,7 @@ fn welcome(
     for (number, ((capacity, share), hardware)) in geometry.workers().zip(hardware).enumerate() {
         let (capacity, share, run_directory) = (capacity.clone(), share.clone(), run_directory.clone());
         let host = hardware.host.clone();
-        let welcome = Welcome { incarnation: Incarnation(1), host, capacity, share, run_directory };
+        let welcome = Welcome { incarnation, host, capacity, share, run_directory };
         let body = if is_sent(hardware) { &graph } else { &nothing };
         Envelope::Welcome(welcome).send_with(body.clone(), Rank::from(number + 1), mpi)?;
     }
@@ -147,23 +196,43 @@ fn leave(mut mpi: Mpi) {
     }
 }
 
-/// Is a worker rank until rank 0 says goodbye, and returns the exit code that it gave.
+/// Is a worker rank, in one run after the other, until rank 0 says goodbye; returns the exit code that
+/// it gave.
 pub fn be_worker(mut mpi: Mpi, functions: Arc<Functions>, spawner: SpawnerLink) -> Result<u8, StartError> {
     // Rank 0 acts on signals; here they only must not end the process.
     let _signals = Signals::of(&mpi)?;
     Envelope::Hello(Hardware::detect()).send(Rank::SCHEDULER, &mut mpi)?;
-    let (welcome, graph) = match await_welcome(&mut mpi)? {
-        Ok(welcome) => welcome,
-        Err(exit_code) => {
+    let spawner = Arc::new(spawner);
+    functions.keep().set_spawner(&spawner);
+    loop {
+        let (welcome, graph) = match await_welcome(&mut mpi, functions.keep())? {
+            Ok(welcome) => welcome,
+            Err(exit_code) => {
+                leave(mpi);
+                return Ok(exit_code);
+            }
+        };
+        let setup = setup(&mpi, welcome, graph, (functions.clone(), spawner.clone()))?;
+        let (back, worked) = worker_loop::work(mpi, setup);
+        mpi = back;
+        if let End::Goodbye(exit_code) = worked.map_err(StartError::Worker)? {
             leave(mpi);
             return Ok(exit_code);
         }
-    };
+    }
+}
+
+fn setup(
+    mpi: &Mpi,
+    welcome: Welcome,
+    graph: Graph,
+    (functions, spawner): (Arc<Functions>, Arc<SpawnerLink>),
+) -> Result<worker_loop::Setup, StartError> {
     let directory = RunDirectory::open(welcome.run_directory.as_ref());
     let directory = directory
         .map_err(|error| StartError::Io("open the run directory", io::Error::other(error.to_string())))?;
     logger::start(&directory.log(mpi.rank())).map_err(|error| StartError::Io("write its log", error))?;
-    let setup = worker_loop::Setup {
+    Ok(worker_loop::Setup {
         graph: Arc::new(graph),
         directory,
         incarnation: welcome.incarnation,
@@ -172,14 +241,12 @@ pub fn be_worker(mut mpi: Mpi, functions: Arc<Functions>, spawner: SpawnerLink) 
         share: welcome.share,
         functions,
         spawner,
-    };
-    let (mpi, worked) = worker_loop::work(mpi, setup);
-    let exit_code = worked.map_err(StartError::Worker)?;
-    leave(mpi);
-    Ok(exit_code)
+    })
 }
 
-fn await_welcome(mpi: &mut Mpi) -> Result<Result<(Welcome, Graph), u8>, StartError> {
+/// Waits for the next run, or for the exit code if there is none. Until then rank 0 may ask for what
+/// is kept.
+fn await_welcome(mpi: &mut Mpi, keep: &Keep) -> Result<Result<(Welcome, Graph), u8>, StartError> {
     loop {
         let Some((from, parcel)) = mpi.receive()? else {
             mpi.wait(GREETING_EVERY);
@@ -191,6 +258,15 @@ fn await_welcome(mpi: &mut Mpi) -> Result<Result<(Welcome, Graph), u8>, StartErr
                 return Ok(Ok((welcome, graph)));
             }
             Ok(Envelope::Goodbye(exit_code)) => return Ok(Err(exit_code)),
+            Ok(Envelope::Fetch(numbers)) => {
+                for number in numbers {
+                    let body = keep.get(number).map_or_else(Vec::new, |output| Envelope::body_of(&output));
+                    Envelope::Fetched(number).send_with(Arc::new(body), from, mpi)?;
+                }
+            }
+            Ok(Envelope::Forget(numbers)) => numbers.into_iter().for_each(|number| drop(keep.remove(number))),
+            // Said in the run before, too late to matter.
+            Ok(Envelope::Peer(_) | Envelope::ToWorker(_) | Envelope::Rest) => {}
             other => return Err(StartError::Greeting(format!("rank {from} said {other:?}"))),
         }
     }

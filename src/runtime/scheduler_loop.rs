@@ -322,11 +322,20 @@ impl<'a> Hands<'a> {
     }
 }
 
+/// Tells every worker that the run is over. Those that are gone do not hear it.
+pub fn say_rest(endpoint: &mut dyn Endpoint) {
+    say_to_all(&Envelope::Rest, endpoint);
+}
+
 /// Tells every worker to end with this exit code. Those that are gone do not hear it.
 pub fn say_goodbye(endpoint: &mut dyn Endpoint, exit_code: u8) {
+    say_to_all(&Envelope::Goodbye(exit_code), endpoint);
+}
+
+pub(super) fn say_to_all(word: &Envelope, endpoint: &mut dyn Endpoint) {
     for worker in (1..endpoint.size()).map(Rank) {
-        if let Err(error) = Envelope::Goodbye(exit_code).send(worker, endpoint) {
-            log::warn!("rank {worker} did not hear the end: {error}");
+        if let Err(error) = word.send(worker, endpoint) {
+            log::warn!("rank {worker} did not hear {word:?}: {error}");
         }
     }
 }

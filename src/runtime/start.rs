@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::core::event::{Outcome, StopReason};
+use crate::core::id::Rank;
 use crate::transport::endpoint::TransportError;
 
 use super::scheduler_loop::SchedulerError;
@@ -27,7 +28,6 @@ impl Role {
     /// panic ends all ranks.
     #[cfg(feature = "mpi")]
     pub fn find() -> Result<Self, StartError> {
-        use crate::core::id::Rank;
         use crate::transport::endpoint::Endpoint;
         use crate::transport::launcher::is_alone;
         use crate::transport::mpi::{Mpi, StartError as MpiError, abort_job};
@@ -90,6 +90,12 @@ pub enum StartError {
     Scheduler(SchedulerError),
     /// A worker cannot go on.
     Worker(WorkerError),
+    /// A variable says nothing that is understood: the variable, and why.
+    Setting(String, &'static str),
+    /// There is no run directory to work with: why, and what to do.
+    Directory(String, Option<String>),
+    /// A worker no longer has an output that it kept.
+    NotKept(Rank),
     /// The graph that came from rank 0 is damaged.
     Graph(String),
 }
@@ -128,6 +134,9 @@ impl fmt::Display for StartError {
             }
             StartError::Scheduler(error) => write!(out, "{error}"),
             StartError::Worker(error) => write!(out, "{error}"),
+            StartError::Setting(variable, why) => write!(out, "cannot understand `{variable}`: {why}"),
+            StartError::Directory(why, _) => write!(out, "{why}"),
+            StartError::NotKept(worker) => write!(out, "rank {worker} no longer has an output that it kept"),
             StartError::Graph(why) => write!(out, "the graph that rank 0 gave cannot be read: {why}"),
         }
     }
@@ -149,6 +158,7 @@ impl StartError {
                 Some("build it with `cargo build --features mpi`, or start it without mpirun".into())
             }
             StartError::WrongMpi(_, hint) => Some((*hint).into()),
+            StartError::Directory(_, hint) => hint.clone(),
             StartError::Greeting(_) => Some("start the same dagmar on every node".into()),
             StartError::TooFewNodes(_, _, 1) => Some(
                 "here all workers are on one machine: ask for `ranks` without `nodes`, or run on more nodes"
@@ -171,12 +181,15 @@ impl StartError {
         match self {
             StartError::NoMpi(..) | StartError::WrongMpi(..) | StartError::Mpi(_) => exit::USAGE,
             StartError::Unfit(..) | StartError::TooFewNodes(..) | StartError::UnfitNodes(..) => exit::USAGE,
+            StartError::Setting(..) | StartError::Directory(..) => exit::USAGE,
             StartError::Stopped(reason) => exit::code_of(Outcome::Stopped(*reason)),
             StartError::Transport(_) => exit::RANK_LOST,
             StartError::Scheduler(error) => error.exit_code(),
-            StartError::Io(..) | StartError::Worker(_) | StartError::Graph(_) | StartError::Greeting(_) => {
-                exit::BROKEN
-            }
+            StartError::Io(..)
+            | StartError::Worker(_)
+            | StartError::Graph(_)
+            | StartError::Greeting(_)
+            | StartError::NotKept(_) => exit::BROKEN,
         }
     }
 }

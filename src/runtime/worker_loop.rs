@@ -50,7 +50,16 @@ pub struct Setup {
     /// The functions it knows.
     pub functions: Arc<Functions>,
     /// Its spawner.
-    pub spawner: SpawnerLink,
+    pub spawner: Arc<SpawnerLink>,
+}
+
+/// How a worker's part in a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The run is over, and there may be another one.
+    Rest,
+    /// The rank shall end with this exit code.
+    Goodbye(u8),
 }
 
 /// Why a worker cannot go on.
@@ -89,9 +98,9 @@ impl From<TransportError> for WorkerError {
 /// would end all ranks without a word from rank 0.
 const GOODBYE_WITHIN: Micros = Micros::from_secs(5);
 
-/// Works until the scheduler says goodbye, and returns the endpoint and the exit code that it gave. If that
+/// Works until the scheduler says that the run is over, and returns the endpoint and what it said. If that
 /// cannot be done to the end, the scheduler is told why.
-pub fn work<E: Endpoint + 'static>(endpoint: E, setup: Setup) -> (E, Result<u8, WorkerError>) {
+pub fn work<E: Endpoint + 'static>(endpoint: E, setup: Setup) -> (E, Result<End, WorkerError>) {
     occupy(&setup.share, &setup.capacity);
     let (mut endpoint, worked) = match Hands::new(endpoint, setup) {
         Ok(hands) => run(hands),
@@ -104,11 +113,16 @@ pub fn work<E: Endpoint + 'static>(endpoint: E, setup: Setup) -> (E, Result<u8, 
         }
     }
     // Closing waits for all ranks, and those of a broken run do not come.
-    let closed = worked.and_then(|exit_code| Ok(endpoint.close().map(|()| exit_code)?));
-    (endpoint, closed)
+    let ended = match worked {
+        Ok(End::Goodbye(exit_code)) => {
+            endpoint.close().map(|()| End::Goodbye(exit_code)).map_err(WorkerError::from)
+        }
+        other => other,
+    };
+    (endpoint, ended)
 }
 
-fn run<E: Endpoint + 'static>(hands: Hands<E>) -> (E, Result<u8, WorkerError>) {
+fn run<E: Endpoint + 'static>(hands: Hands<E>) -> (E, Result<End, WorkerError>) {
     let pool = hands.pool();
     let token = Arc::new(Token::new(hands));
     let turns: Arc<dyn Turns> = token.clone();

@@ -67,6 +67,17 @@ pub fn encode_into<T: Serialize>(value: &T, bytes: &mut Vec<u8>) {
         .expect("messages have only shapes that the format can hold");
 }
 
+/// How many bytes `encode` would give.
+///
+/// # Panics
+/// As `encode` does.
+pub fn encoded_size<T: Serialize>(value: &T) -> u64 {
+    let mut counter = Counter(0);
+    bincode::serde::encode_into_writer(value, &mut counter, FORMAT)
+        .expect("messages have only shapes that the format can hold");
+    counter.0
+}
+
 /// The value that `bytes` hold, all of them.
 ///
 /// A sequence must not have more elements than bytes: elements that take no byte, as in
@@ -77,6 +88,15 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     match reader.left() {
         0 => Ok(value),
         left => Err(CodecError::Trailing(left)),
+    }
+}
+
+struct Counter(u64);
+
+impl Writer for &mut Counter {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0 += bytes.len() as u64;
+        Ok(())
     }
 }
 

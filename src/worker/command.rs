@@ -28,7 +28,7 @@ use service::Service;
 
 /// Runs the tasks that are commands.
 ///
-/// Dropping it ends every attempt, with `Cause::Stopped`, and the spawner. An attempt that ends with
+/// Dropping it ends every attempt, with `Cause::Stopped`, and the spawner if nobody else holds it. An attempt that ends with
 /// `Cause::NoSpawner` says that no later one will run: the spawner cannot be started again, so the
 /// rank must leave the run. A rank that runs only functions never learns of it, and need not.
 pub struct CommandExecutor {
@@ -47,7 +47,7 @@ enum Order {
 impl CommandExecutor {
     /// Starts the thread. After each group of ends sent through `ended`, `wake` is called.
     pub fn new(
-        link: SpawnerLink,
+        link: impl Into<Arc<SpawnerLink>>,
         sink: Box<dyn OutputSink>,
         ended: Sender<Ended>,
         wake: Box<dyn Fn() + Send>,
@@ -55,7 +55,7 @@ impl CommandExecutor {
         raise_descriptor_limit();
         let (bell, hearing) = Bell::new()?;
         let (orders, received) = crossbeam_channel::unbounded();
-        let service = Service::new(link, sink, (ended, wake), (received, hearing));
+        let service = Service::new(link.into(), sink, (ended, wake), (received, hearing));
         let thread = std::thread::Builder::new().name("commands".to_owned()).spawn(move || service.run())?;
         Ok(CommandExecutor { orders, bell, thread: Some(thread) })
     }

@@ -2,6 +2,8 @@
 
 use crate::core::value::Value;
 
+use super::typed::Typed;
+
 /// A task's output. Shared by reference inside a rank; encoded only when it leaves it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
@@ -9,4 +11,6 @@ pub enum Output {
     Captured(Vec<u8>),
     /// What a function returned.
     Value(Value),
+    /// What a function of the program itself returned: a value of a Rust type.
+    Typed(Typed),
 }

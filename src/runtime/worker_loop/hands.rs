@@ -29,7 +29,7 @@ use crate::worker::store::{Store, Terms};
 use super::super::envelope::Envelope;
 use super::super::fault::Fault;
 use super::super::sink::{Forwarded, PackSink, SharedPack};
-use super::{Setup, TURN_AT_LEAST_EVERY, WorkerError};
+use super::{End, Setup, TURN_AT_LEAST_EVERY, WorkerError};
 
 /// A light task that runs for longer than this is told of.
 const LONG: Micros = Micros::from_millis(100);
@@ -80,7 +80,7 @@ pub(super) struct Hands<E> {
     light_count: u32,
     looked_for_long: Timestamp,
     is_leaving: bool,
-    goodbye: Option<u8>,
+    end: Option<End>,
 }
 
 struct Executors {
@@ -174,7 +174,7 @@ impl<E: Endpoint> Hands<E> {
             light_count: 0,
             looked_for_long: clock::now(),
             is_leaving: false,
-            goodbye: None,
+            end: None,
         })
     }
 
@@ -198,9 +198,9 @@ impl<E: Endpoint> Hands<E> {
         self.endpoint.take().expect(IN_USE)
     }
 
-    /// The exit code, once the scheduler has said goodbye.
-    pub fn goodbye(&self) -> Option<u8> {
-        self.goodbye
+    /// How the run ended for this worker, once the scheduler has said so.
+    pub fn end(&self) -> Option<End> {
+        self.end
     }
 
     /// True if the worker shall leave: that waits for the slots, so no slot does it.
@@ -252,7 +252,10 @@ impl<E: Endpoint> Hands<E> {
     /// Hands everything that came to the machine.
     fn take_in(&mut self) -> Result<Come, WorkerError> {
         let mut come = Come::Nothing;
-        while let Some((from, parcel)) = self.endpoint.as_mut().expect(IN_USE).receive()? {
+        // What comes behind the end of the run is for whoever waits for the next one.
+        while self.end.is_none()
+            && let Some((from, parcel)) = self.endpoint.as_mut().expect(IN_USE).receive()?
+        {
             come = come.max(self.on_parcel(from, parcel)?);
         }
         self.forward()?;
@@ -282,13 +285,18 @@ impl<E: Endpoint> Hands<E> {
                 self.on_peer(from, message, &parcel.body)?;
                 return Ok(Come::FromPeers);
             }
-            Envelope::Goodbye(exit_code) => self.goodbye = Some(exit_code),
+            Envelope::Rest => self.end = Some(End::Rest),
+            Envelope::Goodbye(exit_code) => self.end = Some(End::Goodbye(exit_code)),
             other => log::warn!("rank {from} sent what only the scheduler takes: {other:?}"),
         }
         Ok(Come::Orders)
     }
 
-    fn on_peer(&mut self, from: Rank, message: PeerMessage, body: &[u8]) -> Result<(), WorkerError> {
+    fn on_peer(&mut self, from: Rank, message: PeerMessage, body: &Arc<Vec<u8>>) -> Result<(), WorkerError> {
+        if message.to != self.incarnation {
+            // It was said in an earlier run, where the same numbers meant other tasks.
+            return Ok(());
+        }
         let told = self.actions.len();
         self.feed(Input::FromPeer { peer: from, message });
         let PeerWord::Output(task, attempt) = message.word else { return Ok(()) };
@@ -296,7 +304,7 @@ impl<E: Endpoint> Hands<E> {
         // An output that is dropped at once must set nobody free, and what is to be done with any other
         // is done after this.
         if !self.actions[told..].contains(&Action::Drop(task, attempt)) {
-            let output = Envelope::output_in(body).map_err(|error| WorkerError::Garbled(from, error))?;
+            let output = Envelope::output_of(body).map_err(|error| WorkerError::Garbled(from, error))?;
             self.pool.deliver(task, attempt, Arc::new(output));
         }
         Ok(())

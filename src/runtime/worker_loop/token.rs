@@ -13,7 +13,7 @@ use crate::transport::endpoint::{Endpoint, Rest, Waker};
 use crate::worker::pool::{Look, Pool, Turns};
 
 use super::hands::{Hands, Looked};
-use super::{TURN_AT_LEAST_EVERY, WorkerError};
+use super::{End, TURN_AT_LEAST_EVERY, WorkerError};
 
 /// The pauses of the keeper while slots are at work or look for news themselves.
 const PAUSE_MIN: Duration = Duration::from_micros(50);
@@ -37,7 +37,7 @@ pub(super) struct Token<E> {
 struct State<E> {
     hands: Hands<E>,
     /// How the loop ended, once it has.
-    worked: Option<Result<u8, WorkerError>>,
+    worked: Option<Result<End, WorkerError>>,
 }
 
 impl<E: Endpoint> Token<E> {
@@ -55,7 +55,7 @@ impl<E: Endpoint> Token<E> {
     }
 
     /// Takes the turns that nobody else takes, until the loop is over.
-    pub fn keep(&self) -> Result<u8, WorkerError> {
+    pub fn keep(&self) -> Result<End, WorkerError> {
         let mut pause = PAUSE_MIN;
         while !self.is_over() {
             let looked = self.look_as(State::look_as_keeper);
@@ -128,13 +128,13 @@ impl<E: Endpoint> Token<E> {
 
     /// Lets go of the token, and ends the loop if it is at its end.
     fn settle<T>(&self, mut state: MutexGuard<'_, State<E>>, done: Result<T, WorkerError>) -> Option<T> {
-        let done = match (done, state.hands.goodbye()) {
+        let done = match (done, state.hands.end()) {
             (Err(error), _) => {
                 state.worked = Some(Err(error));
                 None
             }
-            (Ok(_), Some(exit_code)) => {
-                state.worked = Some(Ok(exit_code));
+            (Ok(_), Some(end)) => {
+                state.worked = Some(Ok(end));
                 None
             }
             (Ok(done), None) => Some(done),

@@ -28,6 +28,12 @@ impl Feed {
         let bytes = match &*output {
             Output::Captured(_) | Output::Value(Value::Text(_) | Value::Bytes(_)) => Bytes::Shared(output),
             Output::Value(value) => Bytes::Made(to_json(value)?),
+            Output::Typed(typed) => {
+                return Err(format!(
+                    "its input is a `{}`, which only functions of its program take",
+                    typed.type_name()
+                ));
+            }
         };
         Ok(Feed { bytes, written: 0, pipe: File::from(pipe) })
     }
@@ -59,7 +65,7 @@ impl Bytes {
             Bytes::Shared(output) => match &**output {
                 Output::Captured(bytes) | Output::Value(Value::Bytes(bytes)) => bytes,
                 Output::Value(Value::Text(text)) => text.as_bytes(),
-                Output::Value(_) => &[],
+                Output::Value(_) | Output::Typed(_) => &[],
             },
         }
     }

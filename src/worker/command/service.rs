@@ -1,6 +1,7 @@
 //! The thread that serves all commands of a rank.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -45,7 +46,7 @@ pub struct Service {
     /// True if something ended since the worker's loop was woken.
     news: bool,
     /// Last, as dropping it waits for the keepers, which wait for their sockets to close.
-    link: SpawnerLink,
+    link: Arc<SpawnerLink>,
 }
 
 struct Waiting {
@@ -68,7 +69,7 @@ enum Watched {
 
 impl Service {
     pub fn new(
-        link: SpawnerLink,
+        link: Arc<SpawnerLink>,
         sink: Box<dyn OutputSink>,
         (ended, wake): (Sender<Ended>, Box<dyn Fn() + Send>),
         (orders, hearing): (Receiver<Order>, Hearing),

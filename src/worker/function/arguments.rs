@@ -49,5 +49,9 @@ fn input<'a>(place: u32, job: &Attempted<'a>) -> Result<Cow<'a, Value>, String> 
             Ok(text) => Value::Text(text.to_owned()),
             Err(_) => Value::Bytes(bytes.clone()),
         }),
+        Output::Typed(typed) => {
+            let name = typed.type_name();
+            return Err(format!("its input {place} is a `{name}`, which only functions of its program take"));
+        }
     })
 }

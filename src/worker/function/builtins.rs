@@ -259,6 +259,7 @@ fn message(arguments: &[Cow<'_, Value>]) -> String {
 mod tests {
     use super::*;
     use crate::core::id::{Attempt, TaskId};
+    use crate::worker::function::Registered;
     use crate::worker::function::context::Stops;
     use crate::worker::json::from_json;
 
@@ -268,7 +269,8 @@ mod tests {
         let stops = Stops::default();
         let context = Context::new(TaskId(0), Attempt::FIRST, None, &stops);
         let functions = Functions::builtin();
-        functions.get(name).expect(name)(&context, arguments.iter().map(Cow::Borrowed).collect())
+        let Some(Registered::OfValues(function)) = functions.get(name) else { panic!("{name}") };
+        function(&context, arguments.iter().map(Cow::Borrowed).collect())
     }
 
     #[test]

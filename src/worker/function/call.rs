@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::arguments;
 use super::context::{Context, Stops};
-use super::{Function, Functions};
+use super::{Functions, Registered};
 use crate::clock::now;
 use crate::core::event::Cause;
 use crate::core::graph::Graph;
@@ -68,7 +68,7 @@ pub struct Caller {
     stops: Arc<Stops>,
     /// The function called last, which is nearly always the next one, too: to compare names is cheaper
     /// than to look one up.
-    last: Option<(String, Arc<Function>)>,
+    last: Option<(String, Registered)>,
 }
 
 impl Caller {
@@ -99,10 +99,10 @@ impl Caller {
         let result = self.run_function(attempted, call, &context);
         context.check()?;
         check_timeout(timeout, started)?;
-        let value = result?;
-        let size_bytes = size_of(&value, LEVELS_MAX).ok_or_else(nested_too_deep)?;
+        let output = result?;
+        let size_bytes = size_of_output(&output).ok_or_else(nested_too_deep)?;
         let file_sizes = files::output_sizes(&operation.outputs, attempt)?;
-        let output = attempted.is_wanted.then(|| Arc::new(Output::Value(value)));
+        let output = attempted.is_wanted.then_some(output);
         Ok(Returned { output, size_bytes, file_sizes })
     }
 
@@ -116,15 +116,28 @@ impl Caller {
         Ok(())
     }
 
-    fn run_function(&self, attempted: Attempted<'_>, call: &Call, context: &Context) -> Result<Value, Cause> {
+    fn run_function(
+        &self,
+        attempted: Attempted<'_>,
+        call: &Call,
+        context: &Context,
+    ) -> Result<Arc<Output>, Cause> {
         let (_, function) = self.last.as_ref().expect("the function was looked up");
-        let arguments = arguments::resolve(call, &attempted).map_err(Cause::Function)?;
-        in_user_code(|| function(context, arguments).map_err(Cause::Function))
+        match function {
+            Registered::OfValues(function) => {
+                let arguments = arguments::resolve(call, &attempted).map_err(Cause::Function)?;
+                let value = in_user_code(|| function(context, arguments).map_err(Cause::Function))?;
+                Ok(Arc::new(Output::Value(value)))
+            }
+            Registered::Native(function) => {
+                in_user_code(|| function(context, &call.arguments, attempted.inputs))
+            }
+        }
     }
 }
 
 /// Calls what a user wrote: its panic fails the attempt and nothing else.
-fn in_user_code<T>(call: impl FnOnce() -> Result<T, Cause>) -> Result<T, Cause> {
+pub(super) fn in_user_code<T>(call: impl FnOnce() -> Result<T, Cause>) -> Result<T, Cause> {
     IN_USER_CODE.set(true);
     let caught = catch_unwind(AssertUnwindSafe(call));
     IN_USER_CODE.set(false);
@@ -147,6 +160,15 @@ fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
 
 fn nested_too_deep() -> Cause {
     Cause::Function(format!("its value is nested more than {LEVELS_MAX} levels deep"))
+}
+
+/// About how many bytes an output has, which decides where it is worth to be brought.
+fn size_of_output(output: &Output) -> Option<u64> {
+    match output {
+        Output::Captured(bytes) => Some(bytes.len() as u64),
+        Output::Value(value) => size_of(value, LEVELS_MAX),
+        Output::Typed(typed) => Some(typed.size_bytes()),
+    }
 }
 
 /// About how many bytes a value holds: those of its texts and numbers, without their frame. None if

@@ -197,7 +197,7 @@ mod tests {
             match ended.ending {
                 Ok((_, output)) => match &*output.unwrap() {
                     Output::Value(value) => Ok(value.clone()),
-                    Output::Captured(_) => panic!("a function gives a value"),
+                    Output::Captured(_) | Output::Typed(_) => panic!("a function gives a value"),
                 },
                 Err(failure) => Err(failure.cause),
             }
