@@ -67,6 +67,7 @@ fn all_recordings_at_hand_become_graphs() {
         place.expect(0, Ranks::Alone, &["graph", "import", file, "--from", "wfformat", "-o", "g"]);
         let stats = place.expect(0, Ranks::Alone, &["graph", "stats", "g", "--output", "json"]);
         let stats = json(&stats.stdout);
-        assert!(stats["tasks"].as_u64() >= Some(5) && stats["depth"].as_u64() >= Some(3), "{file}: {stats}");
+        assert!(stats["depth"].as_u64() >= Some(2), "{file}: depth {}", stats["depth"]);
+        assert!(stats["tasks"].as_u64() >= Some(5), "{file}: {} tasks", stats["tasks"]);
     }
 }
