@@ -106,6 +106,7 @@ impl Scheduler {
     /// A scheduler for what `asked` needs of a graph.
     pub fn new(graph: Arc<Graph>, asked: &[TaskId], options: Options) -> Self {
         let ready = Ready::new(&graph);
+        let durations = Durations::new(&graph);
         Scheduler {
             options,
             phase: Phase::Gathering,
@@ -113,8 +114,8 @@ impl Scheduler {
             workers: Workers::new(ready.requests()),
             ready,
             multi_node: MultiNode::default(),
-            urgency: Urgency::of(&graph),
-            durations: Durations::new(&graph),
+            urgency: Urgency::of(&graph, &durations),
+            durations,
             out_of_memory_failures: 0,
             aborted_because: BTreeMap::new(),
             graph,

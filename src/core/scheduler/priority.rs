@@ -3,10 +3,12 @@
 use crate::core::graph::Graph;
 use crate::core::id::TaskId;
 
+use super::durations::Durations;
+
 /// Every task's place in one total order; lower starts first.
 ///
-/// A higher `priority` comes first, then the longer path to an exit (the b-level, in tasks), then
-/// the lower id, so that equal graphs are always ordered equally.
+/// A higher `priority` comes first, then the longer path to an exit (the b-level, in the time that tasks
+/// are expected to take), then the lower id, so that equal graphs are always ordered equally.
 #[derive(Debug)]
 pub struct Urgency {
     place_of: Vec<u32>,
@@ -15,8 +17,8 @@ pub struct Urgency {
 
 impl Urgency {
     /// Orders all tasks of a graph. Takes O(n log n) time once.
-    pub fn of(graph: &Graph) -> Self {
-        let levels = levels_to_exit(graph);
+    pub fn of(graph: &Graph, durations: &Durations) -> Self {
+        let levels = levels_to_exit(graph, durations);
         let mut task_at: Vec<TaskId> = graph.tasks().collect();
         task_at.sort_by_cached_key(|&task| {
             let priority = std::cmp::Reverse(graph.options(task).priority);
@@ -40,12 +42,13 @@ impl Urgency {
     }
 }
 
-/// The longest path from each task to an exit, in tasks. Hidden joins add nothing.
-fn levels_to_exit(graph: &Graph) -> Vec<u32> {
-    let mut levels = vec![0_u32; graph.len()];
+/// The longest path from each task to an exit, in microseconds. Hidden joins add nothing.
+fn levels_to_exit(graph: &Graph, durations: &Durations) -> Vec<u64> {
+    let mut levels = vec![0_u64; graph.len()];
     for &task in graph.topological_order().iter().rev() {
         let below = graph.dependents(task).iter().map(|dependent| levels[dependent.index()]).max();
-        levels[task.index()] = below.unwrap_or(0) + u32::from(!graph.is_join(task));
+        let own = if graph.is_join(task) { 0 } else { durations.expected_us(task) };
+        levels[task.index()] = below.unwrap_or(0) + u64::from(own);
     }
     levels
 }
