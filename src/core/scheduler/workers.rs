@@ -11,6 +11,9 @@ use super::ready::Class;
 /// Expected run time that may wait at a worker for each of its cores, in microseconds: some round
 /// trips, so that a worker never runs dry while its reports are under way.
 const BACKLOG_US: u64 = 4_000;
+/// The first task to wait at a worker waits for no longer than this, in microseconds: while it is there,
+/// nobody else starts it, however urgent it is.
+const FIRST_WAITS_US: u64 = 100_000;
 /// Tasks that may wait at a worker for each of its cores, however short they are.
 const BACKLOG_TASKS: usize = 256;
 
@@ -69,7 +72,7 @@ impl WorkerRecord {
         let cores = self.capacity.cpus.max(1);
         let waiting = self.assigned.len().saturating_sub(cores as usize);
         let backlog_us = self.expected_us + u64::from(expected_us);
-        self.waits_for_nobody()
+        (self.waits_for_nobody() && self.expected_us <= FIRST_WAITS_US * u64::from(cores))
             || (waiting < BACKLOG_TASKS * cores as usize && backlog_us <= BACKLOG_US * u64::from(cores))
     }
 
