@@ -22,7 +22,7 @@ use dagmar::core::graph::Graph;
 use dagmar::core::id::{Incarnation, Rank, TaskId};
 use dagmar::core::message::{FromWorker, Order, PeerMessage, PeerWord, Report, ToWorker};
 use dagmar::core::resources::Resources;
-use dagmar::core::scheduler::{Action, Input, Options, Scheduler};
+use dagmar::core::scheduler::{Action, Input, Options, Precedence, Scheduler};
 use dagmar::core::time::{Micros, Timestamp};
 use dagmar::core::worker::{self, Worker};
 use dagmar::observe::report::ReportBuilder;
@@ -108,7 +108,7 @@ fn decide(shape: Shape, graph: &Arc<Graph>, workers: u32, rounds: usize) {
 }
 
 fn options(workers: u32) -> Options {
-    Options { workers, workers_come_back: false, persist_asked: false }
+    Options { workers, workers_come_back: false, persist_asked: false, precedence: Precedence::default() }
 }
 
 /// The scheduler machine in the middle of workers that answer at once.

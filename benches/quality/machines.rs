@@ -5,13 +5,15 @@
 //! meanwhile waits for its next turn.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use nix::sys::resource::{UsageWho, getrusage};
 
 use dagmar::core::event::{Event, Outcome, Success, Totals};
 use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::message::{FromWorker, Order, PeerMessage, PeerWord, Report, ToWorker};
 use dagmar::core::resources::Resources;
-use dagmar::core::scheduler::{Action, Input, Options, Scheduler};
+use dagmar::core::scheduler::{Action, Input, Options, Precedence, Scheduler};
 use dagmar::core::time::{Micros, Timestamp};
 use dagmar::core::worker::{self, Worker};
 
@@ -26,8 +28,8 @@ const LOOK_AGAIN_US: u64 = 100_000;
 const MEMORY_BYTES: u64 = 1 << 50;
 
 /// What a run of the machines is told.
-pub fn options(workers: usize) -> Options {
-    Options { workers: workers as u32, workers_come_back: false, persist_asked: false }
+pub fn options(workers: usize, precedence: Precedence) -> Options {
+    Options { workers: workers as u32, workers_come_back: false, persist_asked: false, precedence }
 }
 
 /// Plays a workload to its end.
@@ -152,7 +154,7 @@ impl<'a> World<'a> {
     fn decide(&mut self) {
         self.is_turn_entered = false;
         let mut actions = Vec::new();
-        let began = Instant::now();
+        let began = processor_time();
         for (worker, message) in self.inbox.drain(..) {
             let worker = Rank(worker as u32 + 1);
             self.scheduler.handle(
@@ -162,7 +164,7 @@ impl<'a> World<'a> {
             );
         }
         self.scheduler.handle(Timestamp(self.now_us), Input::Turn, &mut actions);
-        let took = began.elapsed();
+        let took = processor_time().saturating_sub(began);
         self.schedule.deciding += took;
         self.decided_us = self.now_us + if self.is_paced { us(took) } else { 0 };
         for action in actions {
@@ -264,6 +266,15 @@ impl<'a> World<'a> {
             self.schedule.live_bytes_max = self.schedule.live_bytes_max.max(self.live_bytes);
         }
     }
+}
+
+/// What this thread has used of a processor: unlike the time of day, other programs do not add to it.
+fn processor_time() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("a thread may ask about itself");
+    let both = [usage.user_time(), usage.system_time()];
+    both.map(|time| Duration::from_micros(time.tv_sec() as u64 * 1_000_000 + time.tv_usec() as u64))
+        .iter()
+        .sum()
 }
 
 fn us(span: Duration) -> u64 {

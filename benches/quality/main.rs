@@ -5,6 +5,7 @@
 //!     cargo bench --bench quality -- many             10,000 workers, a million tasks of a second
 //!     cargo bench --bench quality -- order            which task next? memory and time by order
 //!     cargo bench --bench quality -- montage --why    one recording by name; where the time goes
+//!     cargo bench --bench quality -- --untold         dagmar is not told how long tasks take
 //!     cargo bench --bench quality -- --json           a JSON line for each case instead of tables
 //!     cargo bench --bench quality -- --small          small inputs: only checks that everything ends
 //!
@@ -16,12 +17,15 @@ mod cluster;
 mod machines;
 mod many;
 mod network;
+mod order;
 mod policies;
 mod recorded;
 mod reference;
 mod table;
 mod why;
 mod workload;
+
+use workload::Knowledge;
 
 /// What was asked for on the command line.
 pub struct Request {
@@ -31,6 +35,8 @@ pub struct Request {
     pub is_small: bool,
     /// JSON lines instead of tables.
     pub is_json: bool,
+    /// What dagmar is told of the run times.
+    pub knowledge: Knowledge,
     /// Show where the time goes in the worst cases.
     pub is_why: bool,
 }
@@ -40,8 +46,9 @@ impl Request {
         let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
         let has = |flag: &str| words.iter().any(|word| word == flag);
         let (is_small, is_json, is_why) = (has("--small"), has("--json"), has("--why"));
-        let names = words.into_iter().filter(|word| !word.starts_with("--")).collect();
-        Request { names, is_small, is_json, is_why }
+        let names = words.iter().filter(|word| !word.starts_with("--")).cloned().collect();
+        let knowledge = if has("--untold") { Knowledge::Untold } else { Knowledge::Told };
+        Request { names, is_small, is_json, is_why, knowledge }
     }
 
     fn wants(&self, part: &str) -> bool {
@@ -63,5 +70,8 @@ fn main() {
     }
     if request.wants("many") {
         many::many_workers(&request);
+    }
+    if request.wants("order") {
+        order::which_next(&request);
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use dagmar::client::formats::make::{Shape, Size};
+use dagmar::core::scheduler::Precedence;
 
 use super::Request;
 use super::cluster::Cluster;
@@ -17,7 +18,8 @@ pub fn many_workers(request: &Request) {
     let workload = Workload::made(Shape::Trivial, size, 1_000_000, 0);
     let links = Links { bytes_per_us: 1250.0, latency_us: 50 };
     let cluster = Cluster { workers: workers as usize, cores: 1, links };
-    let schedule = machines::play(&workload, cluster, machines::options(cluster.workers), true);
+    let schedule =
+        machines::play(&workload, cluster, machines::options(cluster.workers, Precedence::default()), true);
     let makespan_us = schedule.makespan_us as f64;
     let work_us: u64 = workload.ran_us.iter().sum();
     let utilisation = work_us as f64 / cluster.cores_in_all() as f64 / makespan_us;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use dagmar::core::scheduler::Precedence;
+
 use super::Request;
 use super::cluster::{Cluster, Schedule};
 use super::machines;
@@ -12,7 +14,7 @@ use super::policies::{ByLevel, Heft, Stealing};
 use super::reference;
 use super::table::Ratios;
 use super::why;
-use super::workload::{Workload, recordings};
+use super::workload::{Knowledge, Workload, recordings};
 
 /// Cores of a worker: one, where every dependency may cross the network; four, a small node or a
 /// NUMA domain; 24, a batch node of the time of the recordings.
@@ -30,6 +32,7 @@ struct Case<'a> {
     workload: &'a Workload,
     cluster: Cluster,
     bandwidth: &'static str,
+    knowledge: Knowledge,
 }
 
 /// What came of it, in microseconds.
@@ -51,14 +54,14 @@ impl Figures {
 
 /// Plays everything and prints what came of it.
 pub fn compare(request: &Request) {
-    let workloads = recordings(request.is_small);
+    let workloads = recordings(request.is_small, request.knowledge);
     let asked = request.recordings();
     let workloads = workloads
         .iter()
         .filter(|workload| asked.is_empty() || asked.iter().any(|name| workload.name.contains(name)));
     let mut summary = Summary::default();
     for workload in workloads {
-        for case in cases(workload, request.is_small) {
+        for case in cases(workload, request) {
             let figures = play(&case);
             if request.is_json {
                 println!("{}", line(&case, &figures));
@@ -75,15 +78,15 @@ pub fn compare(request: &Request) {
     }
 }
 
-fn cases(workload: &Workload, is_small: bool) -> Vec<Case<'_>> {
+fn cases<'a>(workload: &'a Workload, request: &Request) -> Vec<Case<'a>> {
     let mut cases = Vec::new();
     for (bandwidth, bytes_per_us) in BANDWIDTHS {
         let links = Links { bytes_per_us, latency_us: LATENCY_US };
         for cores in CORES_EACH {
             let mut workers = 1;
-            while workers * cores <= if is_small { 64 } else { CORES_MAX } {
+            while workers * cores <= if request.is_small { 64 } else { CORES_MAX } {
                 let cluster = Cluster { workers: workers as usize, cores, links };
-                cases.push(Case { workload, cluster, bandwidth });
+                cases.push(Case { workload, cluster, bandwidth, knowledge: request.knowledge });
                 workers *= 2;
             }
         }
@@ -94,7 +97,12 @@ fn cases(workload: &Workload, is_small: bool) -> Vec<Case<'_>> {
 fn play(case: &Case<'_>) -> Figures {
     let (workload, cluster) = (case.workload, case.cluster);
     Figures {
-        ours: machines::play(workload, cluster, machines::options(cluster.workers), false),
+        ours: machines::play(
+            workload,
+            cluster,
+            machines::options(cluster.workers, Precedence::default()),
+            false,
+        ),
         by_level: reference::play(workload, cluster, &mut ByLevel::new(workload)),
         heft: reference::play(workload, cluster, &mut Heft::new(workload, cluster)),
         stealing: reference::play(workload, cluster, &mut Stealing::new(cluster, 1)),
@@ -105,7 +113,7 @@ fn play(case: &Case<'_>) -> Figures {
 fn line(case: &Case<'_>, figures: &Figures) -> serde_json::Value {
     let seconds = |schedule: &Schedule| schedule.makespan_us as f64 / 1e6;
     json!({
-        "bench": "quality", "part": "recorded", "graph": case.workload.name, "tasks": case.workload.len(),
+        "bench": "quality", "part": "recorded", "told": case.knowledge == Knowledge::Told, "graph": case.workload.name, "tasks": case.workload.len(),
         "workers": case.cluster.workers, "cores_each": case.cluster.cores, "network": case.bandwidth,
         "dagmar_s": seconds(&figures.ours), "blevel_s": seconds(&figures.by_level),
         "heft_s": seconds(&figures.heft), "stealing_s": seconds(&figures.stealing),

@@ -7,7 +7,7 @@ use dagmar::client::formats::make::{Shape, Size, make};
 use dagmar::client::formats::{Replay, read_wfformat};
 use dagmar::core::graph::Graph;
 use dagmar::core::id::TaskId;
-use dagmar::core::task::{Argument, Body};
+use dagmar::core::task::{Argument, Body, Command, CommandLine, Stdin, Stream};
 use dagmar::core::value::Value;
 
 /// Where recordings are: a directory of WfFormat files.
@@ -53,13 +53,12 @@ impl Workload {
     }
 
     /// A recorded execution.
-    pub fn recorded(path: &Path) -> Self {
+    pub fn recorded(path: &Path, knowledge: Knowledge) -> Self {
         let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let graph = read_wfformat(path, &bytes, Replay::default()).unwrap_or_else(|error| panic!("{error}"));
-        let played = graph.clone();
-        let name = graph.name().to_owned();
-        let ran_us = |task| played.options(task).expected.map_or(0, |expected| expected.0);
-        Workload::new(name, graph, ran_us, |task| value_bytes(&played, task))
+        let read = read_wfformat(path, &bytes, Replay::default()).unwrap_or_else(|error| panic!("{error}"));
+        let ran_us = |task| read.options(task).expected.map_or(0, |expected| expected.0);
+        let graph = as_programs(&read, knowledge);
+        Workload::new(read.name().to_owned(), graph, ran_us, |task| value_bytes(&read, task))
     }
 
     /// A made shape whose tasks are all alike.
@@ -95,6 +94,31 @@ impl Workload {
     }
 }
 
+/// What dagmar is told of the run times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knowledge {
+    /// The `expected` of every task is what it will take.
+    Told,
+    /// Nothing: it has its guesses and what it measures.
+    Untold,
+}
+
+/// The graph with programs in place of calls, which is what was recorded.
+fn as_programs(graph: &Graph, knowledge: Knowledge) -> Graph {
+    let mut columns = graph.columns().clone();
+    let line = CommandLine::Arguments(vec!["true".into()]);
+    let (stdin, environment, directory) = (Stdin::Null, Vec::new(), "/".into());
+    let (stdout, stderr, capture_limit_bytes) = (Stream::Capture, Stream::Capture, u64::MAX);
+    let command = Command { line, environment, directory, stdin, stdout, stderr, capture_limit_bytes };
+    for operation in &mut columns.operations {
+        operation.body = Body::Command(Box::new(command.clone()));
+    }
+    if knowledge == Knowledge::Untold {
+        columns.options.iter_mut().for_each(|options| options.expected = None);
+    }
+    Graph::from_columns(columns).expect("the links are what they were")
+}
+
 /// The size that a task of an imported graph gives its value.
 fn value_bytes(graph: &Graph, task: TaskId) -> u64 {
     match &graph.operation(task).body {
@@ -107,7 +131,7 @@ fn value_bytes(graph: &Graph, task: TaskId) -> u64 {
 }
 
 /// All recordings at hand, in the order of their names.
-pub fn recordings(is_small: bool) -> Vec<Workload> {
+pub fn recordings(is_small: bool, knowledge: Knowledge) -> Vec<Workload> {
     let small = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(SMALL)];
     let files: Vec<PathBuf> = match std::env::var_os(RECORDINGS) {
         Some(directory) if !is_small => {
@@ -123,5 +147,5 @@ pub fn recordings(is_small: bool) -> Vec<Workload> {
             small
         }
     };
-    files.iter().map(|file| Workload::recorded(file)).collect()
+    files.iter().map(|file| Workload::recorded(file, knowledge)).collect()
 }

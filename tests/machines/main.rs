@@ -11,7 +11,7 @@ use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::key::Group;
 use dagmar::core::message::{FromWorker, InputLocation, Order, Report};
 use dagmar::core::resources::Resources;
-use dagmar::core::scheduler::{Action, Input, Options, Scheduler, TaskState};
+use dagmar::core::scheduler::{Action, Input, Options, Precedence, Scheduler, TaskState};
 use dagmar::core::slot::Slot;
 use dagmar::core::task::{Body, Call, Operation, Ranks, TaskOptions};
 use dagmar::core::time::{Micros, Timestamp};
@@ -65,7 +65,12 @@ impl Run {
     fn new(text: &str, retries: u32, workers: u32) -> Self {
         let graph = graph(text, retries);
         let asked: Vec<TaskId> = graph.sinks().collect();
-        let options = Options { workers, workers_come_back: true, persist_asked: false };
+        let options = Options {
+            workers,
+            workers_come_back: true,
+            persist_asked: false,
+            precedence: Precedence::default(),
+        };
         let machine = Scheduler::new(graph.clone(), &asked, options);
         let mut run = Run { graph, machine, orders: vec![], events: vec![], outcome: None };
         for worker in 1..=workers {
@@ -129,7 +134,12 @@ impl Run {
 #[test]
 fn nothing_is_placed_before_every_worker_has_joined() {
     let mut run = Run::new("a", 0, 0);
-    let options = Options { workers: 2, workers_come_back: true, persist_asked: false };
+    let options = Options {
+        workers: 2,
+        workers_come_back: true,
+        persist_asked: false,
+        precedence: Precedence::default(),
+    };
     run.machine = Scheduler::new(run.graph.clone(), &[TaskId(0)], options);
     run.joins(1, LIFE);
     assert_eq!(run.assigned(), []);
@@ -338,7 +348,12 @@ fn a_worker_lost_while_it_is_collected_is_replaced() {
 #[test]
 fn workers_on_one_host_count_once() {
     let mut run = Run::new("m*2", 0, 0);
-    let options = Options { workers: 2, workers_come_back: true, persist_asked: false };
+    let options = Options {
+        workers: 2,
+        workers_come_back: true,
+        persist_asked: false,
+        precedence: Precedence::default(),
+    };
     run.machine = Scheduler::new(run.graph.clone(), &[TaskId(0)], options);
     for (worker, host) in [(1, "n1"), (2, "n1"), (3, "n2")] {
         let report = Report::Joined { host: host.to_owned(), capacity: Resources::cores(1) };
@@ -355,7 +370,12 @@ fn workers_on_one_host_count_once() {
 fn run_of_last_lives(text: &str, cores: &[u32]) -> Run {
     let mut run = Run::new(text, 0, 0);
     let asked: Vec<TaskId> = run.graph.sinks().collect();
-    let options = Options { workers: cores.len() as u32, workers_come_back: false, persist_asked: false };
+    let options = Options {
+        workers: cores.len() as u32,
+        workers_come_back: false,
+        persist_asked: false,
+        precedence: Precedence::default(),
+    };
     run.machine = Scheduler::new(run.graph.clone(), &asked, options);
     for (worker, &cores) in (1..).zip(cores) {
         run.says(

@@ -14,7 +14,7 @@ use crate::core::time::Timestamp;
 
 use super::durations::Durations;
 use super::multi_node::MultiNode;
-use super::priority::Urgency;
+use super::priority::{Precedence, Urgency};
 use super::ready::Ready;
 use super::tasks::{TaskState, Tasks};
 use super::workers::Workers;
@@ -68,6 +68,8 @@ pub struct Options {
     pub workers_come_back: bool,
     /// True if what is asked for is to be written into the run directory, not only computed.
     pub persist_asked: bool,
+    /// What is started first.
+    pub precedence: Precedence,
 }
 
 /// Where a run as a whole stands.
@@ -114,7 +116,7 @@ impl Scheduler {
             workers: Workers::new(ready.requests()),
             ready,
             multi_node: MultiNode::default(),
-            urgency: Urgency::of(&graph, &durations),
+            urgency: Urgency::of(&graph, &durations, options.precedence),
             durations,
             out_of_memory_failures: 0,
             aborted_because: BTreeMap::new(),

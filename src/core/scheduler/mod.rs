@@ -21,4 +21,5 @@ mod tasks;
 mod workers;
 
 pub use machine::{Action, Input, Options, Scheduler};
+pub use priority::Precedence;
 pub use tasks::TaskState;
