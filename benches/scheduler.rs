@@ -11,18 +11,20 @@
 //! share). `split` adds what a run does besides: encoding, the journal, and following the events.
 //! Every figure is the median of five rounds, in microseconds a task.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dagmar::client::formats::make::{Shape, Size, make};
-use dagmar::core::event::{Event, Outcome, Success, Totals};
+use dagmar::core::batch::Batch;
+use dagmar::core::event::{Event, Outcome, Totals};
 use dagmar::core::graph::Graph;
-use dagmar::core::id::{Incarnation, Rank, TaskId};
+use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::message::{FromWorker, Order, PeerMessage, PeerWord, Report, ToWorker};
 use dagmar::core::resources::Resources;
 use dagmar::core::scheduler::{Action, Input, Options, Precedence, Scheduler};
+use dagmar::core::span::Span;
 use dagmar::core::time::{Micros, Timestamp};
 use dagmar::core::worker::{self, Worker};
 use dagmar::observe::report::ReportBuilder;
@@ -58,8 +60,9 @@ fn decisions(shapes: &[Shape], is_small: bool) {
     );
     let shrunk = |size: u32| if is_small { (size / 1000).max(8).next_power_of_two() } else { size };
     for (shape, width, steps) in [
-        (Shape::Trivial, 10_000, 1),
+        (Shape::Trivial, 100_000, 1),
         (Shape::Trivial, 1_000_000, 1),
+        (Shape::Trivial, 10_000_000, 1),
         (Shape::Chain, 1, 10_000),
         (Shape::Chain, 1024, 1000),
         (Shape::Tree, 1 << 15, 1),
@@ -153,7 +156,9 @@ impl Run {
             for action in actions.drain(..) {
                 match action {
                     Action::ToWorker { worker, message } => workers.deliver(worker, message, &mut self.inbox),
-                    Action::Record(Event::TaskFinished { .. }) => self.finished += 1,
+                    Action::Record(Event::TasksFinished { batch, .. }) => {
+                        self.finished += batch.len() as usize
+                    }
                     Action::Record(_) => (),
                     Action::Finish(outcome) => return assert_eq!(outcome, Outcome::Done),
                 }
@@ -167,8 +172,9 @@ fn joined() -> Vec<Report> {
     vec![Report::Joined { host: "node".to_owned(), capacity: Resources::cores(CORES) }]
 }
 
-fn success() -> Success {
-    Success { started: Timestamp(0), ran: Micros(1), size_bytes: 8, file_sizes: Vec::new() }
+/// The end of a batch that takes no time.
+fn finish(batch: &mut Batch, tasks: Span) {
+    tasks.tasks().for_each(|task| batch.push(task, Timestamp(0), Micros(0), 8));
 }
 
 /// Workers without a machine: everything assigned is finished in the same turn.
@@ -180,30 +186,70 @@ impl Workers for Prompt {
     }
 
     fn deliver(&mut self, worker: Rank, message: ToWorker, answers: &mut Vec<(Rank, FromWorker)>) {
-        let answer = |order: &Order| match order {
-            Order::Assign(assigned) => Some(Report::Finished(assigned.task, assigned.attempt, success())),
-            Order::Leave => Some(Report::Left(Totals::default())),
-            Order::Retract(..) | Order::End(..) | Order::Release(..) | Order::Stop => None,
-        };
-        let reports: Vec<Report> = message.orders.iter().filter_map(answer).collect();
+        let mut batch = Batch::new(Attempt::FIRST);
+        let mut reports = Vec::new();
+        for order in &message.orders {
+            match order {
+                Order::Assign(assigned) => finish(&mut batch, assigned.tasks),
+                Order::Leave => reports.push(Report::Left(Totals::default())),
+                Order::Retract(..) | Order::End(..) | Order::Release(..) | Order::Hold(..) | Order::Stop => {
+                    ()
+                }
+            }
+        }
+        if !batch.is_empty() {
+            reports.push(Report::Finished(batch));
+        }
         if !reports.is_empty() {
             answers.push((worker, FromWorker { incarnation: LIFE, reports }));
         }
     }
 }
 
-/// Worker machines whose tasks end as soon as they start.
+/// Worker machines whose tasks end as soon as their inputs are there.
 struct Machines {
+    graph: Arc<Graph>,
     machines: Vec<Worker>,
+    pools: Vec<Pool>,
     peer_words: VecDeque<(Rank, Rank, PeerMessage)>,
     deciding: Duration,
 }
 
+/// The least that stands in for a worker's pool.
+#[derive(Default)]
+struct Pool {
+    here: HashSet<TaskId>,
+    /// Admitted tasks that miss inputs, by one of those.
+    waiting: HashMap<TaskId, Vec<TaskId>>,
+}
+
+impl Pool {
+    /// Runs tasks, and with them whatever waited for them alone.
+    fn run(&mut self, graph: &Graph, tasks: Vec<TaskId>, is_kept: bool, batch: &mut Batch) {
+        let mut tasks = VecDeque::from(tasks);
+        while let Some(task) = tasks.pop_front() {
+            let missing = graph.value_inputs(task).iter().find(|input| !self.here.contains(input));
+            if let Some(missing) = missing {
+                self.waiting.entry(missing).or_default().push(task);
+                continue;
+            }
+            finish(batch, Span::one(task));
+            if is_kept || !graph.dependents(task).is_empty() {
+                self.here.insert(task);
+            }
+            tasks.extend(self.waiting.remove(&task).unwrap_or_default());
+        }
+    }
+}
+
 impl Machines {
     fn new(graph: &Arc<Graph>, workers: u32) -> Self {
-        let machine = |_| Worker::new(graph.clone(), LIFE, "node".to_owned(), Resources::cores(CORES));
+        let machine =
+            |rank| Worker::new(graph.clone(), Rank(rank), LIFE, "node".to_owned(), Resources::cores(CORES));
         Machines {
-            machines: (0..workers).map(machine).collect(),
+            graph: graph.clone(),
+            machines: (1..=workers).map(machine).collect(),
+            pools: (1..=workers).map(|_| Pool::default()).collect(),
             peer_words: VecDeque::new(),
             deciding: Duration::ZERO,
         }
@@ -212,20 +258,23 @@ impl Machines {
     /// Hands an input in and turns until the machine has nothing more to do.
     fn feed(&mut self, rank: Rank, input: worker::Input, answers: &mut Vec<(Rank, FromWorker)>) {
         let machine = &mut self.machines[rank.index() - 1];
+        let pool = &mut self.pools[rank.index() - 1];
         let mut inputs = vec![input];
         let mut actions = Vec::new();
         while !inputs.is_empty() {
+            let began = Instant::now();
             for input in inputs.drain(..) {
                 machine.handle(Timestamp(0), input, &mut actions);
             }
             machine.handle(Timestamp(0), worker::Input::Turn, &mut actions);
+            self.deciding += began.elapsed();
+            let mut batch = Batch::new(Attempt::FIRST);
             for action in actions.drain(..) {
                 match action {
-                    worker::Action::Start(assigned) => inputs.push(worker::Input::Ended {
-                        task: assigned.task,
-                        attempt: assigned.attempt,
-                        ending: Ok(success()),
-                    }),
+                    worker::Action::Admit(assigned) => {
+                        let tasks = assigned.tasks.tasks().collect();
+                        pool.run(&self.graph, tasks, assigned.consumers > 0, &mut batch);
+                    }
                     worker::Action::ToScheduler(message) => answers.push((rank, message)),
                     worker::Action::ToPeer { peer, message } => {
                         self.peer_words.push_back((rank, peer, message));
@@ -234,9 +283,30 @@ impl Machines {
                         let reports = vec![Report::Left(Totals::default())];
                         answers.push((rank, FromWorker { incarnation: LIFE, reports }));
                     }
-                    worker::Action::Stop(..) | worker::Action::Drop(..) => (),
+                    worker::Action::Drop(task, _) => drop(pool.here.remove(&task)),
+                    worker::Action::Slots(_) | worker::Action::Watch(..) => (),
+                    other => panic!("only light tasks run here: {other:?}"),
                 }
             }
+            if !batch.is_empty() {
+                inputs.push(worker::Input::Finished(batch));
+            }
+        }
+    }
+
+    /// Hands in what another worker says; an output is in the store before.
+    fn hear(&mut self, from: Rank, to: Rank, message: PeerMessage, answers: &mut Vec<(Rank, FromWorker)>) {
+        assert!(!matches!(message.word, PeerWord::Unknown(..)), "outputs stay until they are released");
+        let mut batch = Batch::new(Attempt::FIRST);
+        if let PeerWord::Output(task, _) = message.word {
+            let pool = &mut self.pools[to.index() - 1];
+            pool.here.insert(task);
+            let released = pool.waiting.remove(&task).unwrap_or_default();
+            pool.run(&self.graph, released, false, &mut batch);
+        }
+        self.feed(to, worker::Input::FromPeer { peer: from, message }, answers);
+        if !batch.is_empty() {
+            self.feed(to, worker::Input::Finished(batch), answers);
         }
     }
 }
@@ -250,13 +320,10 @@ impl Workers for Machines {
     }
 
     fn deliver(&mut self, worker: Rank, message: ToWorker, answers: &mut Vec<(Rank, FromWorker)>) {
-        let began = Instant::now();
         self.feed(worker, worker::Input::FromScheduler(message), answers);
-        while let Some((peer, to, message)) = self.peer_words.pop_front() {
-            assert!(!matches!(message.word, PeerWord::Unknown(..)), "outputs stay until they are released");
-            self.feed(to, worker::Input::FromPeer { peer, message }, answers);
+        while let Some((from, to, message)) = self.peer_words.pop_front() {
+            self.hear(from, to, message, answers);
         }
-        self.deciding += began.elapsed();
     }
 }
 

@@ -8,6 +8,7 @@
 use std::fs;
 use std::time::Duration;
 
+use dagmar::core::batch::Batch;
 use dagmar::core::event::{Event, Success};
 use dagmar::core::graph::{Definition, Graph, GraphBuilder};
 use dagmar::core::id::{Attempt, Rank, TaskId};
@@ -45,7 +46,7 @@ fn finished(task: u32) -> (Timestamp, Event) {
     let success =
         Success { started: now, ran: Micros(u64::from(task % 5000)), size_bytes: 42, file_sizes: vec![] };
     let (task, attempt, worker) = (TaskId(task), Attempt::FIRST, Rank(1 + task % 16));
-    (now, Event::TaskFinished { task, attempt, worker, success })
+    (now, Event::TasksFinished { worker, batch: Batch::one(task, attempt, success) })
 }
 
 /// A chain of a million tasks: one array of one operation, or a million names and operations.

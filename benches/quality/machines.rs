@@ -4,16 +4,18 @@
 //! as long as the workload says. Rank 0 decides as fast as it does in truth if `is_paced`: what comes
 //! meanwhile waits for its next turn.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
+use dagmar::core::batch::Batch;
 use dagmar::core::event::{Event, Outcome, Success, Totals};
 use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
-use dagmar::core::message::{FromWorker, Order, PeerMessage, PeerWord, Report, ToWorker};
+use dagmar::core::message::{Assignment, FromWorker, Order, PeerMessage, PeerWord, Report, ToWorker};
 use dagmar::core::resources::Resources;
 use dagmar::core::scheduler::{Action, Input, Options, Precedence, Scheduler};
+use dagmar::core::span::Span;
 use dagmar::core::time::{Micros, Timestamp};
 use dagmar::core::worker::{self, Worker};
 
@@ -45,8 +47,52 @@ enum Occurrence {
     SchedulerTurn,
     ToWorker(usize, ToWorker),
     ToPeer { from: usize, to: usize, message: PeerMessage },
-    Ended(usize, TaskId, Attempt),
-    LookAgain(usize),
+    Ended { worker: usize, task: TaskId, attempt: Attempt, is_light: bool },
+    LookAgain { worker: usize, task: TaskId, attempt: Attempt, is_light: bool },
+}
+
+/// What runs light tasks: as many as it has slots, each once its inputs are in the store; first what
+/// became ready last, then what was admitted first. Ends are handed in at once: tasks here are long.
+#[derive(Default)]
+struct Pool {
+    slots: u32,
+    busy: u32,
+    /// A change of slots that was not answered yet.
+    owes: bool,
+    /// Tasks that have not started: the try, whether the value is kept, the inputs that are missing.
+    admitted: BTreeMap<TaskId, (Attempt, bool, usize)>,
+    waiting: HashMap<TaskId, Vec<TaskId>>,
+    startable: VecDeque<TaskId>,
+}
+
+impl Pool {
+    fn yielded(&mut self) -> Option<worker::Input> {
+        let is_due = self.owes && self.busy <= self.slots;
+        self.owes &= !is_due;
+        is_due.then_some(worker::Input::Yielded(self.slots))
+    }
+
+    fn revoke(&mut self, tasks: Span, attempt: Attempt) -> Vec<worker::Input> {
+        let answer = |task: TaskId| match self.admitted.get(&task) {
+            Some((admitted, ..)) if *admitted == attempt => {
+                self.admitted.remove(&task);
+                worker::Input::Revoked(Span::one(task), attempt)
+            }
+            _ => worker::Input::Kept(task, attempt),
+        };
+        tasks.tasks().map(answer).collect()
+    }
+
+    /// An input is in the store.
+    fn on_stored(&mut self, input: TaskId) {
+        for task in self.waiting.remove(&input).unwrap_or_default() {
+            let Some((_, _, missing)) = self.admitted.get_mut(&task) else { continue };
+            *missing -= 1;
+            if *missing == 0 {
+                self.startable.push_front(task);
+            }
+        }
+    }
 }
 
 struct World<'a> {
@@ -62,6 +108,7 @@ struct World<'a> {
     decided_us: u64,
     is_turn_entered: bool,
     workers: Vec<Worker>,
+    pools: Vec<Pool>,
     /// What each worker holds.
     stores: HashMap<(usize, TaskId), u64>,
     live_bytes: u64,
@@ -75,7 +122,10 @@ impl<'a> World<'a> {
         let graph = &workload.graph;
         let asked: Vec<TaskId> = graph.sinks().collect();
         let capacity = Resources { memory_bytes: MEMORY_BYTES, ..Resources::cores(cluster.cores) };
-        let worker = |number| Worker::new(graph.clone(), LIFE, format!("node{number}"), capacity.clone());
+        let worker = |number| {
+            let rank = Rank(number as u32 + 1);
+            Worker::new(graph.clone(), rank, LIFE, format!("node{number}"), capacity.clone())
+        };
         World {
             workload,
             cluster,
@@ -88,6 +138,7 @@ impl<'a> World<'a> {
             decided_us: 0,
             is_turn_entered: false,
             workers: (0..cluster.workers).map(worker).collect(),
+            pools: (0..cluster.workers).map(|_| Pool::default()).collect(),
             stores: HashMap::new(),
             live_bytes: 0,
             finished: 0,
@@ -139,15 +190,82 @@ impl<'a> World<'a> {
                 self.receive(from, to, message);
                 Some(to)
             }
-            Occurrence::Ended(worker, task, attempt) => {
-                let ran = Micros(self.workload.ran_us[task.index()]);
-                let started = Timestamp(self.now_us - ran.0);
-                let size_bytes = self.workload.bytes[task.index()];
-                let success = Success { started, ran, size_bytes, file_sizes: Vec::new() };
-                self.schedule.makespan_us = self.now_us;
-                self.feed(worker, worker::Input::Ended { task, attempt, ending: Ok(success) })
+            Occurrence::Ended { worker, task, attempt, is_light } => {
+                self.on_ended(worker, task, attempt, is_light);
+                Some(worker)
             }
-            Occurrence::LookAgain(worker) => Some(worker),
+            Occurrence::LookAgain { worker, task, attempt, is_light } => {
+                if is_light {
+                    let started = Timestamp(self.now_us - LOOK_AGAIN_US);
+                    self.feed(worker, worker::Input::Runs { task, attempt, started });
+                }
+                Some(worker)
+            }
+        }
+    }
+
+    fn on_ended(&mut self, worker: usize, task: TaskId, attempt: Attempt, is_light: bool) {
+        let ran = Micros(self.workload.ran_us[task.index()]);
+        let started = Timestamp(self.now_us - ran.0);
+        let size_bytes = self.workload.bytes[task.index()];
+        let success = Success { started, ran, size_bytes, file_sizes: Vec::new() };
+        self.schedule.makespan_us = self.now_us;
+        if self.stores.contains_key(&(worker, task)) {
+            self.pools[worker].on_stored(task);
+        }
+        self.feed(worker, worker::Input::Finished(Batch::one(task, attempt, success)));
+        if is_light {
+            self.pools[worker].busy -= 1;
+            if let Some(answer) = self.pools[worker].yielded() {
+                self.feed(worker, answer);
+            }
+        }
+    }
+
+    /// Starts light tasks while there are slots.
+    fn run_pool(&mut self, worker: usize) {
+        while self.pools[worker].busy < self.pools[worker].slots {
+            let Some(task) = self.pools[worker].startable.pop_front() else { return };
+            let Some((attempt, is_kept, 0)) = self.pools[worker].admitted.get(&task).copied() else {
+                continue;
+            };
+            self.pools[worker].admitted.remove(&task);
+            self.pools[worker].busy += 1;
+            self.start(worker, task, attempt, is_kept, true);
+        }
+    }
+
+    fn admit(&mut self, worker: usize, assignment: &Assignment) {
+        for task in assignment.tasks.tasks() {
+            let missing = self.workload.values[task.index()].iter().map(|&input| TaskId(input as u32));
+            let missing: Vec<TaskId> = missing.filter(|&input| !self.is_stored(worker, input)).collect();
+            let pool = &mut self.pools[worker];
+            if missing.is_empty() {
+                pool.startable.push_back(task);
+            }
+            pool.admitted.insert(task, (assignment.attempt, assignment.consumers > 0, missing.len()));
+            missing.into_iter().for_each(|input| pool.waiting.entry(input).or_default().push(task));
+        }
+    }
+
+    /// True if an output is there and not only room for it.
+    fn is_stored(&self, worker: usize, task: TaskId) -> bool {
+        let run = self.schedule.runs[task.index()];
+        let is_running_here =
+            run.worker == worker && run.started_us + self.workload.ran_us[task.index()] > self.now_us;
+        self.stores.contains_key(&(worker, task)) && !is_running_here
+    }
+
+    fn start(&mut self, worker: usize, task: TaskId, attempt: Attempt, is_kept: bool, is_light: bool) {
+        let ends_us = self.now_us + self.workload.ran_us[task.index()];
+        self.schedule.runs[task.index()].started_us = self.now_us;
+        self.agenda.enter(ends_us, Occurrence::Ended { worker, task, attempt, is_light });
+        if ends_us > self.now_us + LOOK_AGAIN_US {
+            let look_again = Occurrence::LookAgain { worker, task, attempt, is_light };
+            self.agenda.enter(self.now_us + LOOK_AGAIN_US, look_again);
+        }
+        if is_kept {
+            self.store(worker, task);
         }
     }
 
@@ -173,7 +291,7 @@ impl<'a> World<'a> {
                     let at_us = self.decided_us + self.cluster.links.latency_us;
                     self.agenda.enter(at_us, Occurrence::ToWorker(worker.index() - 1, message));
                 }
-                Action::Record(Event::TaskFinished { .. }) => self.finished += 1,
+                Action::Record(Event::TasksFinished { batch, .. }) => self.finished += batch.len() as usize,
                 Action::Record(_) => (),
                 Action::Finish(outcome) => {
                     assert_eq!(outcome, Outcome::Done);
@@ -186,8 +304,10 @@ impl<'a> World<'a> {
     fn note_assigned(&mut self, worker: usize, message: &ToWorker) {
         for order in &message.orders {
             if let Order::Assign(assignment) = order {
-                let run = &mut self.schedule.runs[assignment.task.index()];
-                (run.worker, run.assigned_us) = (worker, self.now_us);
+                for task in assignment.tasks.tasks() {
+                    let run = &mut self.schedule.runs[task.index()];
+                    (run.worker, run.assigned_us) = (worker, self.now_us);
+                }
             }
         }
     }
@@ -196,14 +316,28 @@ impl<'a> World<'a> {
     fn receive(&mut self, from: usize, to: usize, message: PeerMessage) {
         if let PeerWord::Output(task, _) = message.word {
             self.store(to, task);
+            self.pools[to].on_stored(task);
         }
         self.feed(to, worker::Input::FromPeer { peer: Rank(from as u32 + 1), message });
     }
 
+    /// Hands an input in, and what the worker's hands answer at once.
     fn feed(&mut self, worker: usize, input: worker::Input) -> Option<usize> {
-        let mut actions = Vec::new();
-        self.workers[worker].handle(Timestamp(self.now_us), input, &mut actions);
-        actions.into_iter().for_each(|action| self.perform(worker, action));
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let mut actions = Vec::new();
+            self.workers[worker].handle(Timestamp(self.now_us), input, &mut actions);
+            for action in actions {
+                let answers = self.perform(worker, action);
+                if !answers.is_empty() && inputs.is_empty() {
+                    inputs.extend(answers);
+                    inputs.push_back(worker::Input::Turn);
+                } else {
+                    answers.into_iter().rev().for_each(|answer| inputs.push_front(answer));
+                }
+            }
+        }
+        self.run_pool(worker);
         Some(worker)
     }
 
@@ -211,24 +345,24 @@ impl<'a> World<'a> {
         self.feed(worker, worker::Input::Turn);
     }
 
-    fn perform(&mut self, worker: usize, action: worker::Action) {
+    fn perform(&mut self, worker: usize, action: worker::Action) -> Vec<worker::Input> {
         match action {
             worker::Action::ToScheduler(message) => {
                 let at_us = self.now_us + self.cluster.links.latency_us;
                 self.agenda.enter(at_us, Occurrence::ToScheduler(worker, message));
             }
             worker::Action::ToPeer { peer, message } => self.send(worker, peer.index() - 1, message),
+            worker::Action::Admit(assignment) => self.admit(worker, &assignment),
+            worker::Action::Revoke(tasks, attempt) => return self.pools[worker].revoke(tasks, attempt),
+            worker::Action::Slots(slots) => {
+                let pool = &mut self.pools[worker];
+                (pool.slots, pool.owes) = (slots, true);
+                return pool.yielded().into_iter().collect();
+            }
+            worker::Action::Watch(..) => (),
             worker::Action::Start(assignment) => {
-                let task = assignment.task;
-                let ends_us = self.now_us + self.workload.ran_us[task.index()];
-                self.schedule.runs[task.index()].started_us = self.now_us;
-                self.agenda.enter(ends_us, Occurrence::Ended(worker, task, assignment.attempt));
-                if ends_us > self.now_us + LOOK_AGAIN_US {
-                    self.agenda.enter(self.now_us + LOOK_AGAIN_US, Occurrence::LookAgain(worker));
-                }
-                if assignment.keep {
-                    self.store(worker, task);
-                }
+                let (task, is_kept) = (assignment.tasks.first, assignment.consumers > 0);
+                self.start(worker, task, assignment.attempt, is_kept, false);
             }
             worker::Action::Drop(task, _) => {
                 self.live_bytes -= self.stores.remove(&(worker, task)).unwrap_or(0);
@@ -240,14 +374,15 @@ impl<'a> World<'a> {
                 self.agenda.enter(self.now_us, Occurrence::ToScheduler(worker, message));
             }
         }
+        Vec::new()
     }
 
     fn send(&mut self, from: usize, to: usize, message: PeerMessage) {
         let links = self.cluster.links;
         let bytes = match message.word {
             PeerWord::Output(task, _) => self.workload.bytes[task.index()],
-            PeerWord::Unknown(..) => panic!("outputs stay until they are released"),
-            PeerWord::Want(..) | PeerWord::Unwant(..) => 0,
+            PeerWord::Unknown(..) => 0,
+            PeerWord::Want(..) | PeerWord::Await(..) | PeerWord::Unwant(..) => 0,
         };
         self.schedule.moved_bytes += bytes;
         if links.is_small(bytes) {

@@ -72,8 +72,7 @@ impl Heft {
         };
         let mean_us = |input: usize, task: usize| (move_us(input, task) as f64 * elsewhere) as u64;
         let ranks = workload.levels_us_with(mean_us);
-        let mut order: Vec<usize> =
-            workload.graph.topological_order().iter().map(|task| task.index()).collect();
+        let mut order: Vec<usize> = workload.graph.topological_order().map(|task| task.index()).collect();
         // Stable: of equal ranks, inputs stay before their dependents.
         order.sort_by_key(|&task| Reverse(ranks[task]));
         let mut plan = Plan::new(workload, cluster);

@@ -45,9 +45,9 @@ impl Workload {
             name,
             ran_us: tasks().map(ran_us).collect(),
             bytes: tasks().map(bytes).collect(),
-            values: tasks().map(|task| places(&mut graph.value_inputs(task).iter().copied())).collect(),
+            values: tasks().map(|task| places(&mut graph.value_inputs(task).iter())).collect(),
             inputs: tasks().map(|task| places(&mut graph.inputs(task))).collect(),
-            dependents: tasks().map(|task| places(&mut graph.dependents(task).iter().copied())).collect(),
+            dependents: tasks().map(|task| places(&mut graph.dependents(task).iter())).collect(),
             graph: Arc::new(graph),
         }
     }
@@ -80,7 +80,7 @@ impl Workload {
     /// The same, with what the edge between two tasks costs.
     pub fn levels_us_with(&self, edge_us: impl Fn(usize, usize) -> u64) -> Vec<u64> {
         let mut levels = vec![0; self.len()];
-        for task in self.graph.topological_order().iter().rev().map(|task| task.index()) {
+        for task in self.graph.topological_order().rev().map(|task| task.index()) {
             let below = self.dependents[task].iter().map(|&below| levels[below] + edge_us(task, below)).max();
             levels[task] = self.ran_us[task] + below.unwrap_or(0);
         }

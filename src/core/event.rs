@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::batch::Batch;
 use super::id::{Attempt, Incarnation, Rank, TaskId};
 use super::resources::Resources;
 use super::slot::Slot;
@@ -53,16 +54,12 @@ pub enum Event {
         /// When, on the worker's clock.
         started: Timestamp,
     },
-    /// A task ran to success.
-    TaskFinished {
-        /// The task.
-        task: TaskId,
-        /// Which try.
-        attempt: Attempt,
-        /// Where; `Rank::SCHEDULER` for joins.
+    /// Tasks ran to success.
+    TasksFinished {
+        /// Where.
         worker: Rank,
-        /// When and how long, and how large the output is.
-        success: Success,
+        /// Which, when and how long, and how large their outputs are.
+        batch: Batch,
     },
     /// An attempt ended badly.
     AttemptFailed {

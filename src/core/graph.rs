@@ -5,6 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod row;
+
+pub use row::{Row, RowTasks};
+
 use super::id::{OperationId, OptionsId, TaskId};
 use super::key::{Group, KeyError, Keys};
 use super::task::{Argument, Body, CommandLine, Operation, Stdin, TaskOptions};
@@ -167,8 +171,8 @@ impl Graph {
     }
 
     /// All tasks, each behind its inputs; as near to the order of ids as that allows.
-    pub fn topological_order(&self) -> &[TaskId] {
-        &self.order
+    pub fn topological_order(&self) -> impl DoubleEndedIterator<Item = TaskId> + '_ {
+        self.order.iter().copied()
     }
 
     /// What a task does.
@@ -191,29 +195,39 @@ impl Graph {
         matches!(self.operation(task).body, Body::Join)
     }
 
+    /// Which operation a task has.
+    pub fn operation_id(&self, task: TaskId) -> OperationId {
+        self.columns.operation_of[task.index()]
+    }
+
     /// The tasks whose values a task takes, by position.
-    pub fn value_inputs(&self, task: TaskId) -> &[TaskId] {
-        self.columns.values.row(task)
+    pub fn value_inputs(&self, task: TaskId) -> Row<'_> {
+        Row::listed(self.columns.values.row(task))
     }
 
     /// The tasks that must be finished before a task, but whose values it does not take.
-    pub fn order_inputs(&self, task: TaskId) -> &[TaskId] {
-        self.columns.orders.row(task)
+    pub fn order_inputs(&self, task: TaskId) -> Row<'_> {
+        Row::listed(self.columns.orders.row(task))
     }
 
     /// All inputs of a task, each once.
     pub fn inputs(&self, task: TaskId) -> impl Iterator<Item = TaskId> + '_ {
-        self.value_inputs(task).iter().chain(self.order_inputs(task)).copied()
+        self.value_inputs(task).iter().chain(self.order_inputs(task))
+    }
+
+    /// How many inputs a task has.
+    pub fn input_count(&self, task: TaskId) -> usize {
+        self.value_inputs(task).len() + self.order_inputs(task).len()
     }
 
     /// The tasks that wait for a task, each once.
-    pub fn dependents(&self, task: TaskId) -> &[TaskId] {
-        self.dependents.row(task)
+    pub fn dependents(&self, task: TaskId) -> Row<'_> {
+        Row::listed(self.dependents.row(task))
     }
 
     /// True if `dependent` takes the value of `input`.
     pub fn takes_value(&self, dependent: TaskId, input: TaskId) -> bool {
-        self.value_inputs(dependent).contains(&input)
+        self.value_inputs(dependent).contains(input)
     }
 
     /// The tasks that nobody waits for and that users know of.
@@ -227,7 +241,7 @@ impl Graph {
         for task in asked {
             needed[task.index()] = true;
         }
-        for &task in self.order.iter().rev() {
+        for task in self.topological_order().rev() {
             if needed[task.index()] {
                 for input in self.inputs(task) {
                     needed[input.index()] = true;
@@ -518,7 +532,8 @@ mod tests {
     #[test]
     fn inputs_may_come_later_than_their_dependents() {
         let graph = graph("c: b\nb: a\na:").unwrap();
-        assert_eq!(graph.topological_order(), [TaskId(2), TaskId(1), TaskId(0)]);
+        let order: Vec<TaskId> = graph.topological_order().collect();
+        assert_eq!(order, [TaskId(2), TaskId(1), TaskId(0)]);
     }
 
     #[test]

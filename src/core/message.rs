@@ -5,10 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Cause, Failure, Success, Totals};
+use super::batch::Batch;
+use super::event::{Cause, Failure, Totals};
 use super::id::{Attempt, Incarnation, Rank, TaskId};
 use super::resources::Resources;
 use super::slot::Slot;
+use super::span::Span;
 use super::time::Timestamp;
 
 /// What the scheduler says to a worker. One message per worker and turn carries all of it.
@@ -23,40 +25,58 @@ pub struct ToWorker {
 /// One thing the scheduler wants of a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Order {
-    /// Run this.
+    /// Run these.
     Assign(Assignment),
-    /// Give this back if it has not started.
-    Retract(TaskId, Attempt),
+    /// Give back those of these that have not started.
+    Retract(Span, Attempt),
     /// End this even if it runs; what is reported of it then bears this cause.
     End(TaskId, Attempt, Cause),
     /// Nobody needs this output any more.
     Release(TaskId, Attempt),
+    /// More tasks take this output than its assignment said: keep it until its release.
+    Hold(TaskId, Attempt),
     /// Start nothing more, end everything that runs (TERM, grace, KILL), and report it.
     Stop,
     /// Everything is done: write what is unwritten, say `Left`, and go.
     Leave,
 }
 
-/// A task given to a worker.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Tasks given to a worker: several only if they are alike and need nothing from elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Assignment {
-    /// The task.
-    pub task: TaskId,
-    /// Which try this is.
+    /// The tasks.
+    pub tasks: Span,
+    /// Which try this is of each.
     pub attempt: Attempt,
-    /// Its place in the order of all tasks: lower starts first.
+    /// Their place in the order of all tasks: lower starts first; lower ids first where it is equal.
     pub urgency: u32,
-    /// Where each of its value inputs is to be had, each input once.
+    /// How many tasks take the value of each, so that the worker keeps it: until all of them ran to
+    /// success there, or until its `Release`. 0: it is not kept.
+    pub consumers: u32,
+    /// True if the output must be written into the run directory.
+    pub persist: bool,
+    /// Where to get the value inputs that other workers own; of one task only. Every other input is
+    /// the worker's own: it is there, or its task was assigned to this worker before.
     pub inputs: Vec<InputLocation>,
+    /// What few tasks need besides.
+    pub special: Option<Box<Special>>,
+}
+
+/// What is said of tasks with files, and of those of several nodes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Special {
     /// Sizes of the files that the tasks before it reported, by task and try: what a consumer on
     /// another node waits to see.
     pub files: Vec<(TaskId, Attempt, Vec<u64>)>,
-    /// True if other tasks take its value, so that the worker must keep it until its `Release`.
-    pub keep: bool,
-    /// True if the output must be written into the run directory.
-    pub persist: bool,
     /// The nodes of a multi-node task by name, that of this worker first; empty for other tasks.
     pub hosts: Vec<String>,
+}
+
+impl Assignment {
+    /// The nodes of a multi-node task by name; empty for other tasks.
+    pub fn hosts(&self) -> &[String] {
+        self.special.as_ref().map_or(&[], |special| &special.hosts)
+    }
 }
 
 /// Who owns an input.
@@ -70,6 +90,9 @@ pub struct InputLocation {
     pub owner: Rank,
     /// Which life of that worker.
     pub incarnation: Incarnation,
+    /// True if the task has not finished as far as the scheduler knows: the output will come, and the
+    /// owner may not even have been given the task yet.
+    pub is_ahead: bool,
 }
 
 /// What a worker says to the scheduler. One message per turn carries all of it.
@@ -93,12 +116,12 @@ pub enum Report {
     },
     /// This attempt has been running since then.
     Started(TaskId, Attempt, Timestamp),
-    /// This attempt ran to success and the output is here.
-    Finished(TaskId, Attempt, Success),
+    /// These ran to success and the outputs that are kept are here.
+    Finished(Batch),
     /// This attempt ended badly.
     Failed(TaskId, Attempt, Failure),
-    /// This attempt was given back before it started.
-    Retracted(TaskId, Attempt),
+    /// These were given back before they started.
+    Returned(Span, Attempt),
     /// This attempt cannot start because its input is not at the location given with it. It has
     /// been given back.
     InputMissing {
@@ -133,6 +156,8 @@ pub struct PeerMessage {
 pub enum PeerWord {
     /// Send me this output, now or once it is there.
     Want(TaskId, Attempt),
+    /// The same of a task that may still be on its way to you.
+    Await(TaskId, Attempt),
     /// I need it no longer.
     Unwant(TaskId, Attempt),
     /// Here it is; its bytes come with the message.

@@ -4,6 +4,8 @@
 //! time comes in as an argument, and what must be done goes out as data. `tests/layers.rs`
 //! refuses everything else. The simulator and the real runtime therefore run the same code.
 
+pub mod batch;
+pub mod column;
 pub mod event;
 pub mod graph;
 pub mod id;
@@ -13,6 +15,7 @@ pub mod message;
 pub mod resources;
 pub mod scheduler;
 pub mod slot;
+pub mod span;
 pub mod task;
 pub mod time;
 pub mod value;

@@ -72,6 +72,16 @@ impl Resources {
         }
     }
 
+    /// Gives back what `take` took, several times.
+    pub fn give_times(&mut self, request: &Resources, times: u32) {
+        self.cpus += request.cpus * times;
+        self.memory_bytes += request.memory_bytes * u64::from(times);
+        self.gpus += request.gpus * times;
+        for (name, amount) in &request.custom {
+            *self.custom.entry(name.clone()).or_default() += amount * u64::from(times);
+        }
+    }
+
     /// Gives back what `take` took.
     pub fn give(&mut self, request: &Resources) {
         self.cpus += request.cpus;

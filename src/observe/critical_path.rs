@@ -71,7 +71,7 @@ impl CriticalPath {
 /// When each task could have ended at the earliest, in microseconds, on machines without limit.
 fn ends(graph: &Graph, durations: &Durations) -> Vec<u64> {
     let mut ends = vec![0_u64; graph.len()];
-    for &task in graph.topological_order() {
+    for task in graph.topological_order() {
         let start = graph.inputs(task).map(|input| Micros(ends[input.index()])).max().unwrap_or_default();
         ends[task.index()] = (start + durations.get(task).unwrap_or_default()).0;
     }

@@ -114,7 +114,9 @@ impl<'a> ReportBuilder<'a> {
     /// Takes one event in, in the order of the journal.
     pub fn on_event(&mut self, time: Timestamp, event: &Event) {
         match event {
-            Event::TaskFinished { task, success, .. } => self.durations.set(*task, success.ran),
+            Event::TasksFinished { batch, .. } => {
+                batch.timings().for_each(|(task, _, ran, _)| self.durations.set(task, ran));
+            }
             Event::WorkerLost { .. } => self.workers_lost += 1,
             _ => (),
         }

@@ -1,5 +1,6 @@
 //! Runs told in a few words, for tests.
 
+use crate::core::batch::Batch;
 use crate::core::event::{Cause, Event, Failure, Success};
 use crate::core::graph::{Definition, Graph, GraphBuilder};
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
@@ -72,7 +73,7 @@ impl<'a> Scenario<'a> {
     pub fn finishes(&mut self, name: &str, worker: u32, micros: u64) -> &mut Self {
         let success = Success { ran: Micros(micros), ..Success::default() };
         let (task, attempt, worker) = (self.task(name), Attempt::FIRST, Rank(worker));
-        self.tells(Event::TaskFinished { task, attempt, worker, success })
+        self.tells(Event::TasksFinished { worker, batch: Batch::one(task, attempt, success) })
     }
 
     pub fn fails(&mut self, name: &str, worker: u32, retried: bool) -> &mut Self {

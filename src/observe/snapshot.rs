@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::event::{Cause, Event, Outcome, StopReason, Success, Totals};
+use crate::core::event::{Cause, Event, Outcome, StopReason, Totals};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::resources::Resources;
@@ -188,8 +188,10 @@ impl Snapshot {
             Event::WorkerLeft { worker, totals } => self.on_worker_left(time, *worker, *totals),
             Event::TaskStarted { task, .. } => self.change(graph, *task, State::Running),
             Event::MultiNodeAssigned { .. } => {}
-            Event::TaskFinished { task, worker, success, .. } => {
-                self.on_task_finished(graph, *task, *worker, success);
+            Event::TasksFinished { worker, batch } => {
+                for (task, _, ran, _) in batch.timings() {
+                    self.on_task_finished(graph, task, *worker, ran);
+                }
             }
             Event::AttemptFailed { task, attempt, worker, failure, retried } => {
                 let (task, attempt, worker, retried) = (*task, *attempt, *worker, *retried);
@@ -327,9 +329,9 @@ impl Snapshot {
         }
     }
 
-    fn on_task_finished(&mut self, graph: &Graph, task: TaskId, worker: Rank, success: &Success) {
+    fn on_task_finished(&mut self, graph: &Graph, task: TaskId, worker: Rank, ran: Micros) {
         self.change(graph, task, State::Finished);
-        self.add_busy(graph, task, worker, success.ran);
+        self.add_busy(graph, task, worker, ran);
         if let Some(worker) = self.workers.get_mut(&worker) {
             worker.tasks_finished += 1;
         }
@@ -394,7 +396,9 @@ fn sum(spans: impl Iterator<Item = Micros>) -> Micros {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::batch::Batch;
     use crate::core::event::Failure;
+    use crate::core::event::Success;
     use crate::observe::scenario::{Scenario, graph};
 
     #[test]
@@ -458,7 +462,8 @@ mod tests {
         let graph = graph("a:");
         let mut run = Scenario::new(&graph);
         let (task, attempt, worker) = (TaskId(9), Attempt::FIRST, Rank(9));
-        run.tells(Event::TaskFinished { task, attempt, worker, success: Success::default() });
+        let batch = Batch::one(task, attempt, Success::default());
+        run.tells(Event::TasksFinished { worker, batch });
         assert_eq!(run.snapshot.counts().finished, 0);
     }
 }

@@ -17,7 +17,7 @@ use super::frame_reader::{Damage, FrameError, FrameReader};
 const FRAME_EVENTS: usize = 1024;
 
 /// The journal's magic and version.
-pub const KIND: Kind = Kind { magic: *b"dagmar\0J", version: 2, name: "journal" };
+pub const KIND: Kind = Kind { magic: *b"dagmar\0J", version: 3, name: "journal" };
 
 /// Writes a run's journal.
 #[derive(Debug)]
@@ -166,6 +166,7 @@ impl Iterator for JournalReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::batch::Batch;
     use crate::core::event::{Cause, Failure, Success};
     use crate::core::id::{Attempt, Rank, TaskId};
     use std::fs;
@@ -177,7 +178,7 @@ mod tests {
         let success = Success { file_sizes: vec![1, 300, 70_000], ..Success::default() };
         let kinds = [
             Event::RunStarted { tasks: 7 },
-            Event::TaskFinished { task, attempt, worker, success },
+            Event::TasksFinished { worker, batch: Batch::one(task, attempt, success) },
             Event::AttemptFailed { task, attempt, worker, failure, retried: true },
             Event::OutputLost { task },
         ];

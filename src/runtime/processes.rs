@@ -149,7 +149,8 @@ pub fn be_worker(mut mpi: Mpi, functions: Arc<Functions>, spawner: SpawnerLink) 
         functions,
         spawner,
     };
-    let exit_code = worker_loop::work(&mut mpi, setup).map_err(StartError::Worker)?;
+    let (mpi, worked) = worker_loop::work(mpi, setup);
+    let exit_code = worked.map_err(StartError::Worker)?;
     leave(mpi);
     Ok(exit_code)
 }

@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crossbeam_channel::Sender;
 
+use crate::core::event::Cause;
 use crate::core::id::{Attempt, TaskId};
 use crate::record::pack::{PackWriter, Piece};
 use crate::transport::endpoint::Waker;
+use crate::worker::output::Output;
+use crate::worker::pool::Recorder;
 use crate::worker::sink::{CapturedStream, OutputSink};
 
-use super::envelope::StandardStream;
+use super::envelope::{Envelope, StandardStream};
 
 /// The rank's pack, shared by its loop and the thread that serves its commands.
 #[derive(Clone, Debug)]
@@ -32,6 +35,22 @@ impl SharedPack {
     /// Hands everything written so far to the system, so that it outlives this process.
     pub fn flush(&self) -> io::Result<()> {
         self.lock().flush()
+    }
+}
+
+impl Recorder for SharedPack {
+    fn record(&self, task: TaskId, attempt: Attempt, output: &Output) -> Result<(), Cause> {
+        let value = Envelope::body_of(output);
+        let mut pack = self.lock();
+        match pack.append(task, attempt, Piece::Value, &value) {
+            Ok(()) => {
+                pack.end(task, attempt);
+                Ok(())
+            }
+            Err(error) => {
+                Err(Cause::NotRecorded(format!("cannot write `{}`: {error}", pack.path().display())))
+            }
+        }
     }
 }
 

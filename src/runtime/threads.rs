@@ -54,7 +54,7 @@ impl Threads {
         setup: scheduler_loop::Setup,
         watcher: &mut dyn Watcher,
     ) -> Result<Outcome, StartError> {
-        for ((mut endpoint, spawner), (capacity, share)) in self.waiting.drain(..).zip(geometry.workers()) {
+        for ((endpoint, spawner), (capacity, share)) in self.waiting.drain(..).zip(geometry.workers()) {
             let setup = worker_loop::Setup {
                 graph: setup.graph.clone(),
                 directory: setup.directory.clone(),
@@ -66,7 +66,7 @@ impl Threads {
                 spawner,
             };
             let builder = thread::Builder::new().name(format!("worker {}", endpoint.rank()));
-            let thread = builder.spawn(move || worker_loop::work(&mut endpoint, setup));
+            let thread = builder.spawn(move || worker_loop::work(endpoint, setup).1);
             self.running.push(thread.map_err(|error| StartError::Io("start a worker", error))?);
         }
         scheduler_loop::run(&mut self.scheduler, setup, watcher).map_err(StartError::Scheduler)

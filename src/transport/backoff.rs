@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::endpoint::Rest;
 use crate::core::time::{Micros, Timestamp};
 
 /// The pace at which one endpoint asks for news.
@@ -32,17 +33,6 @@ pub(super) struct Pace {
     pub(super) pause_max_idle: Duration,
 }
 
-/// What to do before asking again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
-    /// Ask again at once.
-    Again,
-    /// Let others have the core, if they want it.
-    Yield,
-    /// Sleep so long, unless woken.
-    Sleep(Duration),
-}
-
 /// The part of the time without traffic that a pause may take beyond its first limit: what comes
 /// after a second of silence may be noticed 1 / 64 s late, if the last limit allows so much.
 /// Waking up costs 13 to 20 us. Seven ranks that woke every 0.2 to 1 ms for ever took 15 % of a core.
@@ -51,6 +41,7 @@ const IDLE_SHARE: u32 = 64;
 /// The first pause.
 const PAUSE_MIN: Duration = Duration::from_micros(50);
 
+#[cfg(any(feature = "mpi", test))]
 impl Pace {
     /// The pace of the scheduler (`answers_all`) or of a worker, on a node with or without a core
     /// for each of its ranks.

@@ -98,12 +98,14 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::core::batch::Batch;
     use crate::core::event::{Cause, Event, Failure, Success, Totals};
     use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
     use crate::core::message::{
-        Assignment, FromWorker, InputLocation, Order, PeerMessage, PeerWord, Report, ToWorker,
+        Assignment, FromWorker, InputLocation, Order, PeerMessage, PeerWord, Report, Special, ToWorker,
     };
     use crate::core::resources::Resources;
+    use crate::core::span::Span;
     use crate::core::time::{Micros, Timestamp};
 
     fn attempt() -> impl Strategy<Value = (TaskId, Attempt)> {
@@ -111,8 +113,10 @@ mod tests {
     }
 
     prop_compose! {
-        fn location()((task, attempt) in attempt(), owner: u32, incarnation: u32) -> InputLocation {
-            InputLocation { task, attempt, owner: Rank(owner), incarnation: Incarnation(incarnation) }
+        fn location()(
+            (task, attempt) in attempt(), owner: u32, incarnation: u32, is_ahead: bool,
+        ) -> InputLocation {
+            InputLocation { task, attempt, owner: Rank(owner), incarnation: Incarnation(incarnation), is_ahead }
         }
     }
 
@@ -121,17 +125,20 @@ mod tests {
             (task, attempt) in attempt(),
             inputs in vec(location(), 0..4),
             files in vec((any::<u32>().prop_map(TaskId), any::<u32>().prop_map(Attempt), vec(any::<u64>(), 0..3)), 0..3),
-            (urgency, keep, persist) in any::<(u32, bool, bool)>(),
+            (count, urgency, consumers, persist) in any::<(u32, u32, u32, bool)>(),
             hosts in vec(".*", 0..3),
+            is_special: bool,
         ) -> Assignment {
-            Assignment { task, attempt, urgency, inputs, files, keep, persist, hosts }
+            let tasks = Span { first: task, count };
+            let special = is_special.then(|| Box::new(Special { files, hosts }));
+            Assignment { tasks, attempt, urgency, consumers, persist, inputs, special }
         }
     }
 
     fn order() -> impl Strategy<Value = Order> {
         prop_oneof![
             assignment().prop_map(Order::Assign),
-            attempt().prop_map(|(task, attempt)| Order::Retract(task, attempt)),
+            attempt().prop_map(|(task, attempt)| Order::Retract(Span::one(task), attempt)),
             (attempt(), cause()).prop_map(|((task, attempt), cause)| Order::End(task, attempt, cause)),
             attempt().prop_map(|(task, attempt)| Order::Release(task, attempt)),
             Just(Order::Stop),
@@ -165,7 +172,9 @@ mod tests {
             (".*", resources()).prop_map(|(host, capacity)| Report::Joined { host, capacity }),
             (attempt(), success).prop_map(|((task, attempt), (started, ran, size_bytes, file_sizes))| {
                 let (started, ran) = (Timestamp(started), Micros(ran));
-                Report::Finished(task, attempt, Success { started, ran, size_bytes, file_sizes })
+                let batch = Batch::one(task, attempt, Success { started, ran, size_bytes, file_sizes });
+                // What serves only to add to a batch does not travel.
+                Report::Finished(decode(&encode(&batch)).expect("a batch can be read"))
             }),
             (attempt(), any::<u64>(), cause()).prop_map(|((task, attempt), started, cause)| {
                 let failure = Failure { started: Timestamp(started), ran: Micros::ZERO, cause };
@@ -188,8 +197,9 @@ mod tests {
     }
 
     prop_compose! {
-        fn peer_message()(from: u32, to: u32, (task, attempt) in attempt(), word in 0..4) -> PeerMessage {
+        fn peer_message()(from: u32, to: u32, (task, attempt) in attempt(), word in 0..5) -> PeerMessage {
             let word = match word {
+                4 => PeerWord::Await(task, attempt),
                 0 => PeerWord::Want(task, attempt),
                 1 => PeerWord::Unwant(task, attempt),
                 2 => PeerWord::Output(task, attempt),

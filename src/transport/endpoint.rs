@@ -39,7 +39,7 @@ impl std::error::Error for TransportError {}
 
 /// A rank's connection to all others.
 ///
-/// One thread owns it. Parcels from one rank to another arrive in the order they were sent, each
+/// One thread at a time uses it. Parcels from one rank to another arrive in the order they were sent, each
 /// once; parcels of different pairs overtake each other. No call waits except `wait` and `close`.
 pub trait Endpoint: Send {
     /// This rank.
@@ -59,13 +59,33 @@ pub trait Endpoint: Send {
     /// `limit` is over. May return early. Costs little CPU time however often it is called.
     fn wait(&mut self, limit: Duration);
 
-    /// Ends a `wait` of this endpoint from another thread.
+    /// True if any thread may use it as long as one does so at a time; else only the thread that made it.
+    fn is_for_any_thread(&self) -> bool;
+
+    /// True while large parcels are under way, which advance only while somebody asks.
+    fn is_in_transfer(&self) -> bool;
+
+    /// What to do before asking again, now that `receive` brought nothing. Sleeps are ended by the waker.
+    fn rest(&mut self) -> Rest;
+
+    /// Ends a `wait`, or a sleep of who uses this endpoint, from another thread.
     fn waker(&self) -> Waker;
 
     /// Sees everything sent off. Nothing may be sent afterwards, and what has not been received is
     /// dropped. All ranks close when a run ends in order: this may wait until they do, but not for
     /// ever, and fails if one does not. To close again changes nothing.
     fn close(&mut self) -> Result<(), TransportError>;
+}
+
+/// What to do before asking again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// Ask again at once.
+    Again,
+    /// Let others have the core, if they want it.
+    Yield,
+    /// Sleep so long, unless woken.
+    Sleep(Duration),
 }
 
 /// Ends the wait of one endpoint; cheap when nobody waits.

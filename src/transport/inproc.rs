@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::endpoint::{Endpoint, Parcel, TransportError, Waker};
+use super::backoff::{Backoff, Pace};
+use super::endpoint::{Endpoint, Parcel, Rest, TransportError, Waker};
+use crate::clock;
 use crate::core::id::Rank;
+use crate::core::time::Micros;
 
 /// One thread's endpoint.
 #[derive(Debug)]
@@ -15,7 +18,17 @@ pub struct InProcess {
     mailboxes: Arc<[Mailbox]>,
     /// None once closed: then sends to this rank find it gone.
     arrivals: Option<Receiver<(Rank, Parcel)>>,
+    backoff: Backoff,
 }
+
+/// How long to expect an answer before sleeping. Every parcel ends the sleep, which may be long then.
+const PACE: Pace = Pace {
+    spin: Micros(50),
+    spin_in_transfer: Micros::ZERO,
+    turns_per_yield: 1,
+    pause_max: Duration::from_secs(1),
+    pause_max_idle: Duration::from_secs(1),
+};
 
 /// Where the others leave parcels for one rank.
 #[derive(Debug)]
@@ -37,6 +50,7 @@ pub fn world(size: u32) -> Vec<InProcess> {
         rank: Rank::from(rank),
         mailboxes: mailboxes.clone(),
         arrivals: Some(arrivals),
+        backoff: Backoff::new(PACE, clock::now()),
     };
     arrivals.into_iter().enumerate().map(endpoint).collect()
 }
@@ -60,13 +74,32 @@ impl Endpoint for InProcess {
     }
 
     fn receive(&mut self) -> Result<Option<(Rank, Parcel)>, TransportError> {
-        Ok(self.arrivals.as_ref().and_then(|arrivals| arrivals.try_recv().ok()))
+        let received = self.arrivals.as_ref().and_then(|arrivals| arrivals.try_recv().ok());
+        if received.is_some() {
+            self.backoff.on_traffic(clock::now());
+        }
+        Ok(received)
     }
 
     fn wait(&mut self, limit: Duration) {
         // Who sends puts the parcel down before waking: a parcel missed here ends the wait.
         if self.arrivals.as_ref().is_none_or(Receiver::is_empty) {
             self.mailboxes[self.rank.index()].owner.wait(limit);
+        }
+    }
+
+    fn is_for_any_thread(&self) -> bool {
+        true
+    }
+
+    fn is_in_transfer(&self) -> bool {
+        false
+    }
+
+    fn rest(&mut self) -> Rest {
+        match self.backoff.rest(clock::now(), false) {
+            Rest::Sleep(_) => Rest::Sleep(PACE.pause_max),
+            other => other,
         }
     }
 

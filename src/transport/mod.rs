@@ -11,7 +11,6 @@ pub mod mpi;
 
 #[cfg(feature = "mpi")]
 mod arrivals;
-#[cfg(feature = "mpi")]
 mod backoff;
 #[cfg(feature = "mpi")]
 mod departures;

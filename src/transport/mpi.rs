@@ -20,14 +20,14 @@ use nix::sys::prctl;
 use nix::unistd::Pid;
 
 use super::arrivals::{Announced, Arrivals, Misfit};
-use super::backoff::{Backoff, Pace, Rest};
+use super::backoff::{Backoff, Pace};
 use super::departures::Departures;
-use super::endpoint::{Endpoint, Parcel, TransportError, Waker};
+use super::endpoint::{Endpoint, Parcel, Rest, TransportError, Waker};
 use super::launcher::{launcher_of, launcher_rank_count};
 use crate::clock;
 use crate::core::id::Rank;
 use crate::core::time::{Micros, Timestamp};
-use fence::{Outgoing, Probed, Started, World};
+use fence::{Outgoing, Probed, Started, Threads, World};
 use library::Library;
 
 pub use life::{StartError, abort_job};
@@ -60,12 +60,13 @@ const CLOSE_PATIENCE: Micros = Micros::from_secs(30);
 
 /// One process's endpoint. There is at most one in a process.
 ///
-/// The thread that started it uses it. Dropping it leaves MPI as it is; see `finish`.
+/// One thread at a time uses it; if MPI promises no more, it is always the one that started it. Dropping it
+/// leaves MPI as it is; see `finish`.
 #[derive(Debug)]
 pub struct Mpi {
     world: World,
     library: Library,
-    threads: &'static str,
+    threads: Threads,
     ranks_on_node: u32,
     waker: Waker,
     backoff: Backoff,
@@ -127,7 +128,7 @@ impl Mpi {
 
     /// Which MPI this is and how it was started, for the log.
     pub fn description(&self) -> String {
-        let (library, threads, ranks) = (&self.library, self.threads, self.world.size);
+        let (library, threads, ranks) = (&self.library, self.threads.level, self.world.size);
         match launcher_rank_count() {
             Some((variable, _)) => {
                 let launcher = launcher_of(variable);
@@ -284,8 +285,8 @@ impl Mpi {
     }
 
     /// Rests before asking again, at most `left`. True if the waker ended it.
-    fn rest(&mut self, now: Timestamp, left: Micros) -> bool {
-        let in_transfer = self.is_sending() || !self.world.receives.is_empty();
+    fn pause(&mut self, now: Timestamp, left: Micros) -> bool {
+        let in_transfer = self.is_in_transfer();
         match self.backoff.rest(now, in_transfer) {
             Rest::Again => std::hint::spin_loop(),
             Rest::Yield => thread::yield_now(),
@@ -342,10 +343,26 @@ impl Endpoint for Mpi {
             }
             let now = clock::now();
             let left = limit - now.since(began);
-            if left == Micros::ZERO || self.rest(now, left) {
+            if left == Micros::ZERO || self.pause(now, left) {
                 return;
             }
         }
+    }
+
+    fn is_for_any_thread(&self) -> bool {
+        self.threads.one_at_a_time
+    }
+
+    fn is_in_transfer(&self) -> bool {
+        self.is_sending() || !self.world.receives.is_empty()
+    }
+
+    fn rest(&mut self) -> Rest {
+        if self.arrivals.is_ready() || self.failure.is_some() {
+            return Rest::Again;
+        }
+        let in_transfer = self.is_in_transfer();
+        self.backoff.rest(clock::now(), in_transfer)
     }
 
     fn waker(&self) -> Waker {
@@ -372,7 +389,7 @@ impl Endpoint for Mpi {
             } else if now.since(last_moved) > CLOSE_PATIENCE {
                 return Err(self.kept_waiting());
             }
-            self.rest(now, Micros::from_millis(1));
+            self.pause(now, Micros::from_millis(1));
         }
     }
 }

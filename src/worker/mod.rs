@@ -9,6 +9,7 @@ pub mod hardware;
 pub mod json;
 mod memory_events;
 pub mod output;
+pub mod pool;
 pub mod share;
 pub mod sink;
 pub mod spawner;

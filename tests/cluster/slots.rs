@@ -36,10 +36,11 @@ fn spans(place: &Place) -> Vec<Span> {
     for event in JournalReader::open(&place.run().join("journal")).expect("the run has a journal") {
         match event.expect("the journal is whole").1 {
             Event::TaskBound { task, attempt, slot, .. } => drop(slots.insert((task, attempt), *slot)),
-            Event::TaskFinished { task, attempt, worker, success } => {
-                let (from, to) = (success.started, success.started + success.ran);
-                let slot = slots.remove(&(task, attempt)).unwrap_or_default();
-                spans.push(Span { task, worker, from, to, slot });
+            Event::TasksFinished { worker, batch } => {
+                for (task, from, ran, _) in batch.timings() {
+                    let slot = slots.remove(&(task, batch.attempt)).unwrap_or_default();
+                    spans.push(Span { task, worker, from, to: from + ran, slot });
+                }
             }
             _ => {}
         }

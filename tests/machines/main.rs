@@ -5,6 +5,7 @@ mod worker_machine;
 
 use std::sync::Arc;
 
+use dagmar::core::batch::Batch;
 use dagmar::core::event::{Cause, Event, Failure, Outcome, StopReason, Success, Totals};
 use dagmar::core::graph::{Definition, Graph, GraphBuilder};
 use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
@@ -13,6 +14,7 @@ use dagmar::core::message::{FromWorker, InputLocation, Order, Report};
 use dagmar::core::resources::Resources;
 use dagmar::core::scheduler::{Action, Input, Options, Precedence, Scheduler, TaskState};
 use dagmar::core::slot::Slot;
+use dagmar::core::span::Span;
 use dagmar::core::task::{Body, Call, Operation, Ranks, TaskOptions};
 use dagmar::core::time::{Micros, Timestamp};
 
@@ -20,8 +22,14 @@ const LIFE: Incarnation = Incarnation(1);
 const NOW: Timestamp = Timestamp(1_000_000);
 
 /// A graph from words such as `b:a` (b takes the value of a), `c:a,b`, `m*2:a` (m takes two nodes) and
-/// `d+2!9` (d takes two cores, and has priority 9); `retries` for every task.
+/// `d+2!9` (d takes two cores, and has priority 9); `retries` for every task. They are expected to take so long
+/// that nobody looks ahead.
 fn graph(text: &str, retries: u32) -> Arc<Graph> {
+    graph_of(text, retries, Micros::from_millis(10))
+}
+
+/// The same of tasks that are expected to take so long.
+fn graph_of(text: &str, retries: u32, expected: Micros) -> Arc<Graph> {
     let mut builder = GraphBuilder::new("test", "/");
     let words: Vec<(&str, &str)> =
         text.split_whitespace().map(|word| word.split_once(':').unwrap_or((word, ""))).collect();
@@ -39,7 +47,8 @@ fn graph(text: &str, retries: u32) -> Arc<Graph> {
         let ranks = number_after(word, '*').map(|nodes| Ranks { count: nodes, nodes, cpus: 1 });
         let resources = Resources::cores(number_after(word, '+').unwrap_or(1));
         let priority = number_after(word, '!').unwrap_or(0) as i32;
-        let options = TaskOptions { retries, ranks, resources, priority, ..TaskOptions::default() };
+        let expected = Some(expected);
+        let options = TaskOptions { retries, ranks, resources, priority, expected, ..TaskOptions::default() };
         let options = builder.options(options);
         let inputs = inputs.split(',').filter(|name| !name.is_empty());
         let values = inputs.map(|name| builder.keys().group(name).expect("declared").first).collect();
@@ -50,6 +59,15 @@ fn graph(text: &str, retries: u32) -> Arc<Graph> {
 
 fn task(graph: &Graph, key: &str) -> TaskId {
     graph.keys().find(key).expect("a key of the graph").tasks().next().expect("one task")
+}
+
+fn scheduler_of(graph: &Arc<Graph>, workers: u32) -> Scheduler {
+    let asked: Vec<TaskId> = graph.sinks().collect();
+    Scheduler::new(
+        graph.clone(),
+        &asked,
+        Options { workers, workers_come_back: true, persist_asked: false, precedence: Precedence::default() },
+    )
 }
 
 /// A scheduler with workers of one core each, and what it said last.
@@ -63,7 +81,15 @@ struct Run {
 
 impl Run {
     fn new(text: &str, retries: u32, workers: u32) -> Self {
-        let graph = graph(text, retries);
+        Run::of(graph(text, retries), workers)
+    }
+
+    /// Tasks that are so short that dependents are assigned ahead.
+    fn ahead(text: &str, workers: u32) -> Self {
+        Run::of(graph_of(text, 0, Micros(10)), workers)
+    }
+
+    fn of(graph: Arc<Graph>, workers: u32) -> Self {
         let asked: Vec<TaskId> = graph.sinks().collect();
         let options = Options {
             workers,
@@ -107,9 +133,16 @@ impl Run {
         self.says(worker, incarnation, report);
     }
 
+    fn joins_with(&mut self, worker: u32, cores: u32) {
+        let report = Report::Joined { host: format!("n{worker}"), capacity: Resources::cores(cores) };
+        self.says(worker, LIFE, report);
+    }
+
     fn finishes(&mut self, worker: u32, key: &str, attempt: u32) {
-        let success = Success { size_bytes: 8, ..Success::default() };
-        self.says(worker, LIFE, Report::Finished(task(&self.graph, key), Attempt(attempt), success));
+        let ran = Micros::from_millis(10);
+        let success = Success { ran, size_bytes: 8, ..Success::default() };
+        let batch = Batch::one(task(&self.graph, key), Attempt(attempt), success);
+        self.says(worker, LIFE, Report::Finished(batch));
     }
 
     fn fails(&mut self, worker: u32, key: &str, attempt: u32) {
@@ -120,10 +153,13 @@ impl Run {
     /// The tasks assigned last: worker, key, attempt.
     fn assigned(&self) -> Vec<(u32, String, u32)> {
         let assignment = |(worker, order): &(Rank, Order)| match order {
-            Order::Assign(it) => Some((worker.0, self.graph.key(it.task), it.attempt.0)),
-            _ => None,
+            Order::Assign(it) => {
+                let (worker, attempt) = (worker.0, it.attempt.0);
+                it.tasks.tasks().map(|task| (worker, self.graph.key(task), attempt)).collect()
+            }
+            _ => Vec::new(),
         };
-        self.orders.iter().filter_map(assignment).collect()
+        self.orders.iter().flat_map(assignment).collect()
     }
 
     fn state(&self, key: &str) -> TaskState {
@@ -158,13 +194,29 @@ fn a_dependent_goes_to_the_worker_that_holds_its_input() {
 }
 
 #[test]
-fn an_output_is_released_once_nobody_takes_it_any_more() {
+fn a_worker_where_all_consumers_ran_releases_an_output_by_itself() {
     let mut run = Run::new("a b:a c:a", 0, 1);
+    for key in ["a", "b", "c"] {
+        run.finishes(1, key, 1);
+    }
+    assert_eq!(run.orders, [(Rank(1), Order::Leave)]);
+}
+
+#[test]
+fn an_output_with_consumers_elsewhere_is_released_where_it_is() {
+    let mut run = Run::new("a+1 b:a c+2:a", 0, 0);
+    run.machine = scheduler_of(&run.graph, 2);
+    run.joins(1, LIFE);
+    run.joins_with(2, 2);
+    assert_eq!(run.assigned(), [(1, "a".into(), 1)]);
     run.finishes(1, "a", 1);
+    assert_eq!(run.assigned(), [(1, "b".into(), 1), (2, "c".into(), 1)]);
     run.finishes(1, "b", 1);
     assert_eq!(run.orders, []);
-    run.finishes(1, "c", 1);
-    assert_eq!(run.orders, [(Rank(1), Order::Release(TaskId(0), Attempt(1))), (Rank(1), Order::Leave)]);
+    run.finishes(2, "c", 1);
+    let release = Order::Release(TaskId(0), Attempt(1));
+    let leave = |worker| (Rank(worker), Order::Leave);
+    assert_eq!(run.orders, [(Rank(1), release.clone()), leave(1), (Rank(2), release), leave(2)]);
 }
 
 #[test]
@@ -204,7 +256,8 @@ fn a_lost_output_is_made_again_with_whatever_it_needs() {
     let states = ["a", "b", "c"].map(|key| run.state(key));
     assert_eq!(states, [TaskState::Waiting; 3]);
     run.joins(1, Incarnation(2));
-    assert_eq!(run.assigned(), [(1, "a".into(), 2)]);
+    let again = ["a", "b", "c"].map(|key| (1, key.to_owned(), 2));
+    assert_eq!(run.assigned(), again[..1]);
 }
 
 #[test]
@@ -220,7 +273,8 @@ fn what_an_earlier_life_still_says_is_ignored() {
 fn a_wrong_location_is_corrected_and_the_output_made_again() {
     let mut run = Run::new("a b:a", 0, 1);
     run.finishes(1, "a", 1);
-    let input = InputLocation { task: TaskId(0), attempt: Attempt(1), owner: Rank(1), incarnation: LIFE };
+    let (task, attempt, owner) = (TaskId(0), Attempt(1), Rank(1));
+    let input = InputLocation { task, attempt, owner, incarnation: LIFE, is_ahead: false };
     run.says(1, LIFE, Report::InputMissing { task: TaskId(1), attempt: Attempt(1), input });
     assert_eq!(run.events, [Event::OutputLost { task: TaskId(0) }]);
     assert_eq!(run.assigned(), [(1, "a".into(), 2)]);
@@ -233,8 +287,8 @@ fn queued_tasks_move_to_an_idle_worker() {
     run.finishes(2, "b", 1);
     run.finishes(2, "d", 1);
     let waiting = task(&run.graph, "c");
-    assert_eq!(run.orders, [], "a queue that is done within a millisecond is left alone");
-    run.says(1, LIFE, Report::Retracted(waiting, Attempt(1)));
+    assert_eq!(run.orders, [(Rank(1), Order::Retract(Span::one(waiting), Attempt(1)))]);
+    run.says(1, LIFE, Report::Returned(Span::one(waiting), Attempt(1)));
     assert_eq!(run.assigned(), [(2, "c".into(), 1)], "it was not tried yet");
 }
 
@@ -255,7 +309,7 @@ fn a_multi_node_task_gets_idle_workers_and_the_first_is_its_lead() {
     let workers = vec![Rank(1), Rank(2)];
     let hosts = vec!["n1".to_owned(), "n2".to_owned()];
     let Some((_, Order::Assign(assignment))) = run.orders.first() else { panic!("{:?}", run.orders) };
-    assert_eq!(assignment.hosts, hosts);
+    assert_eq!(assignment.hosts(), hosts);
     let assigned = Event::MultiNodeAssigned { task: TaskId(0), attempt: Attempt(1), workers, hosts };
     assert_eq!(run.events.last(), Some(&assigned));
 }
@@ -263,11 +317,10 @@ fn a_multi_node_task_gets_idle_workers_and_the_first_is_its_lead() {
 #[test]
 fn the_workers_of_a_multi_node_task_get_nothing_else_and_others_do() {
     let mut run = Run::new("m*2 a b c", 0, 3);
-    let others = ["a", "b", "c"].map(|key| (3, key.to_owned(), 1));
+    let others = ["a", "b"].map(|key| (3, key.to_owned(), 1));
     assert_eq!((run.assigned()[0].clone(), &run.assigned()[1..]), ((1, "m".into(), 1), &others[..]));
     run.finishes(1, "m", 1);
-    let stolen = Order::Retract(TaskId(3), Attempt(1));
-    assert_eq!(run.orders, [(Rank(3), stolen)], "the workers it had take part again");
+    assert_eq!(run.assigned(), [(1, "c".into(), 1)], "the workers it had take part again");
 }
 
 #[test]
@@ -282,12 +335,12 @@ fn small_tasks_do_not_starve_a_multi_node_task() {
         .orders
         .iter()
         .filter_map(|(worker, order)| match order {
-            Order::Retract(task, _) => Some((worker.0, task.0)),
+            Order::Retract(tasks, _) => Some((worker.0, tasks.first.0)),
             _ => None,
         })
         .collect();
     assert_eq!(called_back, [(1, 2), (2, 1), (2, 3)], "what has started there is not given back");
-    run.says(2, LIFE, Report::Retracted(TaskId(3), Attempt(1)));
+    run.says(2, LIFE, Report::Returned(Span::one(TaskId(3)), Attempt(1)));
     run.finishes(2, "a", 1);
     assert_eq!(run.assigned(), []);
     run.finishes(1, "b", 1);
@@ -422,7 +475,7 @@ fn a_task_that_nobody_can_run_any_more_holds_up_no_multi_node_task() {
     run.finishes(1, "g", 1);
     assert_eq!(run.assigned(), [(1, "m".into(), 1)]);
     run.finishes(1, "m", 1);
-    assert_eq!(run.orders[1..], [(Rank(1), Order::Leave), (Rank(2), Order::Leave)]);
+    assert_eq!(run.orders, [(Rank(1), Order::Leave), (Rank(2), Order::Leave)]);
 }
 
 #[test]
@@ -449,7 +502,7 @@ fn a_cancelled_run_cancels_what_waits_and_ends_what_runs() {
 fn a_terminated_run_leaves_its_tasks_to_be_resumed() {
     let mut run = Run::new("a b:a", 0, 1);
     run.takes(Input::Stop(StopReason::Terminated));
-    run.says(1, LIFE, Report::Retracted(TaskId(0), Attempt(1)));
+    run.says(1, LIFE, Report::Returned(Span::one(TaskId(0)), Attempt(1)));
     run.says(1, LIFE, Report::Left(Totals::default()));
     assert_eq!((run.state("a"), run.state("b")), (TaskState::Waiting, TaskState::Waiting));
     assert_eq!(run.outcome, Some(Outcome::Stopped(StopReason::Terminated)));
@@ -465,4 +518,68 @@ fn what_a_task_holds_is_recorded_for_the_current_try_only() {
     run.fails(1, "a", 1);
     run.says(1, LIFE, Report::Bound(TaskId(0), Attempt(1), slot));
     assert_eq!(run.events, []);
+}
+
+// ---------------------------------------------------------------- looking ahead
+
+#[test]
+fn dependents_of_short_tasks_are_assigned_before_these_have_finished() {
+    let run = Run::ahead("a b:a c:b", 1);
+    assert_eq!(run.assigned(), ["a", "b", "c"].map(|key| (1, key.to_owned(), 1)));
+}
+
+#[test]
+fn a_task_ahead_is_told_who_will_have_its_inputs() {
+    let mut run = Run::of(graph_of("a b+2:a", 0, Micros(10)), 0);
+    run.machine = scheduler_of(&run.graph, 2);
+    run.joins(1, LIFE);
+    run.joins_with(2, 2);
+    let Some((Rank(2), Order::Assign(ahead))) = run.orders.last() else { panic!("{:?}", run.orders) };
+    let (task, attempt, owner) = (TaskId(0), Attempt(1), Rank(1));
+    assert_eq!(ahead.inputs, [InputLocation { task, attempt, owner, incarnation: LIFE, is_ahead: true }]);
+}
+
+#[test]
+fn what_was_ahead_of_a_failed_task_comes_back_and_is_aborted() {
+    let mut run = Run::ahead("a b:a", 1);
+    run.fails(1, "a", 1);
+    assert_eq!((run.state("b"), run.outcome), (TaskState::Assigned, None));
+    run.says(1, LIFE, Report::Returned(Span::one(TaskId(1)), Attempt(1)));
+    assert_eq!(run.events, [Event::TaskAborted { task: TaskId(1), because: TaskId(0) }]);
+}
+
+#[test]
+fn what_was_ahead_on_another_worker_of_a_lost_one_is_called_back() {
+    let mut run = Run::of(graph_of("a b+2:a", 0, Micros(10)), 0);
+    run.machine = scheduler_of(&run.graph, 2);
+    run.joins(1, LIFE);
+    run.joins_with(2, 2);
+    run.takes(lost(1));
+    let retract = Order::Retract(Span::one(TaskId(1)), Attempt(1));
+    assert_eq!(run.orders[0], (Rank(2), retract));
+    assert_eq!(run.assigned(), [(2, "a".into(), 2)]);
+}
+
+#[test]
+fn a_promise_that_was_not_kept_is_no_loss() {
+    let mut run = Run::ahead("a b:a c:a", 1);
+    run.finishes(1, "a", 1);
+    let (task, attempt, owner) = (TaskId(0), Attempt(1), Rank(1));
+    let input = InputLocation { task, attempt, owner, incarnation: LIFE, is_ahead: true };
+    run.says(1, LIFE, Report::InputMissing { task: TaskId(1), attempt: Attempt(1), input });
+    assert_eq!((run.events.len(), run.assigned()), (0, vec![(1, "b".into(), 1)]));
+}
+
+#[test]
+fn alike_tasks_go_in_one_order() {
+    let mut run = Run::ahead("a b c d e f", 2);
+    let spans: Vec<(u32, u32, u32)> = run
+        .orders
+        .drain(..)
+        .map(|(worker, order)| match order {
+            Order::Assign(it) => (worker.0, it.tasks.first.0, it.tasks.count),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(spans, [(1, 0, 3), (2, 3, 3)]);
 }

@@ -49,9 +49,15 @@ pub enum Happening {
     TeamMemberLost,
     TeamStartedShort,
     LostRankReported,
+    LightTaskStarted,
+    EndsGathered,
+    RevokeCameTooLate,
+    PoolYielded,
+    OutputAwaited,
+    SpanAssigned,
 }
 
-const HAPPENINGS: [Happening; 24] = [
+const HAPPENINGS: [Happening; 30] = [
     Happening::WorkerLost,
     Happening::WorkerCameBack,
     Happening::OldLifeSpoke,
@@ -76,6 +82,12 @@ const HAPPENINGS: [Happening; 24] = [
     Happening::TeamMemberLost,
     Happening::TeamStartedShort,
     Happening::LostRankReported,
+    Happening::LightTaskStarted,
+    Happening::EndsGathered,
+    Happening::RevokeCameTooLate,
+    Happening::PoolYielded,
+    Happening::OutputAwaited,
+    Happening::SpanAssigned,
 ];
 
 /// Counts of steps and happenings.

@@ -35,12 +35,15 @@ impl Problem {
             .map(|body| builder.operation(Operation { body, inputs: vec![], outputs: vec![] }));
         let shape = Shape { reach: rng.usize(1..=10), inputs_of_256: [8, 40, 90][rng.usize(..3)] };
         let spread_of_256 = [0, 0, 60, 180][rng.usize(..4)];
-        let options = (0..6).map(|_| random_options(rng, nodes_max, spread_of_256));
+        let light_of_256 = [0, 120, 230, 255][rng.usize(..4)];
+        let options = (0..6).map(|_| random_options(rng, nodes_max, spread_of_256, light_of_256));
         let options: Vec<OptionsId> = options.map(|options| builder.options(options)).collect();
+        let mostly_alike = rng.bool();
         for number in 0..count {
             let (values, orders) = random_inputs(rng, number, shape, &is_join);
             let operation = if is_join[number] { join } else { call };
-            let options = options[rng.usize(..options.len())];
+            let which = if mostly_alike && rng.u8(..) < 230 { 0 } else { rng.usize(..options.len()) };
+            let options = options[which];
             builder.define(Definition { operation, options, values, orders }).expect("few inputs");
         }
         let graph = builder.build().expect("inputs come before");
@@ -50,14 +53,14 @@ impl Problem {
 
     /// What a task's output must be worth: a hash of the task and of its inputs' values.
     pub fn value(&self, task: TaskId, input: impl Fn(TaskId) -> u64) -> u64 {
-        let values = self.graph.value_inputs(task).iter().map(|&id| input(id));
+        let values = self.graph.value_inputs(task).iter().map(input);
         values.fold(mix(u64::from(task.0) + 1), |hash, value| mix(hash ^ value))
     }
 
     /// The values of all tasks, computed one after the other.
     pub fn values(&self) -> Vec<u64> {
         let mut values = vec![0; self.graph.len()];
-        for &task in self.graph.topological_order() {
+        for task in self.graph.topological_order() {
             values[task.index()] = self.value(task, |input| values[input.index()]);
         }
         values
@@ -71,15 +74,19 @@ struct Shape {
     inputs_of_256: u8,
 }
 
-fn random_options(rng: &mut Rng, nodes_max: u32, spread_of_256: u8) -> TaskOptions {
+fn random_options(rng: &mut Rng, nodes_max: u32, spread_of_256: u8, light_of_256: u8) -> TaskOptions {
+    let (retries, priority) = (rng.u32(0..3), rng.i32(-1..2));
+    if rng.u8(..) < light_of_256 {
+        return TaskOptions { retries, priority, ..TaskOptions::default() };
+    }
     let is_spread = rng.u8(..) < spread_of_256 && nodes_max > 1;
     let nodes = if is_spread { rng.u32(2..=nodes_max) } else { 1 };
     let cpus = rng.u32(1..=CORES_MAX);
     TaskOptions {
         ranks: is_spread.then_some(Ranks { count: nodes * cpus, nodes, cpus: 1 }),
         resources: Resources { memory_bytes: rng.u64(0..3), ..Resources::cores(cpus) },
-        retries: rng.u32(0..3),
-        priority: rng.i32(-1..2),
+        retries,
+        priority,
         ..TaskOptions::default()
     }
 }

@@ -1,26 +1,30 @@
 //! The simulated world: ranks, the network between them, their stores, and the faults.
 
 mod end;
+mod pool;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
-use dagmar::core::event::{Cause, Event, Failure, Outcome, StopReason, Success, Totals};
+use dagmar::core::event::{Cause, Event, Outcome, StopReason, Totals};
 use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::message::{FromWorker, Order, PeerMessage, PeerWord, Report, ToWorker};
 use dagmar::core::resources::Resources;
 use dagmar::core::scheduler::{self, Precedence, Scheduler, TaskState};
-use dagmar::core::time::{Micros, Timestamp};
+use dagmar::core::time::Timestamp;
 use dagmar::core::worker::{self, Worker};
 use fastrand::Rng;
 
 use crate::coverage::{Coverage, Happening};
 use crate::oracle::{CORES_MAX, Problem, mix};
+use pool::{Pool, Run};
 
 /// Simulated time after which a run without faults must be over, in microseconds.
 const LIVENESS_US: u64 = 600_000_000;
 /// Simulated time with faults, in microseconds.
 const SAFETY_US: u64 = 3_000_000;
+/// Steps of a run of at most 40 tasks: more are a circle.
+const STEPS_MAX: u64 = 100_000;
 /// Steps of the story that a failure prints.
 const STORY: usize = 400;
 
@@ -29,8 +33,23 @@ const STORY: usize = 400;
 enum Due {
     ToWorker(Rank, ToWorker),
     ToScheduler(Rank, FromWorker),
-    ToPeer { from: Rank, to: Rank, message: PeerMessage, value: u64 },
-    Ended { worker: Rank, life: Incarnation, task: TaskId, attempt: Attempt, cause: Option<Cause> },
+    ToPeer {
+        from: Rank,
+        to: Rank,
+        message: PeerMessage,
+        value: u64,
+    },
+    Ended {
+        worker: Rank,
+        life: Incarnation,
+        task: TaskId,
+        attempt: Attempt,
+        cause: Option<Cause>,
+    },
+    /// The pool of a worker may start something.
+    Pool(Rank, Incarnation),
+    /// Ends of light tasks are handed in.
+    Flush(Rank, Incarnation),
     Lose(Rank),
     NoticeLoss(Rank, Incarnation),
     ComeBack(Rank),
@@ -54,17 +73,10 @@ struct Node {
     machine: Worker,
     life: Incarnation,
     is_alive: bool,
-    store: BTreeMap<(TaskId, Attempt), u64>,
+    store: BTreeMap<TaskId, (Attempt, u64)>,
     running: BTreeMap<TaskId, Run>,
+    pool: Pool,
     host: String,
-}
-
-#[derive(Clone, Copy)]
-struct Run {
-    attempt: Attempt,
-    value: u64,
-    keep: bool,
-    started: Timestamp,
 }
 
 pub struct World {
@@ -181,7 +193,10 @@ impl World {
                 self.faults.failures_of_256 = 0;
             }
             self.coverage.inputs += 1;
-            self.tell(&due);
+            assert!(self.coverage.inputs < STEPS_MAX, "{STEPS_MAX} steps and not over");
+            if !is_idle_talk(&due) {
+                self.tell(&due);
+            }
             self.happen(due);
         }
         self.check_end();
@@ -216,6 +231,8 @@ impl World {
             Due::Ended { worker, life, task, attempt, cause } => {
                 self.end(worker, life, (task, attempt), cause)
             }
+            Due::Pool(worker, life) => self.pool_starts(worker, life),
+            Due::Flush(worker, life) => self.flush(worker, life),
             Due::Lose(worker) => self.lose(worker),
             Due::ComeBack(worker) => {
                 self.coverage.happened(Happening::WorkerCameBack);
@@ -262,6 +279,7 @@ impl World {
     fn count_orders(&mut self, message: &ToWorker) {
         for order in &message.orders {
             match order {
+                Order::Assign(it) if it.tasks.count > 1 => self.coverage.happened(Happening::SpanAssigned),
                 Order::Retract(..) => self.coverage.happened(Happening::TaskRetracted),
                 Order::Release(..) => self.coverage.happened(Happening::OutputReleased),
                 Order::End(..) => self.coverage.happened(Happening::TeamMemberLost),
@@ -272,7 +290,7 @@ impl World {
 
     fn count_late_retracts(&mut self, worker: Rank, message: &ToWorker) {
         let running = &self.nodes[&worker].running;
-        let is_late = |order: &&Order| matches!(order, Order::Retract(task, _) if running.contains_key(task));
+        let is_late = |order: &&Order| matches!(order, Order::Retract(tasks, _) if tasks.tasks().any(|task| running.contains_key(&task)));
         for _ in 0..message.orders.iter().filter(is_late).count() {
             self.coverage.happened(Happening::RetractCameTooLate);
         }
@@ -302,9 +320,9 @@ impl World {
                     "task {task} lost a worker of its team, not by its fault"
                 );
             }
-            Event::TaskFinished { task, attempt, worker, .. } => {
+            Event::TasksFinished { worker, batch } => {
                 assert_ne!(worker, Rank::SCHEDULER, "joins are not recorded");
-                self.tell(&format_args!("finished {task} attempt {attempt} at {worker}"));
+                self.tell(&format_args!("finished {:?} attempt {} at {worker}", batch.spans, batch.attempt));
             }
             Event::MultiNodeAssigned { task, attempt, workers, hosts } => {
                 self.on_team(task, attempt, &workers, &hosts);
@@ -334,9 +352,10 @@ impl World {
         let capacity = self.capacity(rank);
         self.lost.remove(&rank);
         let host = format!("n{}", (rank.0 - 1) / self.sharers);
-        let machine = Worker::new(self.problem.graph.clone(), life, host.clone(), capacity);
+        let machine = Worker::new(self.problem.graph.clone(), rank, life, host.clone(), capacity);
         let (store, running) = (BTreeMap::new(), BTreeMap::new());
-        let node = Node { machine, life, is_alive: true, store, running, host };
+        let pool = Pool::default();
+        let node = Node { machine, life, is_alive: true, store, running, pool, host };
         self.nodes.insert(rank, node);
         self.plan(0, Due::Tick(rank));
     }
@@ -371,32 +390,61 @@ impl World {
         self.worker_turn(rank, actions);
     }
 
-    fn worker_turn(&mut self, rank: Rank, mut actions: Vec<worker::Action>) {
+    /// Decides, and does what must be done; what the worker itself answers is handed in at once.
+    fn worker_turn(&mut self, rank: Rank, actions: Vec<worker::Action>) {
+        let now = Timestamp(self.now);
         let node = self.nodes.get_mut(&rank).expect("the caller looked");
-        node.machine.handle(Timestamp(self.now), worker::Input::Turn, &mut actions);
-        node.machine.check();
-        for action in actions {
-            self.perform_worker(rank, action);
+        let mut actions = VecDeque::from(actions);
+        let mut decided = Vec::new();
+        node.machine.handle(now, worker::Input::Turn, &mut decided);
+        actions.extend(decided);
+        while let Some(action) = actions.pop_front() {
+            let answers = self.perform_worker(rank, action);
+            let node = self.nodes.get_mut(&rank).expect("nodes are never removed");
+            for answer in answers {
+                let mut followed = Vec::new();
+                node.machine.handle(now, answer, &mut followed);
+                actions.extend(followed);
+            }
+            if actions.is_empty() {
+                let mut decided = Vec::new();
+                node.machine.handle(now, worker::Input::Turn, &mut decided);
+                actions.extend(decided);
+            }
         }
+        self.nodes[&rank].machine.check();
+        self.wake_pool(rank);
     }
 
-    fn perform_worker(&mut self, rank: Rank, action: worker::Action) {
+    fn perform_worker(&mut self, rank: Rank, action: worker::Action) -> Vec<worker::Input> {
         let node = self.nodes.get_mut(&rank).expect("a machine acts on its own node");
         match action {
             worker::Action::ToScheduler(message) => {
                 self.send(rank, Rank::SCHEDULER, Due::ToScheduler(rank, message));
             }
-            worker::Action::ToPeer { peer, message } => {
-                let value = match message.word {
-                    PeerWord::Output(task, attempt) => node.store[&(task, attempt)],
-                    _ => 0,
-                };
-                if matches!(message.word, PeerWord::Unknown(..)) {
-                    self.coverage.happened(Happening::OutputUnknown);
-                }
-                self.send(rank, peer, Due::ToPeer { from: rank, to: peer, message, value });
+            worker::Action::ToPeer { peer, message } => self.say(rank, peer, message),
+            worker::Action::Admit(assignment) => node.pool.admit(&assignment),
+            worker::Action::Revoke(tasks, attempt) => {
+                let answers = node.pool.revoke(tasks, attempt);
+                let is_kept = |answer: &&worker::Input| matches!(answer, worker::Input::Kept(..));
+                let kept = answers.iter().filter(is_kept).count();
+                (0..kept).for_each(|_| self.coverage.happened(Happening::RevokeCameTooLate));
+                return answers;
             }
-            worker::Action::Start(assignment) => self.start(rank, assignment),
+            worker::Action::Slots(slots) => return node.pool.set_slots(slots),
+            worker::Action::Watch(task, attempt) => {
+                node.pool.watched.insert((task, attempt));
+                if node.pool.has_ended(task, attempt) {
+                    let life = node.life;
+                    self.plan(0, Due::Flush(rank, life));
+                }
+            }
+            worker::Action::Start(assignment) => {
+                let task = assignment.tasks.first;
+                assert_eq!(assignment.tasks.count, 1, "a heavy task starts alone");
+                self.check_exclusive(rank, task, assignment.hosts());
+                self.start(rank, task, assignment.attempt, assignment.consumers > 0, false);
+            }
             worker::Action::Stop(task, attempt, cause) => {
                 let life = node.life;
                 let is_running = node.running.get(&task).is_some_and(|run| run.attempt == attempt);
@@ -405,15 +453,38 @@ impl World {
                     self.plan(1, due);
                 }
             }
-            worker::Action::Drop(task, attempt) => drop(node.store.remove(&(task, attempt))),
+            worker::Action::Drop(task, attempt) => {
+                if node.store.get(&task).is_some_and(|(here, _)| *here == attempt) {
+                    node.store.remove(&task);
+                }
+            }
             worker::Action::Leave => {
                 let incarnation = node.life;
                 node.is_alive = false;
                 assert!(node.running.is_empty(), "worker {rank} leaves while tasks run");
+                assert!(node.pool.is_empty(), "worker {rank} leaves while tasks wait");
                 let message = FromWorker { incarnation, reports: vec![Report::Left(Totals::default())] };
                 self.send(rank, Rank::SCHEDULER, Due::ToScheduler(rank, message));
             }
         }
+        Vec::new()
+    }
+
+    fn say(&mut self, rank: Rank, peer: Rank, message: PeerMessage) {
+        let value = match message.word {
+            PeerWord::Output(task, attempt) => {
+                let (here, value) = self.nodes[&rank].store[&task];
+                assert_eq!(here, attempt, "the output of task {task} at {rank}");
+                value
+            }
+            _ => 0,
+        };
+        match message.word {
+            PeerWord::Unknown(..) => self.coverage.happened(Happening::OutputUnknown),
+            PeerWord::Await(..) => self.coverage.happened(Happening::OutputAwaited),
+            _ => {}
+        }
+        self.send(rank, peer, Due::ToPeer { from: rank, to: peer, message, value });
     }
 
     /// A team has the asked size, on distinct hosts, and each of its workers is idle or gone.
@@ -454,60 +525,13 @@ impl World {
         assert_eq!(hosts.len(), nodes as usize, "hosts of task {task}");
     }
 
-    /// Runs a task for real: its value is computed from what the store holds *now*.
-    fn start(&mut self, rank: Rank, assignment: dagmar::core::message::Assignment) {
-        let (task, attempt) = (assignment.task, assignment.attempt);
-        self.check_exclusive(rank, task, &assignment.hosts);
-        let node = self.nodes.get_mut(&rank).expect("a machine acts on its own node");
-        let input = |id: TaskId| {
-            let location = assignment.inputs.iter().find(|location| location.task == id);
-            let location = location.expect("every value input has a location");
-            let here = node.store.get(&(id, location.attempt));
-            *here.unwrap_or_else(|| panic!("task {task} starts at {rank} without its input {id}"))
-        };
-        let value = self.problem.value(task, input);
-        node.running
-            .insert(task, Run { attempt, value, keep: assignment.keep, started: Timestamp(self.now) });
-        let life = node.life;
-        let run_us = self.rng.u64(0..=self.faults.run_us_max);
-        let fails = self.rng.u8(..) < self.faults.failures_of_256;
-        let cause = fails.then_some(Cause::ExitCode(1));
-        self.plan(run_us, Due::Ended { worker: rank, life, task, attempt, cause });
-    }
-
-    fn end(
-        &mut self,
-        rank: Rank,
-        life: Incarnation,
-        (task, attempt): (TaskId, Attempt),
-        cause: Option<Cause>,
-    ) {
-        let node = self.nodes.get_mut(&rank).expect("nodes are never removed");
-        let is_this_life = node.is_alive && node.life == life;
-        let run = node.running.get(&task).filter(|run| is_this_life && run.attempt == attempt).copied();
-        let Some(Run { value, keep, started, .. }) = run else { return };
-        node.running.remove(&task);
-        let ending = match cause {
-            None => {
-                if keep {
-                    node.store.insert((task, attempt), value);
-                }
-                self.finished.insert(task, value);
-                let size_bytes = self.rng.u64(0..5_000_000);
-                let ran = Timestamp(self.now).since(started);
-                Ok(Success { started, ran, size_bytes, ..Success::default() })
-            }
-            Some(cause) => Err(Failure { started, ran: Micros::ZERO, cause }),
-        };
-        self.worker_takes(rank, worker::Input::Ended { task, attempt, ending });
-    }
-
     fn peer_takes(&mut self, from: Rank, to: Rank, message: PeerMessage, value: u64) {
         let node = self.nodes.get_mut(&to).expect("nodes are never removed");
         if let PeerWord::Output(task, attempt) = message.word {
             self.coverage.happened(Happening::OutputFetched);
             if node.is_alive {
-                node.store.insert((task, attempt), value);
+                node.store.insert(task, (attempt, value));
+                self.wake_pool(to);
             }
         }
         self.worker_takes(to, worker::Input::FromPeer { peer: from, message });
@@ -522,6 +546,7 @@ impl World {
         node.is_alive = false;
         node.store.clear();
         node.running.clear();
+        node.pool = Pool::default();
         let life = node.life;
         let noticed_us_max = [100, 300_000][self.rng.usize(..2)];
         let noticed = self.rng.u64(0..noticed_us_max);
@@ -574,8 +599,20 @@ impl World {
             writeln!(text, "{task}: {inputs:?} {state:?} {:?}", self.scheduler.location(task))
                 .expect("a string takes all");
         }
+        for (rank, node) in self.nodes.iter().filter(|(_, node)| node.is_alive) {
+            writeln!(text, "worker {rank}: {}", node.machine.describe()).expect("a string takes all");
+        }
         self.story.iter().for_each(|line| text += &format!("{line}\n"));
         text
+    }
+}
+
+/// True for what comes again and again while nothing moves.
+fn is_idle_talk(due: &Due) -> bool {
+    match due {
+        Due::Tick(_) | Due::Pool(..) => true,
+        Due::ToScheduler(_, message) => message.reports == [Report::Heartbeat],
+        _ => false,
     }
 }
 

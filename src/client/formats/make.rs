@@ -361,7 +361,7 @@ mod tests {
     /// Runs the few functions that shapes call.
     fn run(graph: &Graph) -> Vec<Value> {
         let mut values = vec![Value::Null; graph.len()];
-        for &task in graph.topological_order() {
+        for task in graph.topological_order() {
             let Body::Call(call) = &graph.operation(task).body else { panic!("{task} is no call") };
             let inputs: Vec<i64> =
                 graph.value_inputs(task).iter().map(|input| int(&values[input.index()])).collect();

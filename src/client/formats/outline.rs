@@ -69,7 +69,7 @@ pub fn outline(graph: &Graph) -> Outline {
 /// For every task, the tasks on the longest path that ends with it, itself included.
 fn levels(graph: &Graph, hidden: &[bool]) -> Vec<usize> {
     let mut levels = vec![0; graph.len()];
-    for &task in graph.topological_order() {
+    for task in graph.topological_order() {
         let before = graph.inputs(task).map(|input| levels[input.index()]).max().unwrap_or(0);
         levels[task.index()] = before + usize::from(!hidden[task.index()]);
     }

@@ -6,7 +6,7 @@ use crate::core::id::{Rank, TaskId};
 use crate::core::resources::Resources;
 
 use super::machine::{Phase, Scheduler};
-use super::tasks::TaskState;
+use super::tasks::{Marks, TaskState};
 
 impl Scheduler {
     /// Checks everything. Takes time linear in tasks and dependencies: for tests.
@@ -18,40 +18,37 @@ impl Scheduler {
             self.check_task(task);
         }
         self.check_workers();
-        self.workers.check();
+        self.workers.check(|task| self.tasks.expected_us.get(task));
         self.check_counts();
         self.check_ready();
         self.check_teams();
     }
 
     fn check_task(&self, task: TaskId) {
-        let place = task.index();
-        let state = self.tasks.state[place];
-        if !state.is_ended() {
-            let unmet = self.graph.inputs(task).filter(|input| self.state(*input) != TaskState::Finished);
-            assert_eq!(
-                self.tasks.unmet[place] as usize,
-                unmet.count(),
-                "unmet inputs of task {task}, {state:?}"
-            );
+        let state = self.state(task);
+        if state == TaskState::Waiting {
+            let met = self.graph.inputs(task).filter(|&input| self.is_met(task, input)).count();
+            assert_eq!(self.tasks.met.get(task) as usize, met, "met inputs of task {task}");
         }
-        let takes = |dependent: &&TaskId| {
-            !self.state(**dependent).is_ended() && self.graph.takes_value(**dependent, task)
+        let takes = |dependent: &TaskId| {
+            !self.state(*dependent).is_ended() && self.graph.takes_value(*dependent, task)
         };
         let consumers = self.graph.dependents(task).iter().filter(takes).count();
         if state != TaskState::Culled {
-            assert_eq!(
-                self.tasks.consumers[place] as usize, consumers,
-                "consumers of task {task}, {state:?}"
-            );
+            let known = self.tasks.consumers.get(task) as usize;
+            assert_eq!(known, consumers, "consumers of task {task}, {state:?}");
         }
-        if self.tasks.is_held[place] {
+        if self.tasks.has(task, Marks::HELD) {
             assert_eq!(state, TaskState::Finished, "the output of task {task} is held");
-            let lives = self.workers.get(self.tasks.worker[place]).is_some();
+            let lives = self.workers.get(self.tasks.worker.get(task)).is_some();
             assert!(lives || self.phase != Phase::Working, "the holder of task {task} is gone");
         }
+        if self.tasks.has(task, Marks::ANNOUNCED) {
+            assert!(state.is_active(), "task {task} was announced and is {state:?}");
+        }
         if state == TaskState::Finished && consumers > 0 && self.phase == Phase::Working {
-            assert!(self.tasks.is_held[place], "task {task} is finished and needed, but nobody has it");
+            let is_held = self.tasks.has(task, Marks::HELD);
+            assert!(is_held, "task {task} is finished and needed, but nobody has it");
         }
         let is_hopeless = self.graph.inputs(task).any(|input| self.state(input).is_bad_end());
         assert!(!(is_hopeless && state == TaskState::Waiting), "task {task} waits for one that ended badly");
@@ -60,11 +57,13 @@ impl Scheduler {
     fn check_workers(&self) {
         let mut assigned: BTreeMap<Rank, Resources> = BTreeMap::new();
         for task in self.graph.tasks().filter(|task| self.state(*task).is_active()) {
-            let worker = self.tasks.worker[task.index()];
+            let worker = self.tasks.worker.get(task);
             let record = self.workers.get(worker).expect("an active task's worker lives");
-            let urgency = self.urgency.of_task(task);
-            assert!(record.assigned.contains_key(&urgency), "task {task} is assigned to worker {worker}");
-            assigned.entry(worker).or_default().give(&self.graph.options(task).resources);
+            let is_listed = self.workers.tasks_of(record).any(|other| other == task);
+            assert!(is_listed, "task {task} is assigned to worker {worker}");
+            if !self.tasks.has(task, Marks::AHEAD) {
+                assigned.entry(worker).or_default().give(&self.graph.options(task).resources);
+            }
         }
         for (rank, record) in self.workers.iter() {
             let expected = assigned.remove(&rank).unwrap_or_default();
@@ -76,10 +75,10 @@ impl Scheduler {
     }
 
     fn check_counts(&self) {
-        let active: usize = self.workers.iter().map(|(_, record)| record.assigned.len()).sum();
-        assert_eq!(active, self.tasks.active_count() as usize, "tasks at workers");
+        let active: u32 = self.workers.iter().map(|(_, record)| record.assigned).sum();
+        assert_eq!(active, self.tasks.active_count(), "tasks at workers");
         for state in [TaskState::Waiting, TaskState::Finished, TaskState::Failed, TaskState::Aborted] {
-            let count = self.tasks.state.iter().filter(|other| **other == state).count();
+            let count = self.tasks.state.iter().filter(|other| *other == state).count();
             assert_eq!(count, self.tasks.count(state) as usize, "tasks that are {state:?}");
         }
     }
@@ -88,11 +87,12 @@ impl Scheduler {
         if self.phase != Phase::Working {
             return;
         }
-        for task in self.graph.tasks().filter(|&task| self.tasks.is_ready(task)) {
-            let (class, urgency) = (self.ready.class_of(&self.graph, task), self.urgency.of_task(task));
+        for task in self.graph.tasks().filter(|&task| self.is_ready(task)) {
+            let (class, level) = (self.ready.class_of(&self.graph, task), self.urgency.level(task));
+            let is_parked = || self.workers.with_parked().any(|(_, record)| record.parked.contains(task));
             let is_queued = match self.graph.options(task).several_nodes() {
-                Some(_) => self.multi_node.contains(urgency),
-                None => self.ready.contains(class, urgency),
+                Some(_) => self.multi_node.contains(level, task),
+                None => self.ready.contains(class, level, task) || is_parked(),
             };
             assert!(is_queued, "task {task} is ready but not queued");
         }
@@ -101,12 +101,11 @@ impl Scheduler {
     /// Reservations and teams match; a team at work is whole, or short of a lost worker, and its workers
     /// have nothing else.
     fn check_teams(&self) {
-        let mut reserved: BTreeMap<Rank, u32> = BTreeMap::new();
-        for (urgency, team) in self.multi_node.teams() {
-            let task = self.urgency.task(urgency);
+        let mut reserved: BTreeMap<Rank, TaskId> = BTreeMap::new();
+        for (task, team) in self.multi_node.teams() {
             let mut hosts = BTreeSet::new();
             for &member in team {
-                assert_eq!(reserved.insert(member, urgency), None, "worker {member} is in two teams");
+                assert_eq!(reserved.insert(member, task), None, "worker {member} is in two teams");
                 let record = self.workers.get(member).expect("the workers of a team live");
                 let request = &self.graph.options(task).resources;
                 assert!(record.capacity.covers(request), "worker {member} is too small for task {task}");
@@ -123,14 +122,13 @@ impl Scheduler {
     }
 
     fn check_team_at_work(&self, task: TaskId) {
-        let urgency = self.urgency.of_task(task);
         let is_multi_node = self.graph.options(task).several_nodes().is_some();
-        let team = self.multi_node.team_of(urgency);
+        let team = self.multi_node.team_of(task);
         assert_eq!(team.is_some(), is_multi_node && self.state(task).is_active(), "the team of task {task}");
         for (place, member) in team.unwrap_or_default().iter().enumerate() {
             let record = self.workers.get(*member).expect("the workers of a team live");
-            let assigned: Vec<u32> = record.assigned.keys().copied().collect();
-            let expected = if place == 0 { vec![urgency] } else { vec![] };
+            let assigned: Vec<TaskId> = self.workers.tasks_of(record).collect();
+            let expected = if place == 0 { vec![task] } else { vec![] };
             assert_eq!(assigned, expected, "worker {member} belongs to the team of task {task}");
         }
     }

@@ -1,14 +1,20 @@
-//! How long tasks of one kind take, as measured so far. A kind is a task array or a single task.
+//! How long tasks of one kind take and how large their values are, as measured so far. A kind is a task
+//! array, or all single tasks that call one function.
 
+use std::collections::BTreeMap;
+
+use crate::core::batch::Batch;
 use crate::core::graph::Graph;
 use crate::core::id::TaskId;
 use crate::core::task::Body;
 use crate::core::time::Micros;
 
-/// Run times of functions that were never measured are taken to be this long.
-const FUNCTION_GUESS: Micros = Micros::from_millis(1);
-/// Run times of programs that were never measured are taken to be this long.
-const COMMAND_GUESS: Micros = Micros::from_millis(500);
+/// Run time in microseconds that functions are taken to have until one was measured.
+const FUNCTION_GUESS_US: f32 = 50.0;
+/// Run time in microseconds that programs are taken to have until one was measured.
+const COMMAND_GUESS_US: f32 = 500_000.0;
+/// No task takes less, in microseconds: what running nothing costs.
+const LEAST_US: f32 = 0.05;
 /// The mean follows the last this many measurements.
 const WINDOW: u32 = 32;
 
@@ -16,56 +22,71 @@ const WINDOW: u32 = 32;
 #[derive(Debug)]
 pub struct Durations {
     kinds: Vec<Kind>,
-    /// The end of each kind's range of task ids, ascending.
-    ends: Vec<u32>,
+    /// The end of each group's range of task ids, ascending, and its kind.
+    ends: Vec<(u32, usize)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Kind {
-    mean_us: u32,
+    mean_us: f32,
     measured: u32,
 }
 
 impl Durations {
     /// Guesses for a graph: the author's `expected`, else by whether it is a function or a program.
     pub fn new(graph: &Graph) -> Self {
-        let groups = graph.keys().groups().iter().filter(|group| group.count() != Some(0));
-        let kinds = groups.clone().map(|group| Kind { mean_us: guess(graph, group.first), measured: 0 });
-        let ends = groups.map(|group| group.first.0 + group.count().unwrap_or(0));
-        Durations { kinds: kinds.collect(), ends: ends.collect() }
+        let mut durations = Durations { kinds: Vec::new(), ends: Vec::new() };
+        let mut functions: BTreeMap<(&str, u32), usize> = BTreeMap::new();
+        for group in graph.keys().groups().iter().filter(|group| group.count() != Some(0)) {
+            let guess = guess(graph, group.first);
+            let count = group.count().unwrap_or(0);
+            let new = durations.kinds.len();
+            let kind = match (&graph.operation(group.first).body, count) {
+                (Body::Call(call), 1) => *functions.entry((&call.function, guess.to_bits())).or_insert(new),
+                _ => new,
+            };
+            if kind == new {
+                durations.kinds.push(Kind { mean_us: guess, measured: 0 });
+            }
+            durations.ends.push((group.first.0 + count, kind));
+        }
+        durations
     }
 
-    /// What a task is expected to take, in microseconds; at least 1.
-    pub fn expected_us(&self, task: TaskId) -> u32 {
+    /// What a task is expected to take, in microseconds; more than 0.
+    pub fn expected_us(&self, task: TaskId) -> f32 {
         self.kinds[self.kind(task)].mean_us
     }
 
-    /// Takes a measurement in.
-    pub fn measured(&mut self, task: TaskId, ran: Micros) {
-        let kind = self.kind(task);
+    /// True if two tasks are expected to take the same.
+    pub fn is_same_kind(&self, one: TaskId, other: TaskId) -> bool {
+        self.kind(one) == self.kind(other)
+    }
+
+    /// Takes measurements in; all are taken to be of the kind of the first.
+    pub fn measured(&mut self, batch: &Batch) {
+        let Some(first) = batch.spans.first() else { return };
+        let kind = self.kind(first.first);
         let kind = &mut self.kinds[kind];
-        kind.measured = (kind.measured + 1).min(WINDOW);
-        let old = i64::from(kind.mean_us);
-        let new = i64::from(clamp_us(ran));
-        let mean = old + (new - old) / i64::from(kind.measured);
-        kind.mean_us = u32::try_from(mean).unwrap_or(u32::MAX).max(1);
+        let count = batch.len().max(1);
+        kind.measured = kind.measured.saturating_add(count).min(WINDOW.max(count));
+        let mean = batch.ran.0 as f32 / count as f32;
+        let weight = (count as f32 / kind.measured as f32).min(1.0);
+        kind.mean_us = (kind.mean_us + (mean - kind.mean_us) * weight).max(LEAST_US);
+        kind.measured = kind.measured.min(WINDOW);
     }
 
     fn kind(&self, task: TaskId) -> usize {
-        self.ends.partition_point(|&end| end <= task.0)
+        self.ends[self.ends.partition_point(|&(end, _)| end <= task.0)].1
     }
 }
 
-fn guess(graph: &Graph, task: TaskId) -> u32 {
-    if let Some(expected) = graph.options(task).expected {
-        return clamp_us(expected);
+fn guess(graph: &Graph, task: TaskId) -> f32 {
+    if let Some(Micros(expected)) = graph.options(task).expected {
+        return (expected as f32).max(LEAST_US);
     }
-    clamp_us(match graph.operation(task).body {
-        Body::Command(_) => COMMAND_GUESS,
-        Body::Call(_) | Body::Join => FUNCTION_GUESS,
-    })
-}
-
-fn clamp_us(span: Micros) -> u32 {
-    u32::try_from(span.0).unwrap_or(u32::MAX).max(1)
+    match graph.operation(task).body {
+        Body::Command(_) => COMMAND_GUESS_US,
+        Body::Call(_) | Body::Join => FUNCTION_GUESS_US,
+    }
 }

@@ -12,9 +12,11 @@ use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::message::{FromWorker, Order, ToWorker};
 use crate::core::time::Timestamp;
 
+use super::ahead::Ahead;
 use super::durations::Durations;
 use super::multi_node::MultiNode;
-use super::priority::{Precedence, Urgency};
+use super::precedence::Precedence;
+use super::priority::Urgency;
 use super::ready::Ready;
 use super::tasks::{TaskState, Tasks};
 use super::workers::Workers;
@@ -99,6 +101,9 @@ pub struct Scheduler {
     pub(super) multi_node: MultiNode,
     pub(super) urgency: Urgency,
     pub(super) durations: Durations,
+    pub(super) ahead: Ahead,
+    /// The time of the latest input.
+    pub(super) now: Timestamp,
     pub(super) out_of_memory_failures: u32,
     /// The failed task upstream of each aborted one.
     pub(super) aborted_because: BTreeMap<TaskId, TaskId>,
@@ -113,11 +118,13 @@ impl Scheduler {
             options,
             phase: Phase::Gathering,
             tasks: Tasks::new(&graph, asked),
-            workers: Workers::new(ready.requests()),
+            workers: Workers::new(graph.len(), ready.requests()),
             ready,
             multi_node: MultiNode::default(),
             urgency: Urgency::of(&graph, &durations, options.precedence),
             durations,
+            ahead: Ahead::of(&graph),
+            now: Timestamp::default(),
             out_of_memory_failures: 0,
             aborted_because: BTreeMap::new(),
             graph,
@@ -132,12 +139,12 @@ impl Scheduler {
 
     /// Where a task stands.
     pub fn state(&self, task: TaskId) -> TaskState {
-        self.tasks.state[task.index()]
+        self.tasks.state.get(task)
     }
 
     /// Who has the task, or has its output; and which try that is.
     pub fn location(&self, task: TaskId) -> (Rank, Attempt) {
-        (self.tasks.worker[task.index()], self.tasks.attempt[task.index()])
+        (self.tasks.worker.get(task), self.tasks.attempt.get(task))
     }
 
     /// Which life of a worker is known; `None` if it never joined, left, or is lost.
@@ -145,8 +152,9 @@ impl Scheduler {
         self.workers.get(worker).map(|record| record.incarnation)
     }
 
-    /// Takes one input in and appends what must be done. No decision depends on the time yet.
-    pub fn handle(&mut self, _now: Timestamp, input: Input, actions: &mut Vec<Action>) {
+    /// Takes one input in and appends what must be done.
+    pub fn handle(&mut self, now: Timestamp, input: Input, actions: &mut Vec<Action>) {
+        self.now = now;
         match input {
             Input::FromWorker { worker, message } => self.on_message(worker, message, actions),
             Input::WorkerLost { worker, incarnation } => self.on_worker_lost(worker, incarnation, actions),
@@ -162,6 +170,7 @@ impl Scheduler {
         self.phase = Phase::Stopping(reason);
         actions.push(Action::Record(Event::RunStopping { reason }));
         self.ready.clear();
+        self.workers.clear_parked();
         self.give_up_collecting();
         self.multi_node.clear();
         self.workers.order_all(&Order::Stop);
@@ -174,7 +183,7 @@ impl Scheduler {
     }
 
     fn on_turn(&mut self, actions: &mut Vec<Action>) {
-        if self.phase == Phase::Gathering && self.workers.iter().count() >= self.options.workers as usize {
+        if self.phase == Phase::Gathering && self.workers.len() >= self.options.workers as usize {
             self.phase = Phase::Working;
             self.enter_ready_tasks(actions);
         }
@@ -228,7 +237,7 @@ impl Scheduler {
     /// Enters every task that waits for nothing, once.
     fn enter_ready_tasks(&mut self, actions: &mut Vec<Action>) {
         for task in self.graph.tasks() {
-            if self.tasks.is_ready(task) {
+            if self.is_ready(task) {
                 self.settle(task, actions);
             }
         }

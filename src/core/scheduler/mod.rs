@@ -5,12 +5,15 @@
 //! `dispatch` acts on them through the policies `priority`, `placement` and `steal`, `multi_node` for
 //! tasks that take several workers; `check` holds every invariant.
 
+mod ahead;
 mod check;
 mod dispatch;
 mod durations;
 mod machine;
 mod multi_node;
+mod parked;
 mod placement;
+mod precedence;
 mod priority;
 mod progress;
 mod ready;
@@ -21,5 +24,5 @@ mod tasks;
 mod workers;
 
 pub use machine::{Action, Input, Options, Scheduler};
-pub use priority::Precedence;
+pub use precedence::Precedence;
 pub use tasks::TaskState;

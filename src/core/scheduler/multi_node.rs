@@ -11,6 +11,7 @@ use crate::core::event::{Cause, Event};
 use crate::core::id::{Rank, TaskId};
 use crate::core::message::Order;
 use crate::core::resources::Resources;
+use crate::core::span::Span;
 
 use super::machine::{Action, Scheduler};
 use super::tasks::TaskState;
@@ -19,11 +20,11 @@ use super::workers::Workers;
 /// The multi-node tasks that are ready or at work.
 #[derive(Debug, Default)]
 pub struct MultiNode {
-    /// Ready tasks by urgency, the collecting one among them. What is ready no more is skipped.
-    waiting: BTreeSet<u32>,
+    /// Ready tasks by level, the collecting one among them. What is ready no more is skipped.
+    waiting: BTreeSet<(u32, TaskId)>,
     collection: Option<Collection>,
-    /// The team of each assigned task, by urgency, the lead first. Lost workers are not in it.
-    teams: BTreeMap<u32, Vec<Rank>>,
+    /// The team of each assigned task, the lead first. Lost workers are not in it.
+    teams: BTreeMap<TaskId, Vec<Rank>>,
     /// False if nothing changed since a team was looked for in vain.
     is_worth_looking: bool,
 }
@@ -31,7 +32,8 @@ pub struct MultiNode {
 /// A team that is about to be complete.
 #[derive(Debug)]
 struct Collection {
-    urgency: u32,
+    level: u32,
+    task: TaskId,
     team: Vec<Rank>,
     /// How many workers at the head of the team are known to be idle. They stay so.
     idle: usize,
@@ -50,8 +52,8 @@ enum Choice {
 
 impl MultiNode {
     /// Enters a task that became ready.
-    pub fn push(&mut self, urgency: u32) {
-        self.waiting.insert(urgency);
+    pub fn push(&mut self, level: u32, task: TaskId) {
+        self.waiting.insert((level, task));
         self.is_worth_looking = true;
     }
 
@@ -66,19 +68,24 @@ impl MultiNode {
     }
 
     /// True if a ready task is known.
-    pub fn contains(&self, urgency: u32) -> bool {
-        self.waiting.contains(&urgency)
+    pub fn contains(&self, level: u32, task: TaskId) -> bool {
+        self.waiting.contains(&(level, task))
     }
 
-    /// Every team, the collecting one included: the task's urgency, and its workers.
-    pub fn teams(&self) -> impl Iterator<Item = (u32, &[Rank])> {
-        let collecting = self.collection.iter().map(|collection| (collection.urgency, &collection.team[..]));
-        collecting.chain(self.teams.iter().map(|(urgency, team)| (*urgency, &team[..])))
+    /// Every team, the collecting one included: the task, and its workers.
+    pub fn teams(&self) -> impl Iterator<Item = (TaskId, &[Rank])> {
+        let collecting = self.collection.iter().map(|collection| (collection.task, &collection.team[..]));
+        collecting.chain(self.teams.iter().map(|(task, team)| (*task, &team[..])))
+    }
+
+    /// True if a task with a team is assigned.
+    pub fn has_teams(&self) -> bool {
+        !self.teams.is_empty()
     }
 
     /// The team of a task that was assigned.
-    pub fn team_of(&self, urgency: u32) -> Option<&[Rank]> {
-        self.teams.get(&urgency).map(Vec::as_slice)
+    pub fn team_of(&self, task: TaskId) -> Option<&[Rank]> {
+        self.teams.get(&task).map(Vec::as_slice)
     }
 }
 
@@ -92,7 +99,7 @@ impl Scheduler {
 
     /// True if a task is collecting and its workers are idle.
     fn is_team_complete(&mut self) -> bool {
-        let is_stale = |collection: &Collection| !self.tasks.is_ready(self.urgency.task(collection.urgency));
+        let is_stale = |collection: &Collection| !self.is_ready(collection.task);
         if self.multi_node.collection.as_ref().is_some_and(is_stale) {
             self.give_up_collecting();
         }
@@ -100,8 +107,7 @@ impl Scheduler {
             self.begin_collecting();
         }
         let Some(collection) = &mut self.multi_node.collection else { return false };
-        let is_idle =
-            |rank: &&Rank| self.workers.get(**rank).is_some_and(|record| record.assigned.is_empty());
+        let is_idle = |rank: &&Rank| self.workers.get(**rank).is_some_and(|record| record.assigned == 0);
         collection.idle += collection.team[collection.idle..].iter().take_while(is_idle).count();
         collection.idle == collection.team.len()
     }
@@ -111,12 +117,13 @@ impl Scheduler {
             return;
         }
         self.multi_node.is_worth_looking = false;
-        if let Some((urgency, team)) = self.choose_next() {
+        if let Some((level, task, team)) = self.choose_next() {
             for &worker in &team {
-                self.workers.reserve(worker, urgency);
+                self.workers.reserve(worker, task);
                 self.call_back_queued(worker);
+                self.unpark_all(worker);
             }
-            self.multi_node.collection = Some(Collection { urgency, team, idle: 0 });
+            self.multi_node.collection = Some(Collection { level, task, team, idle: 0 });
         }
     }
 
@@ -124,20 +131,20 @@ impl Scheduler {
     /// placed first.
     fn is_outranked(&mut self) -> bool {
         let Some(ordinary) = self.first_possible() else { return false };
-        let priority = |urgency: u32| self.graph.options(self.urgency.task(urgency)).priority;
-        self.multi_node.waiting.first().is_some_and(|&urgency| priority(ordinary) > priority(urgency))
+        let priority = |task: TaskId| self.graph.options(task).priority;
+        self.multi_node.waiting.first().is_some_and(|&(_, task)| priority(ordinary) > priority(task))
     }
 
-    /// The urgency of the first ordinary task that some worker is large enough for.
-    fn first_possible(&mut self) -> Option<u32> {
-        let mut head = None;
-        while let Some((urgency, class)) = self.ready.next_head(head) {
-            if !self.tasks.is_ready(self.urgency.task(urgency)) {
-                self.ready.pop(class);
+    /// The first ordinary task that some worker is large enough for.
+    fn first_possible(&mut self) -> Option<TaskId> {
+        let mut after = None;
+        while let Some((run, class)) = self.ready.next_head(after) {
+            if !self.is_ready(run.tasks.first) {
+                self.ready.take(class, 1);
             } else if self.workers.is_any_large_enough(class) {
-                return Some(urgency);
+                return Some(run.tasks.first);
             } else {
-                head = Some((urgency, class));
+                after = Some((run, class));
             }
         }
         None
@@ -145,18 +152,19 @@ impl Scheduler {
 
     /// The first task that can have a team now. One that cannot have any from the present workers is
     /// passed over; one that waits for other multi-node tasks lets nobody pass.
-    fn choose_next(&mut self) -> Option<(u32, Vec<Rank>)> {
+    fn choose_next(&mut self) -> Option<(u32, TaskId, Vec<Rank>)> {
         let mut impossible: Option<(&Resources, u32)> = None;
-        let (tasks, urgencies) = (&self.tasks, &self.urgency);
-        self.multi_node.waiting.retain(|&urgency| tasks.is_ready(urgencies.task(urgency)));
-        for &urgency in &self.multi_node.waiting {
-            let options = self.graph.options(self.urgency.task(urgency));
+        let mut waiting = std::mem::take(&mut self.multi_node.waiting);
+        waiting.retain(|&(_, task)| self.is_ready(task));
+        self.multi_node.waiting = waiting;
+        for &(level, task) in &self.multi_node.waiting {
+            let options = self.graph.options(task);
             let request = (&options.resources, options.several_nodes().unwrap_or(1));
             if impossible == Some(request) {
                 continue;
             }
             match choose(request.0, request.1 as usize, &self.workers) {
-                Choice::Team(team) => return Some((urgency, team)),
+                Choice::Team(team) => return Some((level, task, team)),
                 Choice::Later => return None,
                 Choice::Never => impossible = Some(request),
             }
@@ -167,32 +175,41 @@ impl Scheduler {
     /// What a reserved worker has not started is better off elsewhere.
     fn call_back_queued(&mut self, worker: Rank) {
         let record = self.workers.get(worker).expect("a reserved worker lives");
-        let tasks = record.assigned.keys().map(|&urgency| self.urgency.task(urgency));
-        let queued: Vec<TaskId> = tasks.filter(|&task| self.state(task) == TaskState::Assigned).collect();
+        let tasks = self.workers.tasks_of(record);
+        let mut queued: Vec<TaskId> = tasks.filter(|&task| self.state(task) == TaskState::Assigned).collect();
+        queued.reverse();
         for task in queued {
-            let order = Order::Retract(task, self.tasks.attempt[task.index()]);
-            self.workers.retract(worker, self.urgency.of_task(task), order);
+            let order = Order::Retract(Span::one(task), self.tasks.attempt.get(task));
+            self.workers.retract(worker, task, order);
+        }
+    }
+
+    /// What waits for a reserved worker looks for another one.
+    fn unpark_all(&mut self, worker: Rank) {
+        while let Some(task) = self.workers.unpark(worker) {
+            if self.is_ready(task) {
+                self.ready.push(self.ready.class_of(&self.graph, task), self.urgency.level(task), task);
+            }
         }
     }
 
     fn assign_to_team(&mut self, actions: &mut Vec<Action>) {
-        let Collection { urgency, team, .. } =
+        let Collection { level, task, team, .. } =
             self.multi_node.collection.take().expect("a complete team was collected");
-        self.multi_node.waiting.remove(&urgency);
+        self.multi_node.waiting.remove(&(level, task));
         self.multi_node.is_worth_looking = true;
-        let task = self.urgency.task(urgency);
         let host = |rank: &Rank| self.workers.get(*rank).expect("a reserved worker lives").host.clone();
         let hosts: Vec<String> = team.iter().map(host).collect();
-        self.assign(task, team[0], self.ready.class_of(&self.graph, task), hosts.clone());
-        let attempt = self.tasks.attempt[task.index()];
+        self.assign(Span::one(task), team[0], self.ready.class_of(&self.graph, task), Some(hosts.clone()));
+        let attempt = self.tasks.attempt.get(task);
         let workers = team.clone();
         actions.push(Action::Record(Event::MultiNodeAssigned { task, attempt, workers, hosts }));
-        self.multi_node.teams.insert(urgency, team);
+        self.multi_node.teams.insert(task, team);
     }
 
     /// Sets the workers of a task that is at no worker any more free; nothing for ordinary tasks.
-    pub(super) fn disband(&mut self, urgency: u32) {
-        if let Some(team) = self.multi_node.teams.remove(&urgency) {
+    pub(super) fn disband(&mut self, task: TaskId) {
+        if let Some(team) = self.multi_node.teams.remove(&task) {
             self.set_free(&team);
         }
     }
@@ -211,17 +228,16 @@ impl Scheduler {
 
     /// A reserved worker is lost, and what was assigned to it went back. A program that still runs at
     /// its lead is ended; the others stay reserved until the lead says that it is gone.
-    pub(super) fn on_team_member_lost(&mut self, worker: Rank, urgency: u32) {
-        let Some(team) = self.multi_node.teams.get_mut(&urgency) else {
+    pub(super) fn on_team_member_lost(&mut self, worker: Rank, task: TaskId) {
+        let Some(team) = self.multi_node.teams.get_mut(&task) else {
             return self.give_up_collecting();
         };
         if team[0] == worker {
-            return self.disband(urgency);
+            return self.disband(task);
         }
         team.retain(|member| *member != worker);
         let lead = team[0];
-        let task = self.urgency.task(urgency);
-        let attempt = self.tasks.attempt[task.index()];
+        let attempt = self.tasks.attempt.get(task);
         self.workers.order(lead, Order::End(task, attempt, Cause::LostRank(worker)));
     }
 }
@@ -233,7 +249,7 @@ fn choose(request: &Resources, nodes: usize, workers: &Workers) -> Choice {
     for (rank, record) in workers.iter().filter(|(_, record)| record.capacity.covers(request)) {
         let least_busy = hosts.entry(&record.host).or_default();
         if record.reserved_for.is_none() {
-            let other = (record.expected_us, rank);
+            let other = (record.expected_us as u64, rank);
             *least_busy = Some(least_busy.map_or(other, |known| known.min(other)));
         }
     }

@@ -1,78 +1,117 @@
-//! Which worker a ready task goes to.
+//! Which worker a task goes to: where it would end first.
 //!
 //! Placement reads the tables and returns a choice; it changes nothing. Its cost does not grow
 //! with the number of workers: it compares the owner of the largest inputs with the least loaded.
 
-use crate::core::id::{Rank, TaskId};
+use crate::core::graph::Row;
+use crate::core::id::Rank;
 use crate::core::resources::Resources;
+use crate::core::time::Timestamp;
 
 use super::ready::Class;
-use super::tasks::Tasks;
-use super::workers::Workers;
+use super::tasks::{TaskState, Tasks};
+use super::workers::{WorkerRecord, Workers};
 
 /// Inputs looked at when the bytes of each owner are added up.
 const INPUTS_LOOKED_AT: usize = 16;
 /// Least loaded workers looked at until one has room.
 const WORKERS_LOOKED_AT: usize = 16;
 /// What fetching anything costs before its first byte arrives, in microseconds.
-const FETCH_US: u64 = 100;
+const FETCH_US: f64 = 30.0;
 /// Bytes that arrive in a microsecond: about what one stream over a common network moves.
-const BYTES_PER_US: u64 = 1_000;
+const BYTES_PER_US: f64 = 1_000.0;
 
-/// A ready task in search of a worker.
+/// A task in search of a worker.
 pub struct Candidate<'a> {
+    /// Now.
+    pub now: Timestamp,
     /// The tasks whose values it takes.
-    pub value_inputs: &'a [TaskId],
+    pub value_inputs: Row<'a>,
     /// What it asks for, as a class and in full.
     pub class: Class,
     /// See `class`.
     pub request: &'a Resources,
     /// What it is expected to take, in microseconds.
-    pub expected_us: u32,
+    pub expected_us: f32,
 }
 
-/// The worker with room where the task would start first, its inputs fetched: the owner of most bytes,
-/// or among the least loaded the first that can start it at once, else the first that has room. `None` if nobody has room.
-pub fn place(candidate: &Candidate<'_>, tasks: &Tasks, workers: &Workers) -> Option<Rank> {
-    let room = |rank: &Rank| {
-        workers.get(*rank).is_some_and(|record| {
-            record.capacity.covers(candidate.request)
-                && record.has_room(candidate.request, candidate.expected_us)
-        })
-    };
-    let (owner, held_bytes, all_bytes) = largest_owner(candidate.value_inputs, tasks);
-    let owner = owner.filter(room);
+/// Where a task goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// There, at once, and with it up to so many more that are like it.
+    At(Rank, u32),
+    /// There, once it has room: anywhere else it would start no sooner.
+    Park(Rank),
+    /// Nobody has room for what it asks.
+    Nowhere,
+}
+
+/// What is known of a task's inputs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Inputs {
+    /// Who has most bytes of them.
+    pub owner: Option<Rank>,
+    /// How many that are.
+    held_bytes: f64,
+    /// The bytes of all.
+    all_bytes: f64,
+    /// When the last of those that are still to come is expected, if any is.
+    pub ready_at: Option<Timestamp>,
+}
+
+/// Compares the owner of most bytes with the least loaded workers: the first of those that can start the
+/// task at once, else the first that has room.
+pub fn place(candidate: &Candidate<'_>, inputs: &Inputs, workers: &Workers) -> Choice {
+    let is_ahead = inputs.ready_at.is_some();
+    let room = |record: &WorkerRecord| record.room(candidate.request, candidate.expected_us, is_ahead);
     let by_load = || workers.least_loaded(candidate.class).take(WORKERS_LOOKED_AT);
-    let starts_now = by_load().find(|(_, record)| record.fits_now(candidate.request));
-    let idlest = starts_now.map(|(rank, _)| rank).or_else(|| by_load().map(|(rank, _)| rank).find(room));
-    let (Some(owner), Some(idlest)) = (owner, idlest) else { return owner.or(idlest) };
-    let starts_in = |rank: Rank, missing_bytes: u64, fetches: bool| {
-        let wait = workers.get(rank).map_or(0, |record| record.wait_us(candidate.request));
-        wait + missing_bytes / BYTES_PER_US + if fetches { FETCH_US } else { 0 }
-    };
-    let at_owner = starts_in(owner, all_bytes - held_bytes, false);
-    let at_idlest = starts_in(idlest, all_bytes, true);
-    Some(if at_owner <= at_idlest { owner } else { idlest })
-}
-
-/// What it costs at most to have a task's inputs somewhere else, in microseconds.
-pub fn moving_us(value_inputs: &[TaskId], tasks: &Tasks) -> u64 {
-    match value_inputs.is_empty() {
-        true => 0,
-        false => FETCH_US + largest_owner(value_inputs, tasks).2 / BYTES_PER_US,
+    let starts_now = by_load().find(|(_, record)| record.fits_now(candidate.request) && room(record) > 0);
+    let idlest = starts_now.or_else(|| by_load().find(|(_, record)| room(record) > 0));
+    let owner = inputs.owner.and_then(|rank| Some((rank, workers.get(rank)?)));
+    let owner = owner
+        .filter(|(_, record)| record.reserved_for.is_none() && record.capacity.covers(candidate.request));
+    let at = |(rank, record): (Rank, &WorkerRecord)| Choice::At(rank, room(record));
+    let Some(owner) = owner else { return idlest.map_or(Choice::Nowhere, at) };
+    let at_owner = starts_in(candidate, inputs, owner.1, inputs.all_bytes - inputs.held_bytes);
+    let elsewhere = idlest.filter(|(rank, _)| *rank != owner.0);
+    let at_idlest =
+        elsewhere.map(|(_, record)| starts_in(candidate, inputs, record, inputs.all_bytes) + FETCH_US);
+    match (room(owner.1) > 0, elsewhere.zip(at_idlest)) {
+        (_, Some((idlest, us))) if us < at_owner => at(idlest),
+        (true, _) => at(owner),
+        (false, Some(_)) => Choice::Park(owner.0),
+        (false, None) if is_ahead => Choice::Park(owner.0),
+        (false, None) => Choice::Nowhere,
     }
 }
 
-/// The worker that holds the most bytes of the inputs, how many, and the bytes of all.
-fn largest_owner(inputs: &[TaskId], tasks: &Tasks) -> (Option<Rank>, u64, u64) {
-    let mut owners: [(Rank, u64); INPUTS_LOOKED_AT] = [(Rank::SCHEDULER, 0); INPUTS_LOOKED_AT];
+/// When the task could start at a worker that has to fetch so many bytes, in microseconds from now.
+fn starts_in(candidate: &Candidate<'_>, inputs: &Inputs, record: &WorkerRecord, missing_bytes: f64) -> f64 {
+    let inputs_in = inputs.ready_at.map_or(0.0, |at| at.since(candidate.now).0 as f64);
+    record.wait_us(candidate.request).max(inputs_in) + missing_bytes / BYTES_PER_US
+}
+
+/// What it costs at most to have a task's inputs somewhere else, in microseconds.
+pub fn moving_us(value_inputs: Row<'_>, tasks: &Tasks) -> f64 {
+    match value_inputs.is_empty() {
+        true => 0.0,
+        false => FETCH_US + look_at(value_inputs, tasks).all_bytes / BYTES_PER_US,
+    }
+}
+
+/// Where the inputs of a task are, and when they will be there.
+pub fn look_at(inputs: Row<'_>, tasks: &Tasks) -> Inputs {
+    let mut owners: [(Rank, f64); INPUTS_LOOKED_AT] = [(Rank::SCHEDULER, 0.0); INPUTS_LOOKED_AT];
     let mut count = 0;
-    let mut all_bytes = 0;
+    let mut found = Inputs::default();
     for input in inputs.iter().take(INPUTS_LOOKED_AT) {
+        if tasks.state.get(input) != TaskState::Finished {
+            found.ready_at = found.ready_at.max(Some(tasks.ends_at.get(input)));
+        }
         // An empty output counts a byte, so that its owner is preferred to nobody.
-        let bytes = tasks.size_bytes[input.index()].max(1);
-        let owner = tasks.worker[input.index()];
-        all_bytes += bytes;
+        let bytes = f64::from(tasks.size_bytes.get(input)).max(1.0);
+        let owner = tasks.worker.get(input);
+        found.all_bytes += bytes;
         match owners[..count].iter_mut().find(|(rank, _)| *rank == owner) {
             Some((_, sum)) => *sum += bytes,
             None => {
@@ -81,6 +120,18 @@ fn largest_owner(inputs: &[TaskId], tasks: &Tasks) -> (Option<Rank>, u64, u64) {
             }
         }
     }
-    let largest = owners[..count].iter().min_by_key(|(rank, bytes)| (std::cmp::Reverse(*bytes), *rank));
-    largest.map_or((None, 0, 0), |&(rank, bytes)| (Some(rank), bytes, all_bytes))
+    for &(rank, bytes) in &owners[..count] {
+        let is_more = bytes > found.held_bytes
+            || bytes == found.held_bytes && found.owner.is_none_or(|other| rank < other);
+        if is_more {
+            (found.owner, found.held_bytes) = (Some(rank), bytes);
+        }
+    }
+    // Beyond those looked at, any may be still to come.
+    for input in inputs.iter().skip(INPUTS_LOOKED_AT) {
+        if tasks.state.get(input) != TaskState::Finished {
+            found.ready_at = found.ready_at.max(Some(tasks.ends_at.get(input)));
+        }
+    }
+    found
 }

@@ -2,62 +2,104 @@
 
 use std::sync::Arc;
 
-use crate::core::event::Event;
+use crate::core::event::{Event, StopReason};
 use crate::core::id::TaskId;
 use crate::core::message::Order;
 
 use super::machine::{Action, Phase, Scheduler};
-use super::tasks::TaskState;
+use super::tasks::{Marks, TaskState};
 
 impl Scheduler {
+    /// True if a task may be given to a worker now.
+    pub(super) fn is_ready(&self, task: TaskId) -> bool {
+        self.state(task) == TaskState::Waiting
+            && self.tasks.met.get(task) as usize == self.graph.input_count(task)
+    }
+
     /// Takes back a task that its worker has not started: this was no attempt, and its number goes to
     /// the next, as users see it in `{attempt}` and in what failed. No word about it is under way, as
     /// giving it back was the worker's last.
     pub(super) fn take_unstarted(&mut self, task: TaskId) {
-        self.take_from_worker(task);
-        self.tasks.step(task, TaskState::Waiting);
-        let attempt = &mut self.tasks.attempt[task.index()];
-        *attempt = attempt.previous();
+        self.take_from_worker(std::iter::once(task));
+        self.put_back(task);
+        self.tasks.attempt.set(task, self.tasks.attempt.get(task).previous());
     }
 
-    /// Books a task out of its worker.
-    pub(super) fn take_from_worker(&mut self, task: TaskId) {
-        let class = self.ready.class_of(&self.graph, task);
-        let urgency = self.urgency.of_task(task);
-        self.workers.unassign(self.tasks.worker[task.index()], urgency, class);
-        self.disband(urgency);
-    }
-
-    /// A waiting task whose inputs may all be met: queue it, finish it (a join), or abort it.
-    pub(super) fn settle(&mut self, task: TaskId, actions: &mut Vec<Action>) {
-        let cause = self.graph.inputs(task).find(|input| self.state(*input).is_bad_end());
-        if let Some(cause) = cause {
-            return self.abort(task, cause, actions);
+    /// Books tasks of one worker out of it.
+    pub(super) fn take_from_worker(&mut self, tasks: impl Iterator<Item = TaskId> + Clone) {
+        let Some(first) = tasks.clone().next() else { return };
+        let worker = self.tasks.worker.get(first);
+        let booked = tasks.clone().map(|task| {
+            let class = self.ready.class_of(&self.graph, task);
+            (task, class, self.tasks.expected_us.get(task), self.tasks.has(task, Marks::AHEAD))
+        });
+        self.workers.unassign(worker, booked);
+        if self.multi_node.has_teams() {
+            tasks.for_each(|task| self.disband(task));
         }
-        if self.phase == Phase::Working && self.tasks.is_ready(task) {
-            if self.graph.is_join(task) {
-                self.tasks.step(task, TaskState::Finished);
-                self.meet_dependents(task, actions);
-            } else if self.graph.options(task).several_nodes().is_some() {
-                self.multi_node.push(self.urgency.of_task(task));
-            } else {
-                self.ready.push(self.ready.class_of(&self.graph, task), self.urgency.of_task(task));
+    }
+
+    /// An active task waits again; it is at no worker any more.
+    pub(super) fn put_back(&mut self, task: TaskId) {
+        self.tasks.step(task, TaskState::Waiting);
+        self.revoke_announcement(task);
+        self.count_met(task);
+    }
+
+    /// A waiting task whose inputs may all be met: queue it, finish it (a join), abort or cancel it.
+    pub(super) fn settle(&mut self, task: TaskId, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Stopping(StopReason::Cancelled) {
+            return self.cancel(task, actions);
+        }
+        if self.tasks.has_bad_ends() {
+            let cause = self.graph.inputs(task).find(|input| self.state(*input).is_bad_end());
+            if let Some(cause) = cause {
+                return self.abort(task, cause, actions);
             }
         }
+        if self.phase != Phase::Working || !self.is_ready(task) {
+            return;
+        }
+        match self.graph.is_join(task) {
+            true => {
+                self.tasks.step(task, TaskState::Finished);
+                self.meet_dependents(task, actions);
+            }
+            false => self.enqueue(task),
+        }
     }
 
-    /// A task's output is there: one input less is unmet for each dependent. Joins that this
-    /// finishes go on at once, without recursion however long a row of them is.
+    /// A ready task waits for a worker.
+    fn enqueue(&mut self, task: TaskId) {
+        let level = self.urgency.level(task);
+        match self.graph.options(task).several_nodes() {
+            Some(_) => self.multi_node.push(level, task),
+            None => self.ready.push(self.ready.class_of(&self.graph, task), level, task),
+        }
+    }
+
+    /// A waiting task need not wait for one of its inputs any more. It is no join.
+    pub(super) fn meet(&mut self, task: TaskId) {
+        self.tasks.met.set(task, self.tasks.met.get(task) + 1);
+        if self.phase == Phase::Working && self.is_ready(task) {
+            self.enqueue(task);
+        }
+    }
+
+    /// A task has finished: dependents that did not look ahead need not wait for it any more. Joins that
+    /// this finishes go on at once, without recursion however long a row of them is.
     pub(super) fn meet_dependents(&mut self, task: TaskId, actions: &mut Vec<Action>) {
         let graph = Arc::clone(&self.graph);
         let mut finished = vec![task];
         while let Some(task) = finished.pop() {
-            for &dependent in graph.dependents(task) {
-                if self.state(dependent).is_ended() {
+            let was_announced = self.tasks.unmark(task, Marks::ANNOUNCED);
+            for dependent in graph.dependents(task) {
+                let knows = was_announced && self.ahead.goes_ahead(&graph, dependent);
+                if knows || self.state(dependent) != TaskState::Waiting {
                     continue;
                 }
-                self.tasks.unmet[dependent.index()] -= 1;
-                if !self.tasks.is_ready(dependent) {
+                self.tasks.met.set(dependent, self.tasks.met.get(dependent) + 1);
+                if !self.is_ready(dependent) {
                     continue;
                 }
                 if graph.is_join(dependent) {
@@ -73,21 +115,25 @@ impl Scheduler {
     /// A task ended for good: it takes no more values. Outputs that nobody else takes are released.
     pub(super) fn after_end(&mut self, task: TaskId) {
         let graph = Arc::clone(&self.graph);
-        for &input in graph.value_inputs(task) {
-            let consumers = &mut self.tasks.consumers[input.index()];
-            *consumers -= 1;
-            if *consumers == 0 {
+        let finished_at = (self.state(task) == TaskState::Finished).then(|| self.tasks.worker.get(task));
+        for input in graph.value_inputs(task) {
+            if finished_at != Some(self.tasks.worker.get(input)) {
+                self.tasks.mark(input, Marks::SHARED);
+            }
+            let consumers = self.tasks.consumers.get(input) - 1;
+            self.tasks.consumers.set(input, consumers);
+            if consumers == 0 {
                 self.release(input);
             }
         }
     }
 
-    /// Nobody takes this value any more: whoever holds it may drop it.
+    /// Nobody takes this value any more: whoever holds it may drop it. A worker where all consumers ran
+    /// to success has done so by itself.
     pub(super) fn release(&mut self, task: TaskId) {
-        let place = task.index();
-        let order = Order::Release(task, self.tasks.attempt[place]);
-        if std::mem::take(&mut self.tasks.is_held[place]) {
-            self.workers.order(self.tasks.worker[place], order.clone());
+        let order = Order::Release(task, self.tasks.attempt.get(task));
+        if self.tasks.unmark(task, Marks::HELD) && self.tasks.has(task, Marks::SHARED) {
+            self.workers.order(self.tasks.worker.get(task), order.clone());
         }
         for worker in self.tasks.copies.remove(&task).unwrap_or_default() {
             self.workers.order(worker, order.clone());

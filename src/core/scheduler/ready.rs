@@ -8,22 +8,49 @@ use std::ops::Bound::{Excluded, Unbounded};
 use crate::core::graph::Graph;
 use crate::core::id::TaskId;
 use crate::core::resources::Resources;
+use crate::core::span::Span;
 
 /// Which request a task makes: a place in the list of distinct requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class(pub usize);
 
-/// One queue of urgencies for each distinct request.
+/// Consecutive tasks of one level; they start in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Run {
+    /// Their level; lower starts first.
+    pub level: u32,
+    /// The tasks.
+    pub tasks: Span,
+}
+
+/// One queue of runs for each distinct request.
 ///
-/// Entries are never taken out of the middle. What stopped being ready is skipped by the reader,
+/// Entries are only taken off the front. What stopped being ready is skipped by the reader,
 /// and a task that became ready twice may stand in a queue twice.
 #[derive(Debug)]
 pub struct Ready {
     requests: Vec<Resources>,
     class_of_options: Vec<Class>,
-    queues: Vec<BinaryHeap<Reverse<u32>>>,
-    /// The most urgent entry of each queue that is not empty, and its class.
-    heads: BTreeSet<(u32, usize)>,
+    queues: Vec<Queue>,
+    /// The most urgent run of each queue that is not empty, and its class.
+    heads: BTreeSet<(u32, TaskId, Class)>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    runs: BinaryHeap<Reverse<Run>>,
+    /// The last one pushed, as long as further tasks may continue it.
+    open: Option<Run>,
+    /// What stands in `heads`.
+    head: Option<(u32, TaskId)>,
+}
+
+impl Queue {
+    fn close(&mut self) {
+        if let Some(run) = self.open.take() {
+            self.runs.push(Reverse(run));
+        }
+    }
 }
 
 impl Ready {
@@ -39,7 +66,7 @@ impl Ready {
             });
             class_of_options.push(*class);
         }
-        let queues = requests.iter().map(|_| BinaryHeap::new()).collect();
+        let queues = requests.iter().map(|_| Queue::default()).collect();
         Ready { requests, class_of_options, queues, heads: BTreeSet::new() }
     }
 
@@ -53,44 +80,101 @@ impl Ready {
         self.class_of_options[graph.options_id(task).index()]
     }
 
-    /// Enters a task by its urgency.
-    pub fn push(&mut self, class: Class, urgency: u32) {
-        self.change(class, |queue| queue.push(Reverse(urgency)));
-    }
-
-    /// The most urgent entry behind `head`, over all classes. A class that nothing has room for is left
-    /// behind by going on from its head: its other entries are less urgent still.
-    pub fn next_head(&self, head: Option<(u32, Class)>) -> Option<(u32, Class)> {
-        let from = head.map_or(Unbounded, |(urgency, class)| Excluded((urgency, class.0)));
-        self.heads.range((from, Unbounded)).next().map(|&(urgency, class)| (urgency, Class(class)))
-    }
-
-    /// Takes the most urgent entry of a class out.
-    pub fn pop(&mut self, class: Class) {
-        self.change(class, |queue| {
-            queue.pop();
-        });
-    }
-
-    fn change(&mut self, class: Class, change: impl FnOnce(&mut BinaryHeap<Reverse<u32>>)) {
+    /// Enters a task.
+    pub fn push(&mut self, class: Class, level: u32, task: TaskId) {
         let queue = &mut self.queues[class.0];
-        let before = queue.peek().map(|head| head.0);
-        change(queue);
-        let after = queue.peek().map(|head| head.0);
-        if before != after {
-            before.map(|urgency| self.heads.remove(&(urgency, class.0)));
-            after.map(|urgency| self.heads.insert((urgency, class.0)));
+        match &mut queue.open {
+            Some(run) if run.level == level && run.tasks.end() == task => run.tasks.count += 1,
+            _ => {
+                queue.close();
+                queue.open = Some(Run { level, tasks: Span::one(task) });
+                let is_first = queue.head.is_none_or(|head| (level, task) < head);
+                if is_first {
+                    self.set_head(class, Some((level, task)));
+                }
+            }
+        }
+    }
+
+    /// The most urgent run behind `after`, over all classes. A class that nothing has room for is left
+    /// behind by going on from its head: its other entries are less urgent still.
+    pub fn next_head(&mut self, after: Option<(Run, Class)>) -> Option<(Run, Class)> {
+        let from = after.map_or(Unbounded, |(run, class)| Excluded((run.level, run.tasks.first, class)));
+        let &(_, _, class) = self.heads.range((from, Unbounded)).next()?;
+        let queue = &mut self.queues[class.0];
+        queue.close();
+        queue.runs.peek().map(|run| (run.0, class))
+    }
+
+    /// Takes tasks off the front of the most urgent run of a class, which `next_head` gave.
+    pub fn take(&mut self, class: Class, count: u32) {
+        let queue = &mut self.queues[class.0];
+        let Some(mut head) = queue.runs.peek_mut() else { return };
+        head.0.tasks.take(count);
+        if head.0.tasks.count == 0 {
+            std::collections::binary_heap::PeekMut::pop(head);
+        } else {
+            drop(head);
+        }
+        let head = queue.runs.peek().map(|run| (run.0.level, run.0.tasks.first));
+        self.set_head(class, head);
+    }
+
+    fn set_head(&mut self, class: Class, head: Option<(u32, TaskId)>) {
+        let before = std::mem::replace(&mut self.queues[class.0].head, head);
+        if before != head {
+            before.map(|(level, task)| self.heads.remove(&(level, task, class)));
+            head.map(|(level, task)| self.heads.insert((level, task, class)));
         }
     }
 
     /// True if a task is queued. Searches the whole queue: for checks.
-    pub fn contains(&self, class: Class, urgency: u32) -> bool {
-        self.queues[class.0].iter().any(|entry| entry.0 == urgency)
+    pub fn contains(&self, class: Class, level: u32, task: TaskId) -> bool {
+        let queue = &self.queues[class.0];
+        let runs = queue.runs.iter().map(|run| &run.0).chain(&queue.open);
+        let mut of_level = runs.filter(|run| run.level == level);
+        of_level.any(|run| run.tasks.first <= task && task < run.tasks.end())
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.queues.iter_mut().for_each(BinaryHeap::clear);
+        self.queues.iter_mut().for_each(|queue| *queue = Queue::default());
         self.heads.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty() -> Ready {
+        let (requests, class_of_options) = (vec![Resources::cores(1)], vec![Class(0)]);
+        Ready { requests, class_of_options, queues: vec![Queue::default()], heads: BTreeSet::new() }
+    }
+
+    fn next(ready: &mut Ready) -> Option<(u32, u32, u32)> {
+        let (run, class) = ready.next_head(None)?;
+        ready.take(class, run.tasks.count);
+        Some((run.level, run.tasks.first.0, run.tasks.count))
+    }
+
+    #[test]
+    fn tasks_that_follow_each_other_are_one_entry() {
+        let mut ready = empty();
+        for (level, task) in [(1, 4), (1, 5), (1, 6), (0, 7), (1, 2)] {
+            ready.push(Class(0), level, TaskId(task));
+        }
+        let all: Vec<_> = std::iter::from_fn(|| next(&mut ready)).collect();
+        assert_eq!(all, [(0, 7, 1), (1, 2, 1), (1, 4, 3)]);
+    }
+
+    #[test]
+    fn what_is_taken_leaves_the_rest_at_the_front() {
+        let mut ready = empty();
+        (0..10).for_each(|task| ready.push(Class(0), 3, TaskId(task)));
+        ready.next_head(None);
+        ready.take(Class(0), 4);
+        assert_eq!(next(&mut ready), Some((3, 4, 6)));
+        assert_eq!(next(&mut ready), None);
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use crate::core::event::{Cause, Event, Failure, StopReason};
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::message::{InputLocation, Order};
+use crate::core::span::Span;
 use crate::core::time::{Micros, Timestamp};
 
 use super::machine::{Action, Phase, Scheduler};
-use super::tasks::TaskState;
+use super::tasks::{Marks, TaskState};
 
 impl Scheduler {
     /// A worker is given up. Its tasks go back, the outputs it held are found elsewhere or made
@@ -22,25 +23,28 @@ impl Scheduler {
         if self.workers.get(worker).is_none_or(|record| record.incarnation != incarnation) {
             return;
         }
+        let returned: Vec<TaskId> = self.workers.get(worker).map_or(Vec::new(), |record| {
+            let mut tasks: Vec<TaskId> = self.workers.tasks_of(record).collect();
+            tasks.sort_unstable();
+            tasks
+        });
         let record = self.workers.remove(worker).expect("looked at just above");
         actions.push(Action::Record(Event::WorkerLost { worker, incarnation }));
         if self.phase == Phase::Gathering && !self.options.workers_come_back {
             self.options.workers = self.options.workers.saturating_sub(1);
         }
-        let returned: Vec<TaskId> =
-            record.assigned.keys().map(|&urgency| self.urgency.task(urgency)).collect();
         for &task in &returned {
             self.give_back_lost(task, worker, actions);
         }
-        if let Some(urgency) = record.reserved_for {
-            self.on_team_member_lost(worker, urgency);
+        if let Some(task) = record.reserved_for {
+            self.on_team_member_lost(worker, task);
         }
         self.multi_node.look_again();
         self.forget_copies_at(worker);
         for task in self.outputs_at(worker) {
             self.on_output_lost(task, actions);
         }
-        for task in returned {
+        for task in returned.into_iter().chain(record.parked.into_tasks()) {
             if self.state(task) == TaskState::Waiting {
                 self.settle(task, actions);
             }
@@ -48,11 +52,12 @@ impl Scheduler {
     }
 
     fn give_back_lost(&mut self, task: TaskId, worker: Rank, actions: &mut Vec<Action>) {
-        let attempt = self.tasks.attempt[task.index()];
+        let attempt = self.tasks.attempt.get(task);
         let cause = Cause::LostRank(worker);
         let failure = Failure { started: Timestamp::default(), ran: Micros::ZERO, cause };
         actions.push(Action::Record(Event::AttemptFailed { task, attempt, worker, failure, retried: true }));
-        self.tasks.step(task, TaskState::Waiting);
+        self.recall_consumers(task);
+        self.put_back(task);
         if self.phase == Phase::Stopping(StopReason::Cancelled) {
             self.cancel(task, actions);
         }
@@ -69,35 +74,35 @@ impl Scheduler {
     /// all tasks: workers are lost rarely.
     fn outputs_at(&self, worker: Rank) -> Vec<TaskId> {
         let was_there =
-            |task: &TaskId| self.tasks.is_held[task.index()] && self.tasks.worker[task.index()] == worker;
+            |task: &TaskId| self.tasks.has(*task, Marks::HELD) && self.tasks.worker.get(*task) == worker;
         self.graph.tasks().filter(was_there).collect()
     }
 
     /// The output at `tasks.worker` is gone. A copy takes its place; otherwise it is made again, if
     /// anybody needs it.
     fn on_output_lost(&mut self, task: TaskId, actions: &mut Vec<Action>) {
-        let place = task.index();
         self.recall_consumers(task);
-        self.tasks.is_held[place] = false;
+        self.tasks.unmark(task, Marks::HELD);
         if let Some(copy) = self.tasks.copies.get_mut(&task).and_then(Vec::pop) {
             // It may not have arrived there; then the next consumer will say so.
-            self.tasks.worker[place] = copy;
-            self.tasks.is_held[place] = true;
-        } else if self.tasks.consumers[place] > 0 && self.phase == Phase::Working {
+            self.tasks.worker.set(task, copy);
+            self.tasks.mark(task, Marks::HELD | Marks::SHARED);
+        } else if self.tasks.consumers.get(task) > 0 && self.phase == Phase::Working {
             self.make_again(task, actions);
         }
     }
 
     /// Calls back the tasks that were told to fetch an output from where it no longer is. Those that
-    /// have it, or have started, stay.
+    /// have it, or have started, stay. The workers that live are asked; the tasks of others came back.
     fn recall_consumers(&mut self, task: TaskId) {
-        for &dependent in Arc::clone(&self.graph).dependents(task) {
-            let is_fetching =
-                self.state(dependent) == TaskState::Assigned && self.graph.takes_value(dependent, task);
-            if is_fetching {
-                let order = Order::Retract(dependent, self.tasks.attempt[dependent.index()]);
-                let worker = self.tasks.worker[dependent.index()];
-                self.workers.retract(worker, self.urgency.of_task(dependent), order);
+        for dependent in Arc::clone(&self.graph).dependents(task) {
+            let worker = self.tasks.worker.get(dependent);
+            let may_be_fetching = self.state(dependent) == TaskState::Assigned
+                && self.workers.get(worker).is_some()
+                && self.graph.takes_value(dependent, task);
+            if may_be_fetching {
+                let order = Order::Retract(Span::one(dependent), self.tasks.attempt.get(dependent));
+                self.workers.retract(worker, dependent, order);
             }
         }
     }
@@ -112,28 +117,44 @@ impl Scheduler {
                 continue;
             }
             actions.push(Action::Record(Event::OutputLost { task }));
+            self.tasks.mark(task, Marks::SHARED);
             self.release(task);
-            self.tasks.step(task, TaskState::Waiting);
-            let unmet = graph.inputs(task).filter(|input| self.state(*input) != TaskState::Finished).count();
-            self.tasks.unmet[task.index()] = unmet as u32;
-            for &dependent in graph.dependents(task) {
-                if !self.state(dependent).is_ended() {
-                    self.tasks.unmet[dependent.index()] += 1;
+            for dependent in graph.dependents(task) {
+                if self.state(dependent) == TaskState::Waiting {
+                    self.tasks.met.set(dependent, self.tasks.met.get(dependent) - 1);
                 }
             }
-            for &input in graph.value_inputs(task) {
-                self.tasks.consumers[input.index()] += 1;
-                if !self.tasks.is_held[input.index()] {
+            self.tasks.step(task, TaskState::Waiting);
+            for input in graph.value_inputs(task) {
+                self.needed_once_more(input);
+                if !self.has_or_will_have(input) {
                     lost.push(input);
                 }
             }
             again.push(task);
+        }
+        for &task in &again {
+            self.count_met(task);
         }
         for task in again {
             if self.state(task) == TaskState::Waiting {
                 self.settle(task, actions);
             }
         }
+    }
+
+    /// One task more takes a value than its worker was told.
+    fn needed_once_more(&mut self, task: TaskId) {
+        self.tasks.consumers.set(task, self.tasks.consumers.get(task) + 1);
+        let worker = self.tasks.worker.get(task);
+        if self.tasks.has(task, Marks::HELD) || self.state(task).is_active() {
+            self.tasks.mark(task, Marks::SHARED);
+            self.workers.order(worker, Order::Hold(task, self.tasks.attempt.get(task)));
+        }
+    }
+
+    fn has_or_will_have(&self, task: TaskId) -> bool {
+        self.tasks.has(task, Marks::HELD) || self.state(task) != TaskState::Finished
     }
 
     /// A task came back because its input was not where it was said to be.
@@ -148,10 +169,14 @@ impl Scheduler {
             return;
         }
         self.take_unstarted(task);
-        let place = input.task.index();
-        let still_said = self.tasks.worker[place] == input.owner
-            && self.tasks.attempt[place] == input.attempt
-            && self.tasks.state[place] == TaskState::Finished;
+        // What was promised ahead and did not come is no loss: its own worker tells what became of it, and
+        // the number of a try that never started is used again. A worker that names itself does not know
+        // of which try it was told to have a copy.
+        let is_same_try = self.tasks.attempt.get(input.task) == input.attempt || input.owner == worker;
+        let still_said = self.tasks.worker.get(input.task) == input.owner
+            && !input.is_ahead
+            && is_same_try
+            && self.state(input.task) == TaskState::Finished;
         if still_said {
             self.on_output_lost(input.task, actions);
         }
@@ -162,7 +187,7 @@ impl Scheduler {
 
     /// Aborts everything downstream that has not started.
     pub(super) fn abort_dependents(&mut self, task: TaskId, actions: &mut Vec<Action>) {
-        for &dependent in Arc::clone(&self.graph).dependents(task) {
+        for dependent in Arc::clone(&self.graph).dependents(task) {
             if self.state(dependent) == TaskState::Waiting {
                 self.abort(dependent, task, actions);
             }
@@ -180,7 +205,7 @@ impl Scheduler {
                 continue;
             }
             self.tasks.step(task, TaskState::Aborted);
-            self.tasks.worker[task.index()] = Rank::SCHEDULER;
+            self.tasks.worker.set(task, Rank::SCHEDULER);
             self.aborted_because.insert(task, root);
             if !graph.is_join(task) {
                 actions.push(Action::Record(Event::TaskAborted { task, because: root }));

@@ -1,14 +1,16 @@
 //! What workers report, and what the tables learn from it.
 
-use crate::core::event::{Cause, Event, Failure, StopReason, Success, Totals};
+use crate::core::batch::Batch;
+use crate::core::event::{Cause, Event, Failure, StopReason, Totals};
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::message::{FromWorker, Order, Report};
 use crate::core::resources::Resources;
 use crate::core::slot::Slot;
+use crate::core::span::Span;
 use crate::core::time::Timestamp;
 
 use super::machine::{Action, Phase, Scheduler};
-use super::tasks::TaskState;
+use super::tasks::{Marks, TaskState};
 use super::workers::WorkerRecord;
 
 impl Scheduler {
@@ -32,11 +34,9 @@ impl Scheduler {
             Report::Started(task, attempt, started) => {
                 self.on_started(worker, task, attempt, started, actions)
             }
-            Report::Finished(task, attempt, success) => {
-                self.on_finished(worker, task, attempt, success, actions)
-            }
+            Report::Finished(batch) => self.on_finished(worker, batch, actions),
             Report::Failed(task, attempt, failure) => self.on_failed(worker, task, attempt, failure, actions),
-            Report::Retracted(task, attempt) => self.on_returned(worker, task, attempt, actions),
+            Report::Returned(tasks, attempt) => self.on_returned(worker, tasks, attempt, actions),
             Report::InputMissing { task, attempt, input } => {
                 self.on_input_missing(worker, (task, attempt), input, actions);
             }
@@ -83,7 +83,7 @@ impl Scheduler {
     ) {
         if self.tasks.is_current(task, attempt, worker) && self.state(task) == TaskState::Assigned {
             self.tasks.step(task, TaskState::Running);
-            self.workers.keeps(worker, self.urgency.of_task(task));
+            self.workers.keeps(worker, task);
             actions.push(Action::Record(Event::TaskStarted { task, attempt, worker, started }));
         }
     }
@@ -101,37 +101,59 @@ impl Scheduler {
         }
     }
 
-    fn on_finished(
-        &mut self,
-        worker: Rank,
-        task: TaskId,
-        attempt: Attempt,
-        success: Success,
-        actions: &mut Vec<Action>,
-    ) {
-        if !self.tasks.is_current(task, attempt, worker) {
-            // An abandoned try: whatever it left there is of no use.
-            self.workers.order(worker, Order::Release(task, attempt));
+    fn on_finished(&mut self, worker: Rank, batch: Batch, actions: &mut Vec<Action>) {
+        let attempt = batch.attempt;
+        let are_current = batch.tasks().all(|task| self.tasks.is_current(task, attempt, worker));
+        let batch = match are_current {
+            true => batch,
+            false => self.without_abandoned(worker, batch),
+        };
+        if batch.is_empty() {
             return;
         }
-        self.take_from_worker(task);
-        self.durations.measured(task, success.ran);
-        let place = task.index();
-        self.tasks.size_bytes[place] = success.size_bytes;
-        if !success.file_sizes.is_empty() {
-            self.tasks.file_sizes.insert(task, success.file_sizes.clone());
+        self.take_from_worker(batch.tasks());
+        self.durations.measured(&batch);
+        for (task, sizes) in &batch.file_sizes {
+            self.tasks.file_sizes.insert(*task, sizes.clone());
         }
-        self.tasks.step(task, TaskState::Finished);
-        self.tasks.is_held[place] = self.tasks.is_kept[place];
-        actions.push(Action::Record(Event::TaskFinished { task, attempt, worker, success }));
+        for (task, _, _, size_bytes) in batch.timings() {
+            self.tasks.step(task, TaskState::Finished);
+            if self.tasks.has(task, Marks::KEPT) {
+                self.tasks.mark(task, Marks::HELD);
+                self.tasks.size_bytes.set(task, size_bytes as f32);
+            }
+        }
+        actions.push(Action::Record(Event::TasksFinished { worker, batch: batch.clone() }));
+        for task in batch.tasks() {
+            self.after_success(task, actions);
+        }
+    }
+
+    fn after_success(&mut self, task: TaskId, actions: &mut Vec<Action>) {
         self.after_end(task);
         self.meet_dependents(task, actions);
-        match (self.tasks.is_kept[place], self.tasks.consumers[place] > 0) {
+        match (self.tasks.has(task, Marks::KEPT), self.tasks.consumers.get(task) > 0) {
             (true, false) => self.release(task),
             // Someone came to need the value after the worker was told that nobody does.
             (false, true) if self.phase == Phase::Working => self.make_again(task, actions),
             _ => {}
         }
+    }
+
+    /// What is left of a batch without abandoned tries: whatever those left at their worker is of no use.
+    fn without_abandoned(&mut self, worker: Rank, batch: Batch) -> Batch {
+        let mut left = Batch::new(batch.attempt);
+        for (task, success) in batch.iter() {
+            if self.tasks.is_current(task, batch.attempt, worker) {
+                left.push(task, success.started, success.ran, success.size_bytes);
+                if !success.file_sizes.is_empty() {
+                    left.file_sizes.push((task, success.file_sizes));
+                }
+            } else {
+                self.workers.order(worker, Order::Release(task, batch.attempt));
+            }
+        }
+        left
     }
 
     fn on_failed(
@@ -145,7 +167,7 @@ impl Scheduler {
         if !self.tasks.is_current(task, attempt, worker) {
             return;
         }
-        self.take_from_worker(task);
+        self.take_from_worker(std::iter::once(task));
         if let Phase::Stopping(reason) = self.phase {
             return self.on_ended_by_stop((task, attempt, worker), failure, reason, actions);
         }
@@ -155,10 +177,11 @@ impl Scheduler {
         let by_memory = failure.cause == Cause::OutOfMemory;
         actions.push(Action::Record(Event::AttemptFailed { task, attempt, worker, failure, retried }));
         if retried {
-            self.tasks.step(task, TaskState::Waiting);
+            self.put_back(task);
             return self.settle(task, actions);
         }
         self.tasks.step(task, TaskState::Failed);
+        self.revoke_announcement(task);
         self.out_of_memory_failures += u32::from(by_memory);
         self.after_end(task);
         self.abort_dependents(task, actions);
@@ -173,23 +196,29 @@ impl Scheduler {
         actions: &mut Vec<Action>,
     ) {
         actions.push(Action::Record(Event::AttemptFailed { task, attempt, worker, failure, retried: false }));
-        self.tasks.step(task, TaskState::Waiting);
+        self.put_back(task);
         if reason == StopReason::Cancelled {
             self.cancel(task, actions);
         }
     }
 
-    /// A worker gave a task back before it started.
-    fn on_returned(&mut self, worker: Rank, task: TaskId, attempt: Attempt, actions: &mut Vec<Action>) {
-        if self.tasks.is_current(task, attempt, worker) {
+    /// A worker gave tasks back before they started.
+    fn on_returned(&mut self, worker: Rank, tasks: Span, attempt: Attempt, actions: &mut Vec<Action>) {
+        let returned = tasks.tasks().filter(|&task| self.tasks.is_current(task, attempt, worker));
+        let returned: Vec<TaskId> = returned.collect();
+        for &task in &returned {
             self.take_unstarted(task);
-            self.settle(task, actions);
+        }
+        for task in returned {
+            if self.state(task) == TaskState::Waiting {
+                self.settle(task, actions);
+            }
         }
     }
 
     fn on_left(&mut self, worker: Rank, totals: Totals, actions: &mut Vec<Action>) {
         let known = self.workers.remove(worker);
-        let idle = known.is_some_and(|record| record.assigned.is_empty());
+        let idle = known.is_some_and(|record| record.assigned == 0);
         assert!(idle, "worker {worker} left with tasks");
         actions.push(Action::Record(Event::WorkerLeft { worker, totals }));
     }

@@ -1,18 +1,20 @@
 //! The scheduler's table of tasks: one column for each fact, indexed by task.
 
 use std::collections::BTreeMap;
+use std::ops::BitOr;
 
+use crate::core::column::{Column, Entry};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Rank, TaskId};
+use crate::core::span::Span;
+use crate::core::time::Timestamp;
 
 /// Where a task stands, in the words that users see.
 ///
-/// Readiness is not a state: a `Waiting` task with no unmet input is ready.
+/// Readiness is not a state: a `Waiting` task whose inputs are all met is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum TaskState {
-    /// Nobody asked for it, directly or indirectly.
-    Culled,
     /// Not given to a worker.
     Waiting,
     /// Given to a worker, not known to have started.
@@ -27,6 +29,8 @@ pub enum TaskState {
     Aborted,
     /// Will not run, or was ended, as a person said so.
     Cancelled,
+    /// Nobody asked for it, directly or indirectly.
+    Culled,
 }
 
 impl TaskState {
@@ -46,34 +50,89 @@ impl TaskState {
     }
 }
 
+impl Entry for TaskState {
+    type Raw = u8;
+
+    fn of(raw: u8) -> Self {
+        use TaskState::{Aborted, Assigned, Cancelled, Culled, Failed, Finished, Running, Waiting};
+        [Waiting, Assigned, Running, Finished, Failed, Aborted, Cancelled, Culled][usize::from(raw)]
+    }
+
+    fn raw(self) -> u8 {
+        self as u8
+    }
+}
+
+/// Facts about a task that are true or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks(u8);
+
+impl Marks {
+    /// Nothing.
+    pub const NONE: Marks = Marks(0);
+    /// The latest try was given out with the request to keep its value.
+    pub const KEPT: Marks = Marks(1);
+    /// `worker` holds the value.
+    pub const HELD: Marks = Marks(2);
+    /// The user wants its output.
+    pub const ASKED: Marks = Marks(4);
+    /// Its dependents count it as met although it has not finished: they look ahead.
+    pub const ANNOUNCED: Marks = Marks(8);
+    /// A consumer of the value ends otherwise than by success at `worker`, which therefore cannot know by
+    /// itself when nobody takes the value any more.
+    pub const SHARED: Marks = Marks(16);
+    /// It was assigned before its inputs were finished, so that it asks for nothing yet.
+    pub const AHEAD: Marks = Marks(32);
+}
+
+impl BitOr for Marks {
+    type Output = Marks;
+
+    fn bitor(self, other: Marks) -> Marks {
+        Marks(self.0 | other.0)
+    }
+}
+
+impl Entry for Marks {
+    type Raw = u8;
+
+    fn of(raw: u8) -> Self {
+        Marks(raw)
+    }
+
+    fn raw(self) -> u8 {
+        self.0
+    }
+}
+
 /// All that the scheduler knows about tasks. Columns are public to the scheduler's own files; the
 /// invariants between them stand in `check`.
 #[derive(Debug)]
 pub struct Tasks {
     /// Where each task stands.
-    pub state: Vec<TaskState>,
-    /// Inputs that are not finished, or whose output must be made again. Meaningless once ended.
-    pub unmet: Vec<u32>,
+    pub state: Column<TaskState>,
+    /// Of a waiting task: inputs that it need not wait for, because they are finished or, if both look
+    /// ahead, assigned. Meaningless otherwise.
+    pub met: Column<u32>,
     /// The latest try; 0 before the first.
-    pub attempt: Vec<Attempt>,
+    pub attempt: Column<Attempt>,
     /// Who has the task, or has its output.
-    pub worker: Vec<Rank>,
+    pub worker: Column<Rank>,
     /// Dependents that take the value and have not ended.
-    pub consumers: Vec<u32>,
-    /// True if the latest try was given out with the request to keep its value.
-    pub is_kept: Vec<bool>,
-    /// True while `worker` holds the value.
-    pub is_held: Vec<bool>,
+    pub consumers: Column<u32>,
     /// Bytes of the value, once finished.
-    pub size_bytes: Vec<u64>,
+    pub size_bytes: Column<f32>,
+    /// Of an active task: the run time it is expected to take, in microseconds.
+    pub expected_us: Column<f32>,
+    /// Of an active task: when it is expected to end.
+    pub ends_at: Column<Timestamp>,
+    marks: Column<Marks>,
     /// Further workers that were told to fetch the value and may hold it.
     pub copies: BTreeMap<TaskId, Vec<Rank>>,
     /// Sizes of declared output files, of the tasks that have any.
     pub file_sizes: BTreeMap<TaskId, Vec<u64>>,
     /// Attempts that failed by their own fault, of the tasks that had any.
     pub failures: BTreeMap<TaskId, u32>,
-    /// True for tasks whose output the user wants.
-    pub is_asked: Vec<bool>,
     /// How many tasks are in each state, hidden joins included.
     counts: [u32; 8],
 }
@@ -81,34 +140,35 @@ pub struct Tasks {
 impl Tasks {
     /// The table for what `asked` needs of a graph; everything else is culled.
     pub fn new(graph: &Graph, asked: &[TaskId]) -> Self {
-        let needed = graph.needed_by(asked.iter().copied());
         let count = graph.len();
-        let state = |&needed: &bool| if needed { TaskState::Waiting } else { TaskState::Culled };
         let mut tasks = Tasks {
-            state: needed.iter().map(state).collect(),
-            unmet: graph.tasks().map(|task| graph.inputs(task).count() as u32).collect(),
-            attempt: vec![Attempt(0); count],
-            worker: vec![Rank::SCHEDULER; count],
-            consumers: vec![0; count],
-            is_kept: vec![false; count],
-            is_held: vec![false; count],
-            size_bytes: vec![0; count],
+            state: Column::new(count),
+            met: Column::new(count),
+            attempt: Column::new(count),
+            worker: Column::new(count),
+            consumers: Column::new(count),
+            size_bytes: Column::new(count),
+            expected_us: Column::new(count),
+            ends_at: Column::new(count),
+            marks: Column::new(count),
             copies: BTreeMap::new(),
             file_sizes: BTreeMap::new(),
             failures: BTreeMap::new(),
-            is_asked: vec![false; count],
             counts: [0; 8],
         };
+        tasks.counts[TaskState::Waiting as usize] = count as u32;
         for &task in asked {
-            tasks.is_asked[task.index()] = true;
+            tasks.mark(task, Marks::ASKED);
         }
-        for task in graph.tasks().filter(|task| needed[task.index()]) {
-            for input in graph.value_inputs(task) {
-                tasks.consumers[input.index()] += 1;
+        let needed = graph.needed_by(asked.iter().copied());
+        for task in graph.tasks() {
+            if !needed[task.index()] {
+                tasks.set_state(task, TaskState::Culled);
+                continue;
             }
-        }
-        for state in &tasks.state {
-            tasks.counts[*state as usize] += 1;
+            for input in graph.value_inputs(task) {
+                tasks.consumers.set(input, tasks.consumers.get(input) + 1);
+            }
         }
         tasks
     }
@@ -128,27 +188,57 @@ impl Tasks {
         self.active_count() + self.count(TaskState::Waiting)
     }
 
-    /// Moves a task to another state. Steps that the table of legal steps does not have are bugs.
-    pub fn step(&mut self, task: TaskId, to: TaskState) {
-        let state = &mut self.state[task.index()];
-        assert!(is_legal_step(*state, to), "task {task} cannot go from {state:?} to {to:?}");
-        self.counts[*state as usize] -= 1;
-        self.counts[to as usize] += 1;
-        *state = to;
+    /// True if some task ended otherwise than by success.
+    pub fn has_bad_ends(&self) -> bool {
+        use TaskState::{Aborted, Cancelled, Failed};
+        [Failed, Aborted, Cancelled].into_iter().any(|state| self.count(state) > 0)
     }
 
-    /// True if a task may be given to a worker now.
-    pub fn is_ready(&self, task: TaskId) -> bool {
-        self.state[task.index()] == TaskState::Waiting && self.unmet[task.index()] == 0
+    /// Moves a task to another state. Steps that the table of legal steps does not have are bugs.
+    pub fn step(&mut self, task: TaskId, to: TaskState) {
+        let from = self.state.get(task);
+        assert!(is_legal_step(from, to), "task {task} cannot go from {from:?} to {to:?}");
+        self.set_state(task, to);
+    }
+
+    fn set_state(&mut self, task: TaskId, to: TaskState) {
+        self.counts[self.state.get(task) as usize] -= 1;
+        self.counts[to as usize] += 1;
+        self.state.set(task, to);
+    }
+
+    /// Moves waiting tasks, which their caller looked at, to a worker.
+    pub fn assign(&mut self, tasks: Span, worker: Rank, attempt: Attempt) {
+        self.state.fill(tasks, TaskState::Assigned);
+        self.worker.fill(tasks, worker);
+        self.attempt.fill(tasks, attempt);
+        self.counts[TaskState::Waiting as usize] -= tasks.count;
+        self.counts[TaskState::Assigned as usize] += tasks.count;
+    }
+
+    /// True if all of these marks are set.
+    pub fn has(&self, task: TaskId, marks: Marks) -> bool {
+        self.marks.get(task).0 & marks.0 == marks.0
+    }
+
+    /// Sets marks.
+    pub fn mark(&mut self, task: TaskId, marks: Marks) {
+        self.marks.set(task, Marks(self.marks.get(task).0 | marks.0));
+    }
+
+    /// Clears marks. True if any of them was set.
+    pub fn unmark(&mut self, task: TaskId, marks: Marks) -> bool {
+        let before = self.marks.get(task).0;
+        self.marks.set(task, Marks(before & !marks.0));
+        before & marks.0 != 0
     }
 
     /// True if the try is the one a worker is at.
     pub fn is_current(&self, task: TaskId, attempt: Attempt, worker: Rank) -> bool {
-        let place = task.index();
-        place < self.state.len()
-            && self.state[place].is_active()
-            && self.attempt[place] == attempt
-            && self.worker[place] == worker
+        task.index() < self.state.len()
+            && self.state.get(task).is_active()
+            && self.attempt.get(task) == attempt
+            && self.worker.get(task) == worker
     }
 }
 

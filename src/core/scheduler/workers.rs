@@ -2,20 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::id::{Incarnation, Rank};
+use crate::core::column::Column;
+use crate::core::id::{Incarnation, Rank, TaskId};
 use crate::core::message::Order;
 use crate::core::resources::Resources;
+use crate::core::span::Span;
 
+use super::parked::Parked;
 use super::ready::Class;
 
 /// Expected run time that may wait at a worker for each of its cores, in microseconds: some round
 /// trips, so that a worker never runs dry while its reports are under way.
-const BACKLOG_US: u64 = 4_000;
+const BACKLOG_US: f64 = 4_000.0;
 /// The first task to wait at a worker waits for no longer than this, in microseconds: while it is there,
 /// nobody else starts it, however urgent it is.
-const FIRST_WAITS_US: u64 = 100_000;
+const FIRST_WAITS_US: f64 = 100_000.0;
 /// Tasks that may wait at a worker for each of its cores, however short they are.
-const BACKLOG_TASKS: usize = 256;
+const BACKLOG_TASKS: u32 = 16_384;
+/// Waiting time is told apart in steps of this, in microseconds, so that the index need not follow every task.
+const LOAD_STEP_US: f64 = 32.0;
 
 /// One worker in its present life.
 #[derive(Debug)]
@@ -26,18 +31,23 @@ pub struct WorkerRecord {
     pub host: String,
     /// What it has.
     pub capacity: Resources,
-    /// The multi-node task that it is kept for, by urgency: it gets nothing else.
-    pub reserved_for: Option<u32>,
-    /// What its assigned tasks ask for together; more than it has when some of them wait.
+    /// The multi-node task that it is kept for: it gets nothing else.
+    pub reserved_for: Option<TaskId>,
+    /// What its assigned tasks ask for together; more than it has when some of them wait. Those that were
+    /// assigned ahead of their inputs ask for nothing.
     pub committed: Resources,
-    /// The assigned tasks by urgency, with the run time expected of each in microseconds.
-    pub assigned: BTreeMap<u32, u32>,
+    /// How many tasks are assigned to it.
+    pub assigned: u32,
     /// Assigned tasks that it was asked to give back.
-    pub retracting: BTreeSet<u32>,
-    /// The sum of the expected run times.
-    pub expected_us: u64,
+    pub retracting: BTreeSet<TaskId>,
+    /// The sum of the run times expected of its tasks, in microseconds.
+    pub expected_us: f64,
+    /// Ready tasks that are best done here, where nothing has room for them now.
+    pub parked: Parked,
     /// Orders for its next message.
     pub outbox: Vec<Order>,
+    /// The first and the last of its tasks in the order in which they were assigned.
+    list: Option<(TaskId, TaskId)>,
 }
 
 impl WorkerRecord {
@@ -49,10 +59,12 @@ impl WorkerRecord {
             capacity,
             reserved_for: None,
             committed: Resources::default(),
-            assigned: BTreeMap::new(),
+            assigned: 0,
             retracting: BTreeSet::new(),
-            expected_us: 0,
+            expected_us: 0.0,
+            parked: Parked::default(),
             outbox: Vec::new(),
+            list: None,
         }
     }
 
@@ -61,39 +73,58 @@ impl WorkerRecord {
         self.capacity.covers_besides(&self.committed, request)
     }
 
-    /// True if one more task may be given to it: to start at once, or to wait there a short time.
-    pub fn has_room(&self, request: &Resources, expected_us: u32) -> bool {
-        if self.reserved_for.is_some() {
-            return false;
-        }
-        if self.fits_now(request) {
-            return true;
+    /// How many more tasks of a kind may be given to it, to start at once or to wait there a short time:
+    /// only to wait, if their inputs are still to come. At most one at a time if they ask for more than cores.
+    pub fn room(&self, request: &Resources, expected_us: f32, is_ahead: bool) -> u32 {
+        if self.reserved_for.is_some() || !self.capacity.covers(request) {
+            return 0;
         }
         let cores = self.capacity.cpus.max(1);
-        let waiting = self.assigned.len().saturating_sub(cores as usize);
-        let backlog_us = self.expected_us + u64::from(expected_us);
-        (self.waits_for_nobody() && self.expected_us <= FIRST_WAITS_US * u64::from(cores))
-            || (waiting < BACKLOG_TASKS * cores as usize && backlog_us <= BACKLOG_US * u64::from(cores))
+        let asks_for_cores_only = request.memory_bytes == 0 && request.gpus == 0 && request.custom.is_empty();
+        let waiting = self.assigned.saturating_sub(cores);
+        let by_time = (BACKLOG_US * f64::from(cores) - self.expected_us) / f64::from(expected_us);
+        let by_count = (BACKLOG_TASKS * cores).saturating_sub(waiting);
+        let backlog = (by_time.max(0.0) as u32).min(by_count);
+        if is_ahead {
+            return backlog;
+        }
+        let room = match asks_for_cores_only {
+            true => {
+                let free = self.capacity.cpus.saturating_sub(self.committed.cpus);
+                backlog.max(free / request.cpus.max(1))
+            }
+            false => backlog.min(1).max(u32::from(self.fits_now(request))),
+        };
+        room.max(u32::from(self.welcomes_a_first()))
     }
 
     /// The time until a further task would start, in microseconds; 0 if at once.
-    pub fn wait_us(&self, request: &Resources) -> u64 {
+    pub fn wait_us(&self, request: &Resources) -> f64 {
         match self.fits_now(request) {
-            true => 0,
-            false => self.expected_us / u64::from(self.capacity.cpus.max(1)),
+            true => 0.0,
+            false => self.queue_us(),
         }
     }
 
-    /// True if everything assigned runs: a first task to wait is welcome, however long it is, so
-    /// that the worker can go on before its report has been answered.
-    fn waits_for_nobody(&self) -> bool {
-        self.capacity.covers_besides(&Resources::default(), &self.committed)
+    /// The time in which all that was assigned to it is done, in microseconds.
+    pub fn queue_us(&self) -> f64 {
+        self.expected_us / f64::from(self.capacity.cpus.max(1))
     }
 
-    /// Committed cores per core, in thousandths.
+    /// True if everything assigned runs, and not for long: a first task to wait is welcome, however long
+    /// it is itself, so that the worker can go on before its report has been answered.
+    fn welcomes_a_first(&self) -> bool {
+        self.queue_us() <= FIRST_WAITS_US
+            && self.capacity.covers_besides(&Resources::default(), &self.committed)
+    }
+
+    /// Committed cores per core in thousandths while one is free, then the waiting time.
     fn load(&self) -> u32 {
-        let committed = u64::from(self.committed.cpus) * 1000;
-        u32::try_from(committed / u64::from(self.capacity.cpus.max(1))).unwrap_or(u32::MAX)
+        let committed = u64::from(self.committed.cpus) * 1000 / u64::from(self.capacity.cpus.max(1));
+        match committed < 1000 {
+            true => committed as u32,
+            false => 1000 + (self.queue_us() / LOAD_STEP_US).min(1e9) as u32,
+        }
     }
 }
 
@@ -110,11 +141,16 @@ pub struct Workers {
     shape_of: Vec<usize>,
     /// The workers that have orders in their outbox: a turn must not look at all of them.
     addressed: Vec<Rank>,
+    /// The workers that have parked tasks.
+    with_parked: BTreeSet<Rank>,
+    /// The lists of assigned tasks: of each the one before and the one behind it, as id + 1.
+    before: Column<u32>,
+    behind: Column<u32>,
 }
 
 impl Workers {
-    /// No workers, for tasks that make these requests.
-    pub fn new(requests: &[Resources]) -> Self {
+    /// No workers, for a graph of this many tasks that make these requests.
+    pub fn new(tasks: usize, requests: &[Resources]) -> Self {
         let mut shapes: Vec<Resources> = Vec::new();
         let mut known: BTreeMap<Resources, usize> = BTreeMap::new();
         let mut shape_of = |request: &Resources| {
@@ -132,6 +168,9 @@ impl Workers {
             shapes,
             shape_of,
             addressed: Vec::new(),
+            with_parked: BTreeSet::new(),
+            before: Column::new(tasks),
+            behind: Column::new(tasks),
         }
     }
 
@@ -145,6 +184,7 @@ impl Workers {
     pub fn remove(&mut self, rank: Rank) -> Option<WorkerRecord> {
         let record = self.records.remove(&rank)?;
         self.addressed.retain(|addressed| *addressed != rank);
+        self.with_parked.remove(&rank);
         for candidates in &mut self.by_load {
             candidates.remove(&(record.load(), rank));
         }
@@ -161,35 +201,84 @@ impl Workers {
         self.records.iter().map(|(rank, record)| (*rank, record))
     }
 
+    /// How many live.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
     /// True if none lives.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// Gives a task to a worker.
-    pub fn assign(&mut self, rank: Rank, urgency: u32, class: Class, expected_us: u32) {
-        self.change(rank, class, |record, request| {
-            record.assigned.insert(urgency, expected_us);
-            record.expected_us += u64::from(expected_us);
-            record.committed.give(request);
-        });
+    /// The tasks of a worker, those that were assigned last first.
+    pub fn tasks_of<'a>(&'a self, record: &WorkerRecord) -> impl Iterator<Item = TaskId> + use<'a> {
+        let mut next = record.list.map_or(0, |(_, last)| last.0 + 1);
+        std::iter::from_fn(move || {
+            let task = TaskId(next.checked_sub(1)?);
+            next = self.before.get(task);
+            Some(task)
+        })
     }
 
-    /// Takes a task from a worker, however it ended.
-    pub fn unassign(&mut self, rank: Rank, urgency: u32, class: Class) {
-        self.change(rank, class, |record, request| {
-            let expected =
-                record.assigned.remove(&urgency).expect("an active task is assigned to its worker");
-            record.retracting.remove(&urgency);
-            record.expected_us -= u64::from(expected);
-            record.committed.take(request);
-        });
+    /// Gives tasks of one class to a worker. They ask for nothing yet if they were assigned ahead.
+    pub fn assign(&mut self, rank: Rank, tasks: Span, class: Class, expected_us: f32, is_ahead: bool) {
+        let record = self.records.get_mut(&rank).expect("only living workers are given tasks");
+        let load = record.load();
+        for task in tasks.tasks() {
+            let last = record.list.map_or(0, |(_, last)| last.0 + 1);
+            self.before.set(task, last);
+            self.behind.set(task, 0);
+            if let Some((_, last)) = record.list {
+                self.behind.set(last, task.0 + 1);
+            }
+            record.list = Some((record.list.map_or(task, |(first, _)| first), task));
+        }
+        record.assigned += tasks.count;
+        record.expected_us += f64::from(expected_us) * f64::from(tasks.count);
+        if !is_ahead {
+            record.committed.give_times(&self.requests[class.0], tasks.count);
+        }
+        self.follow_load(rank, load);
+    }
+
+    /// Takes tasks from a worker, however they ended: each with its class, its expected run time, and
+    /// whether it was assigned ahead.
+    pub fn unassign(&mut self, rank: Rank, tasks: impl Iterator<Item = (TaskId, Class, f32, bool)>) {
+        let record = self.records.get_mut(&rank).expect("only living workers have tasks");
+        let load = record.load();
+        for (task, class, expected_us, is_ahead) in tasks {
+            let (before, behind) = (self.before.get(task), self.behind.get(task));
+            if let Some(before) = before.checked_sub(1) {
+                self.behind.set(TaskId(before), behind);
+            }
+            if let Some(behind) = behind.checked_sub(1) {
+                self.before.set(TaskId(behind), before);
+            }
+            let (first, last) = record.list.expect("an assigned task is in its worker's list");
+            let first = if before == 0 { behind.checked_sub(1).map(TaskId) } else { Some(first) };
+            let last = if behind == 0 { before.checked_sub(1).map(TaskId) } else { Some(last) };
+            record.list = first.zip(last);
+            if !record.retracting.is_empty() {
+                record.retracting.remove(&task);
+            }
+            record.assigned -= 1;
+            record.expected_us -= f64::from(expected_us);
+            if !is_ahead {
+                record.committed.take(&self.requests[class.0]);
+            }
+        }
+        if record.assigned == 0 {
+            // Rounding errors end here.
+            record.expected_us = 0.0;
+        }
+        self.follow_load(rank, load);
     }
 
     /// Gives a worker nothing more but this multi-node task: neither placement nor stealing finds it.
-    pub fn reserve(&mut self, rank: Rank, urgency: u32) {
+    pub fn reserve(&mut self, rank: Rank, task: TaskId) {
         let record = self.records.get_mut(&rank).expect("only living workers are reserved");
-        record.reserved_for = Some(urgency);
+        record.reserved_for = Some(task);
         for candidates in &mut self.by_load {
             candidates.remove(&(record.load(), rank));
         }
@@ -200,6 +289,38 @@ impl Workers {
         let Some(record) = self.records.get_mut(&rank) else { return };
         record.reserved_for = None;
         enter(&self.shapes, &mut self.by_load, rank, record);
+    }
+
+    /// Parks a ready task at a worker.
+    pub fn park(&mut self, rank: Rank, level: u32, task: TaskId) {
+        if let Some(record) = self.records.get_mut(&rank) {
+            record.parked.push(level, task);
+            self.with_parked.insert(rank);
+        }
+    }
+
+    /// Takes the most urgent parked task of a worker.
+    pub fn unpark(&mut self, rank: Rank) -> Option<TaskId> {
+        let record = self.records.get_mut(&rank)?;
+        let task = record.parked.pop();
+        if record.parked.is_empty() {
+            self.with_parked.remove(&rank);
+        }
+        task
+    }
+
+    /// The workers that have parked tasks.
+    pub fn with_parked(&self) -> impl Iterator<Item = (Rank, &WorkerRecord)> {
+        self.with_parked.iter().map(|rank| (*rank, &self.records[rank]))
+    }
+
+    /// Forgets all that is parked.
+    pub fn clear_parked(&mut self) {
+        for rank in std::mem::take(&mut self.with_parked) {
+            if let Some(record) = self.records.get_mut(&rank) {
+                record.parked = Parked::default();
+            }
+        }
     }
 
     /// Adds an order to a worker's next message; nothing if it is gone.
@@ -217,17 +338,17 @@ impl Workers {
     }
 
     /// Asks a worker to give a task back, once.
-    pub fn retract(&mut self, rank: Rank, urgency: u32, order: Order) {
+    pub fn retract(&mut self, rank: Rank, task: TaskId, order: Order) {
         let record = self.records.get_mut(&rank).expect("only living workers have tasks");
-        if record.retracting.insert(urgency) {
+        if record.retracting.insert(task) {
             address(&mut self.addressed, rank, record, order);
         }
     }
 
     /// Notes that a task will not be given back, as it has started.
-    pub fn keeps(&mut self, rank: Rank, urgency: u32) {
+    pub fn keeps(&mut self, rank: Rank, task: TaskId) {
         if let Some(record) = self.records.get_mut(&rank) {
-            record.retracting.remove(&urgency);
+            record.retracting.remove(&task);
         }
     }
 
@@ -269,12 +390,12 @@ impl Workers {
     /// False if no worker would take even the smallest task: then nothing needs to be tried.
     pub fn is_any_open(&self) -> bool {
         let smallest = Resources::cores(1);
-        let open = |rank: &Rank| self.records[rank].has_room(&smallest, 1);
+        let open = |rank: &Rank| self.records[rank].room(&smallest, 0.05, false) > 0;
         self.by_load.iter().any(|candidates| candidates.first().is_some_and(|(_, rank)| open(rank)))
     }
 
-    /// Panics unless the index agrees with the records.
-    pub fn check(&self) {
+    /// Panics unless the index and the lists agree with the records.
+    pub fn check(&self, expected_us: impl Fn(TaskId) -> f32) {
         for (shape, candidates) in self.shapes.iter().zip(&self.by_load) {
             let open = self.records.iter().filter(|(_, record)| record.reserved_for.is_none());
             let able = open.filter(|(_, record)| record.capacity.covers(shape));
@@ -282,21 +403,20 @@ impl Workers {
             assert_eq!(*candidates, expected, "the index of workers for {shape:?}");
         }
         for (rank, record) in &self.records {
-            let sum: u64 = record.assigned.values().map(|&us| u64::from(us)).sum();
-            assert_eq!(record.expected_us, sum, "expected time at worker {rank}");
-            let unknown = record.retracting.iter().find(|urgency| !record.assigned.contains_key(urgency));
-            assert_eq!(unknown, None, "worker {rank} gives back what it does not have");
+            let tasks: BTreeSet<TaskId> = self.tasks_of(record).collect();
+            assert_eq!(tasks.len(), record.assigned as usize, "the list of worker {rank}");
+            let sum: f64 = tasks.iter().map(|&task| f64::from(expected_us(task))).sum();
+            assert!((record.expected_us - sum).abs() <= 1.0 + sum * 1e-6, "expected time at worker {rank}");
+            assert!(record.retracting.is_subset(&tasks), "worker {rank} gives back what it does not have");
             let has_orders = !record.outbox.is_empty();
             assert_eq!(has_orders, self.addressed.contains(rank), "orders for worker {rank}");
+            assert_eq!(!record.parked.is_empty(), self.with_parked.contains(rank), "parked at {rank}");
         }
     }
 
-    /// Changes a record by one task of a class and keeps the index right.
-    fn change(&mut self, rank: Rank, class: Class, change: impl FnOnce(&mut WorkerRecord, &Resources)) {
-        let record = self.records.get_mut(&rank).expect("only living workers have tasks");
-        let before = record.load();
-        change(record, &self.requests[class.0]);
-        let after = record.load();
+    /// Keeps the index right after a record has changed.
+    fn follow_load(&mut self, rank: Rank, before: u32) {
+        let after = self.records[&rank].load();
         if before != after {
             for candidates in &mut self.by_load {
                 if candidates.remove(&(before, rank)) {

@@ -1,21 +1,24 @@
 //! A worker as one state machine: what came in, what must be done.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::core::event::{Cause, Failure, Success};
+use crate::core::batch::Batch;
+use crate::core::column::{Column, Entry};
+use crate::core::event::{Cause, Failure};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
-use crate::core::message::{Assignment, FromWorker, Order, PeerMessage, Report, ToWorker};
+use crate::core::message::{Assignment, FromWorker, InputLocation, Order, PeerMessage, Report, ToWorker};
 use crate::core::resources::Resources;
 use crate::core::slot::Slot;
+use crate::core::span::Span;
 use crate::core::time::{Micros, Timestamp};
 
+use super::ends::COPY;
+use super::heavy::Heavies;
 use super::peers::{Fetches, Subscribers};
-use super::queue::Queue;
+use super::sharing::Sharing;
 
-/// What runs longer than this is reported as started; anything shorter only when it ends.
-const STARTED_AFTER: Micros = Micros::from_millis(100);
 /// A worker with nothing to say says that it is alive this often.
 const HEARTBEAT_EVERY: Micros = Micros::from_secs(1);
 
@@ -31,15 +34,32 @@ pub enum Input {
         /// What.
         message: PeerMessage,
     },
-    /// An attempt ended; its output, if it is kept, is in the store already.
-    Ended {
+    /// These ran to success; the outputs that are kept are in the store already.
+    Finished(Batch),
+    /// An attempt ended badly.
+    Failed {
         /// The task.
         task: TaskId,
         /// Which try.
         attempt: Attempt,
-        /// How.
-        ending: Result<Success, Failure>,
+        /// Why.
+        failure: Failure,
     },
+    /// The answer to `Revoke` for tasks that had not started and never will.
+    Revoked(Span, Attempt),
+    /// The answer to `Revoke` for one that has started, or has ended: its end is handed in as any other.
+    Kept(TaskId, Attempt),
+    /// An admitted attempt has been running for a while. Said once.
+    Runs {
+        /// The task.
+        task: TaskId,
+        /// Which try.
+        attempt: Attempt,
+        /// Since when.
+        started: Timestamp,
+    },
+    /// The answer to `Slots`: the pool runs at most this many at once.
+    Yielded(u32),
     /// An attempt that was started holds these things until it ends.
     Bound {
         /// The task.
@@ -65,7 +85,15 @@ pub enum Action {
         /// What.
         message: PeerMessage,
     },
-    /// Run this; its inputs are in the store.
+    /// Give these light tasks to the pool: it runs each as soon as all its value inputs are in the store.
+    Admit(Assignment),
+    /// Take those of these admitted tasks back that have not started. Each is answered.
+    Revoke(Span, Attempt),
+    /// The pool may run this many at once from now on. Answered by `Yielded` once it is so.
+    Slots(u32),
+    /// Another rank waits for this admitted task: its end must be handed in at once.
+    Watch(TaskId, Attempt),
+    /// Run this heavy task; its inputs are in the store and its resources are set aside.
     Start(Assignment),
     /// End this attempt, which runs. Its ending will name the cause.
     Stop(TaskId, Attempt, Cause),
@@ -75,37 +103,61 @@ pub enum Action {
     Leave,
 }
 
-/// A task that was assigned here and has not ended.
-#[derive(Debug)]
-pub(super) struct LocalTask {
-    pub assignment: Assignment,
-    pub stage: Stage,
+/// Where a task stands at this worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Stage {
+    /// It was never here, or nothing of it is here any more.
+    Absent,
+    /// A light task that the pool has.
+    Admitted,
+    /// A heavy task that waits, for inputs or to start, or runs: see `Heavies`.
+    Heavy,
+    /// Its output is in the store.
+    Here,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// This many inputs are still to come.
-    Fetching(u32),
-    /// In the queue.
-    Queued,
-    /// Started then.
-    Running(Timestamp),
+impl Entry for Stage {
+    type Raw = u8;
+
+    fn of(raw: u8) -> Self {
+        [Stage::Absent, Stage::Admitted, Stage::Heavy, Stage::Here][usize::from(raw)]
+    }
+
+    fn raw(self) -> u8 {
+        self as u8
+    }
+}
+
+impl Stage {
+    /// True if an output is still to come.
+    pub fn is_in_progress(self) -> bool {
+        matches!(self, Stage::Admitted | Stage::Heavy)
+    }
 }
 
 /// Decides what one worker does, in one of its lives. Pure: the same inputs give the same actions.
 #[derive(Debug)]
 pub struct Worker {
     pub(super) graph: Arc<Graph>,
+    pub(super) rank: Rank,
     pub(super) incarnation: Incarnation,
-    pub(super) tasks: BTreeMap<TaskId, LocalTask>,
-    pub(super) queue: Queue,
-    /// Which try's output of a task is in the store.
-    pub(super) outputs: BTreeMap<TaskId, Attempt>,
+    pub(super) stage: Column<Stage>,
+    /// The latest try of each task that was here.
+    pub(super) attempt: Column<Attempt>,
+    /// What is still to come of the consumers of each task, see `ends`.
+    pub(super) left: Column<u32>,
+    pub(super) heavies: Heavies,
+    pub(super) sharing: Sharing,
     pub(super) fetches: Fetches,
     pub(super) subscribers: Subscribers,
-    /// Running tasks in the order of their starts, until they are reported as started.
-    unreported: VecDeque<(Timestamp, TaskId, Attempt)>,
-    reports: Vec<Report>,
+    /// Revoked tasks that cannot start here, and the input that proved wrong.
+    pub(super) lacking: BTreeMap<TaskId, InputLocation>,
+    /// Revoked tasks that must be ended if they have started.
+    pub(super) ending: BTreeMap<TaskId, Cause>,
+    /// Outputs of other tries that came while a task is here: in the store until it ends.
+    pub(super) strays: BTreeMap<TaskId, Attempt>,
+    pub(super) reports: Vec<Report>,
     last_spoke: Timestamp,
     pub(super) is_stopping: bool,
     is_leaving: bool,
@@ -113,22 +165,39 @@ pub struct Worker {
 
 impl Worker {
     /// A worker at the beginning of a life. It joins with its first message.
-    pub fn new(graph: Arc<Graph>, incarnation: Incarnation, host: String, capacity: Resources) -> Self {
-        let joined = Report::Joined { host, capacity: capacity.clone() };
+    pub fn new(
+        graph: Arc<Graph>,
+        rank: Rank,
+        incarnation: Incarnation,
+        host: String,
+        capacity: Resources,
+    ) -> Self {
+        let tasks = graph.len();
         Worker {
             graph,
+            rank,
             incarnation,
-            tasks: BTreeMap::new(),
-            queue: Queue::new(capacity),
-            outputs: BTreeMap::new(),
+            stage: Column::new(tasks),
+            attempt: Column::new(tasks),
+            left: Column::new(tasks),
+            sharing: Sharing::new(capacity.cpus),
+            heavies: Heavies::new(capacity.clone()),
             fetches: Fetches::default(),
             subscribers: Subscribers::default(),
-            unreported: VecDeque::new(),
-            reports: vec![joined],
+            lacking: BTreeMap::new(),
+            ending: BTreeMap::new(),
+            strays: BTreeMap::new(),
+            reports: vec![Report::Joined { host, capacity }],
             last_spoke: Timestamp::default(),
             is_stopping: false,
             is_leaving: false,
         }
+    }
+
+    /// What waits here and for what, for whoever looks into a run that does not go on.
+    pub fn describe(&self) -> String {
+        let (sharing, heavies, fetches) = (&self.sharing, &self.heavies.tasks, &self.fetches);
+        format!("{sharing:?} {:?} {heavies:?} {fetches:?}", self.heavies.queue)
     }
 
     /// Takes one input in and appends what must be done.
@@ -136,7 +205,14 @@ impl Worker {
         match input {
             Input::FromScheduler(message) => self.on_message(message, actions),
             Input::FromPeer { peer, message } => self.on_peer(peer, message, actions),
-            Input::Ended { task, attempt, ending } => self.on_ended(task, attempt, ending, actions),
+            Input::Finished(batch) => self.on_finished(batch, actions),
+            Input::Failed { task, attempt, failure } => self.on_failed(task, attempt, failure, actions),
+            Input::Revoked(tasks, attempt) => self.on_revoked(tasks, attempt, actions),
+            Input::Kept(task, attempt) => self.on_kept(task, attempt, actions),
+            Input::Runs { task, attempt, started } => {
+                self.reports.push(Report::Started(task, attempt, started));
+            }
+            Input::Yielded(slots) => self.heavies.give_cpus(self.sharing.on_yielded(slots)),
             Input::Bound { task, attempt, slot } => self.reports.push(Report::Bound(task, attempt, slot)),
             Input::Turn => self.on_turn(now, actions),
         }
@@ -149,9 +225,10 @@ impl Worker {
         for order in message.orders {
             match order {
                 Order::Assign(assignment) => self.on_assigned(assignment, actions),
-                Order::Retract(task, attempt) => self.on_retract(task, attempt, actions),
+                Order::Retract(tasks, attempt) => self.on_retract(tasks, attempt, actions),
                 Order::End(task, attempt, cause) => self.on_end(task, attempt, cause, actions),
                 Order::Release(task, attempt) => self.on_release(task, attempt, actions),
+                Order::Hold(task, attempt) => self.on_hold(task, attempt),
                 Order::Stop => self.on_stop(actions),
                 Order::Leave => {
                     self.is_leaving = true;
@@ -161,127 +238,74 @@ impl Worker {
         }
     }
 
-    fn on_assigned(&mut self, assignment: Assignment, actions: &mut Vec<Action>) {
-        let (task, attempt) = (assignment.task, assignment.attempt);
-        assert!(!self.tasks.contains_key(&task), "task {task} is assigned to this worker twice");
-        if self.is_stopping {
-            self.reports.push(Report::Retracted(task, attempt));
-            return;
-        }
-        let mut missing = 0;
-        for input in &assignment.inputs {
-            if self.outputs.get(&input.task) != Some(&input.attempt) {
-                missing += 1;
-                let is_new = self.fetches.wait_for(input, task);
-                if is_new {
-                    actions.push(self.want(input));
+    fn on_retract(&mut self, tasks: Span, attempt: Attempt, actions: &mut Vec<Action>) {
+        let mut admitted = Vec::new();
+        for task in tasks.tasks() {
+            if self.attempt.get(task) != attempt {
+                continue;
+            }
+            match self.stage.get(task) {
+                Stage::Admitted => Span::add_to(&mut admitted, task),
+                Stage::Heavy => {
+                    self.give_back_heavy(task, actions);
                 }
+                Stage::Absent | Stage::Here => {}
             }
         }
-        let stage = if missing == 0 { Stage::Queued } else { Stage::Fetching(missing) };
-        if missing == 0 {
-            self.queue.push(assignment.urgency, task);
-        }
-        self.tasks.insert(task, LocalTask { assignment, stage });
-    }
-
-    fn on_retract(&mut self, task: TaskId, attempt: Attempt, actions: &mut Vec<Action>) {
-        if self.give_back(task, attempt, actions) {
-            self.reports.push(Report::Retracted(task, attempt));
-        }
+        actions.extend(admitted.into_iter().map(|tasks| Action::Revoke(tasks, attempt)));
     }
 
     fn on_end(&mut self, task: TaskId, attempt: Attempt, cause: Cause, actions: &mut Vec<Action>) {
-        let is_here = self.tasks.get(&task).is_some_and(|local| local.assignment.attempt == attempt);
-        if self.give_back(task, attempt, actions) {
-            self.reports.push(Report::Retracted(task, attempt));
-        } else if is_here {
-            actions.push(Action::Stop(task, attempt, cause));
+        if self.attempt.get(task) != attempt {
+            return;
+        }
+        match self.stage.get(task) {
+            Stage::Admitted => {
+                self.ending.insert(task, cause);
+                actions.push(Action::Revoke(Span::one(task), attempt));
+            }
+            Stage::Heavy if !self.give_back_heavy(task, actions) => {
+                actions.push(Action::Stop(task, attempt, cause));
+            }
+            _ => {}
         }
     }
 
-    /// Takes a task out that has not started, and everything done for it. False if it is not here or
-    /// has started.
-    pub(super) fn give_back(&mut self, task: TaskId, attempt: Attempt, actions: &mut Vec<Action>) -> bool {
-        let Some(local) = self.tasks.get(&task).filter(|local| local.assignment.attempt == attempt) else {
-            return false;
-        };
-        match local.stage {
-            Stage::Running(_) => return false,
-            Stage::Queued => {
-                self.queue.remove(local.assignment.urgency, task);
-            }
-            Stage::Fetching(_) => {
-                for location in self.fetches.give_up(task) {
-                    actions.push(self.unwant(&location));
-                }
-            }
-        }
-        self.tasks.remove(&task);
-        self.tell_subscribers_unknown(task, attempt, actions);
-        true
-    }
-
+    /// Nobody takes the output of this try any more, nor of an earlier one, of which a copy may be here.
     fn on_release(&mut self, task: TaskId, attempt: Attempt, actions: &mut Vec<Action>) {
-        if self.outputs.get(&task) == Some(&attempt) {
-            self.outputs.remove(&task);
-            actions.push(Action::Drop(task, attempt));
+        if self.attempt.get(task) <= attempt && self.stage.get(task) == Stage::Here {
+            self.drop_output(task, actions);
         }
     }
 
+    /// More tasks take this value than was said with the assignment: it stays until its release.
+    fn on_hold(&mut self, task: TaskId, attempt: Attempt) {
+        if self.attempt.get(task) == attempt && self.stage.get(task) != Stage::Absent {
+            self.left.set(task, COPY);
+        }
+    }
+
+    /// Revokes everything that waits and ends everything that runs. Looks at all tasks: it comes once.
     fn on_stop(&mut self, actions: &mut Vec<Action>) {
         self.is_stopping = true;
-        let here: Vec<(TaskId, Attempt)> =
-            self.tasks.iter().map(|(task, local)| (*task, local.assignment.attempt)).collect();
-        for (task, attempt) in here {
-            if self.give_back(task, attempt, actions) {
-                self.reports.push(Report::Retracted(task, attempt));
-            } else {
+        for (task, attempt) in self.heavies.ids() {
+            if !self.give_back_heavy(task, actions) {
                 actions.push(Action::Stop(task, attempt, Cause::Stopped));
             }
         }
-    }
-
-    fn on_ended(
-        &mut self,
-        task: TaskId,
-        attempt: Attempt,
-        ending: Result<Success, Failure>,
-        actions: &mut Vec<Action>,
-    ) {
-        let local = self.tasks.remove(&task).expect("only assigned tasks run");
-        assert_eq!(local.assignment.attempt, attempt, "only the assigned try of task {task} runs");
-        self.queue.end(&self.graph, task);
-        match ending {
-            Ok(success) => {
-                if local.assignment.keep {
-                    self.enter_output(task, attempt, actions);
-                }
-                self.serve_subscribers(task, attempt, actions);
-                self.reports.push(Report::Finished(task, attempt, success));
-            }
-            Err(failure) => {
-                self.tell_subscribers_unknown(task, attempt, actions);
-                self.reports.push(Report::Failed(task, attempt, failure));
-            }
+        let mut admitted: BTreeMap<Attempt, Vec<Span>> = BTreeMap::new();
+        let tasks = (0..self.stage.len()).map(TaskId::from);
+        for task in tasks.filter(|&task| self.stage.get(task) == Stage::Admitted) {
+            Span::add_to(admitted.entry(self.attempt.get(task)).or_default(), task);
         }
-    }
-
-    /// Notes that an output is in the store. One of an older try makes way.
-    pub(super) fn enter_output(&mut self, task: TaskId, attempt: Attempt, actions: &mut Vec<Action>) {
-        if let Some(old) = self.outputs.insert(task, attempt).filter(|old| *old != attempt) {
-            actions.push(Action::Drop(task, old));
+        for (attempt, spans) in admitted {
+            actions.extend(spans.into_iter().map(|tasks| Action::Revoke(tasks, attempt)));
         }
     }
 
     fn on_turn(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        while let Some(task) = self.queue.start_next(&self.graph) {
-            let local = self.tasks.get_mut(&task).expect("queued tasks are assigned");
-            local.stage = Stage::Running(now);
-            self.unreported.push_back((now, task, local.assignment.attempt));
-            actions.push(Action::Start(local.assignment.clone()));
-        }
-        self.report_started(now);
+        self.start_heavies(now, actions);
+        self.heavies.report_started(now, &mut self.reports);
         let is_silent = now.since(self.last_spoke) >= HEARTBEAT_EVERY && !self.is_leaving;
         if self.reports.is_empty() && is_silent {
             self.reports.push(Report::Heartbeat);
@@ -291,25 +315,5 @@ impl Worker {
             let reports = std::mem::take(&mut self.reports);
             actions.push(Action::ToScheduler(FromWorker { incarnation: self.incarnation, reports }));
         }
-    }
-
-    fn report_started(&mut self, now: Timestamp) {
-        while let Some(&(started, task, attempt)) = self.unreported.front() {
-            let runs = self.tasks.get(&task).is_some_and(|local| {
-                local.assignment.attempt == attempt && matches!(local.stage, Stage::Running(_))
-            });
-            if runs && now.since(started) < STARTED_AFTER {
-                return;
-            }
-            self.unreported.pop_front();
-            if runs {
-                self.reports.push(Report::Started(task, attempt, started));
-            }
-        }
-    }
-
-    /// Adds something to the next message to the scheduler.
-    pub(super) fn push_report(&mut self, report: Report) {
-        self.reports.push(report);
     }
 }

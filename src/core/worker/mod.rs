@@ -1,10 +1,17 @@
 //! The worker's decisions: what to fetch, what to start, whom to serve, what to report.
 //!
-//! `machine` is the only door, as pure as the scheduler's; it never sees a byte of an output.
+//! `machine` is the only door, as pure as the scheduler's; it never sees a byte of an output. Light
+//! tasks, calls that ask for one core and nothing else, it admits to a pool at once (`assigned`), which runs each
+//! as soon as its inputs are there; the others are heavy and start one by one (`heavy`, `queue`). `ends` says
+//! what follows from an end, `peers` fetches and serves outputs, `sharing` divides the cores between both.
 
+mod assigned;
 mod check;
+mod ends;
+mod heavy;
 mod machine;
 mod peers;
 mod queue;
+mod sharing;
 
 pub use machine::{Action, Input, Worker};

@@ -1,4 +1,4 @@
-//! Which of the tasks with all inputs here starts next.
+//! Which of the heavy tasks with all inputs here starts next.
 
 use std::collections::BTreeSet;
 
@@ -14,6 +14,7 @@ const PASSED_OVER_MAX: u32 = 64;
 #[derive(Debug)]
 pub struct Queue {
     capacity: Resources,
+    /// Cores are here only while the pool does not have them.
     free: Resources,
     tasks: BTreeSet<(u32, TaskId)>,
     passed_over: u32,
@@ -33,6 +34,16 @@ impl Queue {
     /// Takes a task out that shall not start. True if it was there.
     pub fn remove(&mut self, urgency: u32, task: TaskId) -> bool {
         self.tasks.remove(&(urgency, task))
+    }
+
+    /// What the most urgent task asks for.
+    pub fn first_request<'a>(&self, graph: &'a Graph) -> Option<&'a Resources> {
+        self.tasks.first().map(|&(_, task)| &graph.options(task).resources)
+    }
+
+    /// True if a request is covered but for its cores.
+    pub fn only_lacks_cpus(&self, request: &Resources) -> bool {
+        self.free.covers(&Resources { cpus: 0, ..request.clone() })
     }
 
     /// The next task to start; its resources are taken.
@@ -57,6 +68,16 @@ impl Queue {
     /// A started task ended: its resources are free again.
     pub fn end(&mut self, graph: &Graph, task: TaskId) {
         self.free.give(&graph.options(task).resources);
+    }
+
+    /// Cores go to the pool.
+    pub fn take_cpus(&mut self, cpus: u32) {
+        self.free.cpus -= cpus;
+    }
+
+    /// Cores come back from the pool.
+    pub fn give_cpus(&mut self, cpus: u32) {
+        self.free.cpus += cpus;
     }
 
     /// What is not in use.

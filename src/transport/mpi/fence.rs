@@ -48,13 +48,23 @@ pub(super) fn library_version() -> String {
 /// MPI, started in this process and not yet finalized.
 #[derive(Debug)]
 pub(super) struct Started {
-    /// What it allows threads to do, in the standard's word.
-    pub(super) threads: &'static str,
+    /// What it allows threads to do.
+    pub(super) threads: Threads,
+}
+
+/// What this MPI allows threads to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Threads {
+    /// The standard's word for it.
+    pub(super) level: &'static str,
+    /// True if any thread may call, as long as one does so at a time.
+    pub(super) one_at_a_time: bool,
 }
 
 impl Started {
-    /// Starts MPI for one calling thread among several; None if it allows no threads. Errors are
-    /// returned from now on. MPI starts once in a process: `life` sees to it.
+    /// Starts MPI for threads of which one calls at a time, or, if it does not allow that, for one calling
+    /// thread among several; None if it allows no threads. Errors are returned from now on. MPI starts
+    /// once in a process: `life` sees to it.
     pub(super) fn start() -> Result<Option<Started>> {
         let (name, excluded) = LIBFABRIC_EXCLUDED;
         if env::var_os(name).is_none() && env::var_os(LIBFABRIC_INCLUDED).is_none() {
@@ -62,10 +72,10 @@ impl Started {
             unsafe { env::set_var(name, excluded) };
         }
         let mut provided = 0;
-        // SAFETY: reads a constant of the library.
-        let funnelled = unsafe { ffi::RSMPI_THREAD_FUNNELED };
+        // SAFETY: both read constants of the library.
+        let (funnelled, serialized) = unsafe { (ffi::RSMPI_THREAD_FUNNELED, ffi::RSMPI_THREAD_SERIALIZED) };
         // SAFETY: MPI allows null for both arguments, and `provided` is written.
-        let code = unsafe { ffi::MPI_Init_thread(null_mut(), null_mut(), funnelled, &mut provided) };
+        let code = unsafe { ffi::MPI_Init_thread(null_mut(), null_mut(), serialized, &mut provided) };
         check("MPI_Init_thread", code)?;
         if provided < funnelled {
             return Ok(None);
@@ -73,7 +83,8 @@ impl Started {
         // SAFETY: MPI is running; both handles are the library's constants.
         let code = unsafe { ffi::MPI_Comm_set_errhandler(ffi::RSMPI_COMM_WORLD, ffi::RSMPI_ERRORS_RETURN) };
         check("MPI_Comm_set_errhandler", code)?;
-        Ok(Some(Started { threads: thread_level(provided) }))
+        let threads = Threads { level: thread_level(provided), one_at_a_time: provided >= serialized };
+        Ok(Some(Started { threads }))
     }
 
     /// A world of our own. All ranks ask for it together.
@@ -127,7 +138,7 @@ pub(super) struct World {
 }
 
 // SAFETY: the handles name objects of the process, not of a thread; whoever owns the world makes
-// all calls with it.
+// all calls with it, and gives it to another thread only if MPI allows that (`Threads`).
 unsafe impl Send for World {}
 
 /// A message that was probed and will be received by nobody else.
@@ -174,7 +185,7 @@ impl World {
     pub(super) fn probe(&mut self) -> Result<Option<Probed>> {
         let (mut found, mut count) = (0, 0);
         let mut status = empty_status();
-        // Not `MPI_Improbe`: one thread alone receives here, so the message that was seen is the one
+        // Not `MPI_Improbe`: one thread at a time receives here, so the message that was seen is the one
         // that a receive from its source with its tag gets, and not every network matches probes.
         // SAFETY: both are written by the call; the communicator is ours.
         let code = unsafe {

@@ -4,19 +4,20 @@ use std::borrow::Cow;
 
 use crate::core::task::{Argument, Call};
 use crate::core::value::Value;
-use crate::worker::executor::Job;
 use crate::worker::output::Output;
+
+use super::call::Attempted;
 
 /// A function's arguments in order. Those that stand in the graph or are a function's output are
 /// borrowed; `into_owned` copies them.
 pub type Arguments<'a> = Vec<Cow<'a, Value>>;
 
 /// The arguments of `call` for an attempt.
-pub(super) fn resolve<'a>(call: &'a Call, job: &'a Job) -> Result<Arguments<'a>, String> {
+pub(super) fn resolve<'a>(call: &'a Call, job: &Attempted<'a>) -> Result<Arguments<'a>, String> {
     call.arguments.iter().map(|argument| resolve_one(argument, job)).collect()
 }
 
-fn resolve_one<'a>(argument: &'a Argument, job: &'a Job) -> Result<Cow<'a, Value>, String> {
+fn resolve_one<'a>(argument: &'a Argument, job: &Attempted<'a>) -> Result<Cow<'a, Value>, String> {
     Ok(match argument {
         Argument::Value(value) => Cow::Borrowed(value),
         Argument::Input(place) => input(*place, job)?,
@@ -40,7 +41,7 @@ fn resolve_one<'a>(argument: &'a Argument, job: &'a Job) -> Result<Cow<'a, Value
 }
 
 /// An input as a value: what a command printed is text if it is UTF-8, else bytes.
-fn input(place: u32, job: &Job) -> Result<Cow<'_, Value>, String> {
+fn input<'a>(place: u32, job: &Attempted<'a>) -> Result<Cow<'a, Value>, String> {
     let output = job.inputs.get(place as usize).ok_or_else(|| format!("its input {place} is missing"))?;
     Ok(match &**output {
         Output::Value(value) => Cow::Borrowed(value),

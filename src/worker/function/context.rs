@@ -73,7 +73,7 @@ impl<'a> Context<'a> {
 /// An attempt that had ended already when it was told stays in the table: attempts are numbered
 /// and never come again, so that does no harm.
 #[derive(Default)]
-pub(super) struct Stops {
+pub struct Stops {
     count: AtomicUsize,
     table: Mutex<Table>,
     changed: Condvar,
@@ -92,6 +92,7 @@ impl Table {
 }
 
 impl Stops {
+    /// Tells an attempt to end.
     pub fn stop(&self, task: TaskId, attempt: Attempt, cause: Cause) {
         if self.lock().causes.insert((task, attempt), cause).is_none() {
             self.count.fetch_add(1, Ordering::Release);
@@ -99,12 +100,14 @@ impl Stops {
         self.changed.notify_all();
     }
 
+    /// Tells every attempt to end, those to come included.
     pub fn stop_all(&self) {
         self.lock().all = true;
         self.count.fetch_add(1, Ordering::Release);
         self.changed.notify_all();
     }
 
+    /// Why an attempt should end, if it should.
     pub fn cause(&self, task: TaskId, attempt: Attempt) -> Option<Cause> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;

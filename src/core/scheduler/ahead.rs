@@ -1,0 +1,95 @@
+//! Who may look ahead: be assigned before its inputs have finished, once each is assigned itself.
+//!
+//! A task and its input do so together: the input says at its assignment that it will be there
+//! (`announce`), and the dependent counts it as met. What an input leaves behind besides its value, files
+//! or an order to be kept, cannot be promised: such inputs are met when they have finished.
+
+use std::sync::Arc;
+
+use crate::core::graph::Graph;
+use crate::core::id::TaskId;
+use crate::core::task::Body;
+
+use super::machine::Scheduler;
+use super::tasks::{Marks, TaskState};
+
+/// What of it can be said once for all tasks of an operation or of a set of options.
+#[derive(Debug)]
+pub struct Ahead {
+    /// By operation: true if all that it leaves behind is its value.
+    gives_value_only: Vec<bool>,
+    /// By operation: true if it is run by a worker and looks at no files.
+    takes_values_only: Vec<bool>,
+    /// By options: true if one worker runs it.
+    is_of_one_node: Vec<bool>,
+}
+
+impl Ahead {
+    /// What a graph's operations and options allow.
+    pub fn of(graph: &Graph) -> Self {
+        let columns = graph.columns();
+        let runs = |body: &Body| !matches!(body, Body::Join);
+        let operations = || columns.operations.iter();
+        Ahead {
+            gives_value_only: operations().map(|it| runs(&it.body) && it.outputs.is_empty()).collect(),
+            takes_values_only: operations().map(|it| runs(&it.body) && it.inputs.is_empty()).collect(),
+            is_of_one_node: columns.options.iter().map(|options| options.several_nodes().is_none()).collect(),
+        }
+    }
+
+    /// True if dependents may be assigned before the task has finished.
+    pub fn lets_ahead(&self, graph: &Graph, task: TaskId) -> bool {
+        self.gives_value_only[graph.operation_id(task).index()]
+    }
+
+    /// True if the task may be assigned before its inputs have finished.
+    pub fn goes_ahead(&self, graph: &Graph, task: TaskId) -> bool {
+        self.takes_values_only[graph.operation_id(task).index()]
+            && self.is_of_one_node[graph.options_id(task).index()]
+            && graph.order_inputs(task).is_empty()
+    }
+}
+
+impl Scheduler {
+    /// True if a waiting task need not wait for this input.
+    pub(super) fn is_met(&self, dependent: TaskId, input: TaskId) -> bool {
+        self.state(input) == TaskState::Finished
+            || (self.tasks.has(input, Marks::ANNOUNCED) && self.ahead.goes_ahead(&self.graph, dependent))
+    }
+
+    /// A task was assigned: dependents that look ahead need not wait for it any more.
+    pub(super) fn announce(&mut self, task: TaskId) {
+        let graph = Arc::clone(&self.graph);
+        self.tasks.mark(task, Marks::ANNOUNCED);
+        for dependent in graph.dependents(task) {
+            let is_concerned =
+                self.state(dependent) == TaskState::Waiting && self.ahead.goes_ahead(&graph, dependent);
+            if is_concerned {
+                self.meet(dependent);
+            }
+        }
+    }
+
+    /// An assigned task goes back: dependents wait for it again. Those that were assigned ahead of it come
+    /// back by themselves, as their workers learn of it.
+    pub(super) fn revoke_announcement(&mut self, task: TaskId) {
+        if !self.tasks.unmark(task, Marks::ANNOUNCED) {
+            return;
+        }
+        let graph = Arc::clone(&self.graph);
+        for dependent in graph.dependents(task) {
+            let is_concerned =
+                self.state(dependent) == TaskState::Waiting && self.ahead.goes_ahead(&graph, dependent);
+            if is_concerned {
+                self.tasks.met.set(dependent, self.tasks.met.get(dependent) - 1);
+            }
+        }
+    }
+
+    /// Counts the inputs that a task which came back need not wait for.
+    pub(super) fn count_met(&mut self, task: TaskId) {
+        let graph = Arc::clone(&self.graph);
+        let met = graph.inputs(task).filter(|&input| self.is_met(task, input)).count();
+        self.tasks.met.set(task, met as u32);
+    }
+}

@@ -1,0 +1,163 @@
+//! What follows at a worker when tasks end: outputs to keep, to serve and to drop, and what cannot go on.
+//!
+//! `left` counts, for a task whose value is kept, the consumers that have not run to success here, and
+//! one: so 1 says "kept, and all of them did", and 0 "not kept". What was fetched from elsewhere counts
+//! `COPY`: the scheduler alone knows when nobody takes it any more.
+
+use std::sync::Arc;
+
+use crate::core::batch::Batch;
+use crate::core::event::{Cause, Failure};
+use crate::core::id::{Attempt, TaskId};
+use crate::core::message::Report;
+use crate::core::span::Span;
+
+use super::machine::{Action, Stage, Worker};
+
+/// In `left`: the output was fetched.
+pub(super) const COPY: u32 = u32::MAX;
+
+impl Worker {
+    pub(super) fn on_finished(&mut self, batch: Batch, actions: &mut Vec<Action>) {
+        for task in batch.tasks() {
+            self.on_success(task, batch.attempt, actions);
+        }
+        self.reports.push(Report::Finished(batch));
+    }
+
+    fn on_success(&mut self, task: TaskId, attempt: Attempt, actions: &mut Vec<Action>) {
+        assert_eq!(self.attempt.get(task), attempt, "only the assigned try of task {task} runs");
+        self.end_attempt(task);
+        self.stop_fetching_for(task, actions);
+        self.drop_stray(task, actions);
+        match self.left.get(task) {
+            0 => {}
+            1 => self.drop_output(task, actions),
+            _ => self.stage.set(task, Stage::Here),
+        }
+        self.serve_subscribers(task, attempt, actions);
+        self.tell_heavies_here(task);
+        self.count_inputs_down(task, actions);
+    }
+
+    /// The task took its inputs for the last time, if it is not run again elsewhere.
+    fn count_inputs_down(&mut self, task: TaskId, actions: &mut Vec<Action>) {
+        let graph = Arc::clone(&self.graph);
+        for input in graph.value_inputs(task) {
+            let left = self.left.get(input);
+            if left < 2 || left == COPY {
+                continue;
+            }
+            self.left.set(input, left - 1);
+            if left == 2 && self.stage.get(input) == Stage::Here {
+                self.drop_output(input, actions);
+            }
+        }
+    }
+
+    pub(super) fn on_failed(
+        &mut self,
+        task: TaskId,
+        attempt: Attempt,
+        failure: Failure,
+        actions: &mut Vec<Action>,
+    ) {
+        assert_eq!(self.attempt.get(task), attempt, "only the assigned try of task {task} runs");
+        self.end_attempt(task);
+        self.stop_fetching_for(task, actions);
+        self.left.set(task, 0);
+        self.reports.push(Report::Failed(task, attempt, failure));
+        self.tell_subscribers_unknown(task, attempt, actions);
+        self.call_back_dependents(task, actions);
+        self.drop_stray(task, actions);
+    }
+
+    /// The attempt is at an end: its resources are free.
+    fn end_attempt(&mut self, task: TaskId) {
+        match self.stage.get(task) {
+            Stage::Admitted => self.sharing.light_count -= 1,
+            Stage::Heavy => self.heavies.end(&self.graph, task),
+            other => panic!("task {task} ended but is {other:?}"),
+        }
+        self.stage.set(task, Stage::Absent);
+        self.ending.remove(&task);
+        self.lacking.remove(&task);
+    }
+
+    /// An input may have come from another try than the one that is being fetched.
+    fn stop_fetching_for(&mut self, task: TaskId, actions: &mut Vec<Action>) {
+        for location in self.fetches.give_up(&self.graph, task) {
+            actions.push(self.unwant(&location));
+        }
+    }
+
+    /// Drops what another worker's try left here, now that nobody can start with it any more.
+    fn drop_stray(&mut self, task: TaskId, actions: &mut Vec<Action>) {
+        if let Some(attempt) = self.strays.remove(&task) {
+            actions.push(Action::Drop(task, attempt));
+        }
+    }
+
+    /// The output of a task will not come here: what waits for it at this worker cannot start.
+    pub(super) fn call_back_dependents(&mut self, task: TaskId, actions: &mut Vec<Action>) {
+        let graph = Arc::clone(&self.graph);
+        for dependent in graph.dependents(task) {
+            match self.stage.get(dependent) {
+                Stage::Admitted => {
+                    actions.push(Action::Revoke(Span::one(dependent), self.attempt.get(dependent)));
+                }
+                Stage::Heavy if self.heavies.waits_for(dependent, task) => {
+                    self.give_back_heavy(dependent, actions);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The pool took tasks back: they were never started.
+    pub(super) fn on_revoked(&mut self, tasks: Span, attempt: Attempt, actions: &mut Vec<Action>) {
+        let mut returned = Vec::new();
+        for task in tasks.tasks() {
+            if self.stage.get(task) != Stage::Admitted || self.attempt.get(task) != attempt {
+                continue;
+            }
+            self.sharing.light_count -= 1;
+            match self.lacking.remove(&task) {
+                Some(input) => self.reports.push(Report::InputMissing { task, attempt, input }),
+                None => Span::add_to(&mut returned, task),
+            }
+            self.forget_unstarted(task, attempt, actions);
+        }
+        self.reports.extend(returned.into_iter().map(|tasks| Report::Returned(tasks, attempt)));
+    }
+
+    /// Takes out what was done for a task that goes back unstarted.
+    pub(super) fn forget_unstarted(&mut self, task: TaskId, attempt: Attempt, actions: &mut Vec<Action>) {
+        self.stage.set(task, Stage::Absent);
+        self.left.set(task, 0);
+        self.ending.remove(&task);
+        self.stop_fetching_for(task, actions);
+        self.tell_subscribers_unknown(task, attempt, actions);
+        self.call_back_dependents(task, actions);
+        self.drop_stray(task, actions);
+    }
+
+    /// A task that was to be taken back has started.
+    pub(super) fn on_kept(&mut self, task: TaskId, attempt: Attempt, actions: &mut Vec<Action>) {
+        if self.stage.get(task) != Stage::Admitted || self.attempt.get(task) != attempt {
+            return;
+        }
+        self.lacking.remove(&task);
+        let cause = self.ending.remove(&task).or(self.is_stopping.then_some(Cause::Stopped));
+        if let Some(cause) = cause {
+            actions.push(Action::Stop(task, attempt, cause));
+        }
+    }
+
+    /// Drops an output that is here, or was put into the store just now.
+    pub(super) fn drop_output(&mut self, task: TaskId, actions: &mut Vec<Action>) {
+        self.stage.set(task, Stage::Absent);
+        self.left.set(task, 0);
+        actions.push(Action::Drop(task, self.attempt.get(task)));
+    }
+}

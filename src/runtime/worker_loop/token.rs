@@ -1,0 +1,193 @@
+//! The token: who holds it takes the turns of a worker's loop.
+//!
+//! Nobody waits for it. Who wants a turn while another thread is at one leaves a note, and whoever lets
+//! go of the token looks for a note afterwards: either the note was there and its turn is taken, or the
+//! token was free when the note's writer asked for it.
+
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::thread;
+use std::time::Duration;
+
+use crate::transport::endpoint::{Endpoint, Rest, Waker};
+use crate::worker::pool::{Look, Pool, Turns};
+
+use super::hands::{Hands, Looked};
+use super::{TURN_AT_LEAST_EVERY, WorkerError};
+
+/// The pauses of the keeper while slots are at work or look for news themselves.
+const PAUSE_MIN: Duration = Duration::from_micros(50);
+const PAUSE_MAX: Duration = Duration::from_millis(1);
+
+/// A worker's loop, for one thread at a time.
+pub(super) struct Token<E> {
+    hands: Mutex<State<E>>,
+    /// The note: something is to be handed in.
+    is_due: AtomicBool,
+    is_over: AtomicBool,
+    /// False if the endpoint may only be used by the keeper.
+    is_for_any_thread: bool,
+    /// Ends the keeper's sleep when something comes to this rank.
+    keeper: Waker,
+    /// Ends its sleep when slots look after that.
+    nudge: Waker,
+    pool: Arc<Pool>,
+}
+
+struct State<E> {
+    hands: Hands<E>,
+    /// How the loop ended, once it has.
+    worked: Option<Result<u8, WorkerError>>,
+}
+
+impl<E: Endpoint> Token<E> {
+    /// A token that nobody holds.
+    pub fn new(hands: Hands<E>) -> Self {
+        Token {
+            is_due: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+            is_for_any_thread: hands.is_for_any_thread(),
+            keeper: hands.waker(),
+            nudge: Waker::default(),
+            pool: hands.pool(),
+            hands: Mutex::new(State { hands, worked: None }),
+        }
+    }
+
+    /// Takes the turns that nobody else takes, until the loop is over.
+    pub fn keep(&self) -> Result<u8, WorkerError> {
+        let mut pause = PAUSE_MIN;
+        while !self.is_over() {
+            let looked = self.look_as(State::look_as_keeper);
+            if matches!(looked, Some(Looked::News)) {
+                pause = PAUSE_MIN;
+                continue;
+            }
+            let is_busy = self.pool.working() > 0 || self.pool.is_attended();
+            match looked {
+                Some(Looked::Nothing(Rest::Again)) if !is_busy => std::hint::spin_loop(),
+                Some(Looked::Nothing(Rest::Yield)) if !is_busy => thread::yield_now(),
+                Some(Looked::Moving(Rest::Again)) => std::hint::spin_loop(),
+                Some(Looked::Moving(Rest::Yield)) => thread::yield_now(),
+                Some(Looked::Nothing(Rest::Sleep(rest)) | Looked::Moving(Rest::Sleep(rest))) if !is_busy => {
+                    self.keeper.wait(rest.min(TURN_AT_LEAST_EVERY));
+                }
+                _ => {
+                    self.nudge.wait(pause);
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+        }
+        self.lock().worked.take().expect("a loop that is over has ended somehow")
+    }
+
+    /// The endpoint, once the loop is over.
+    pub fn take_endpoint(&self) -> E {
+        self.lock().hands.take_endpoint()
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<E>> {
+        self.hands.lock().expect("a panic in a turn ends the process")
+    }
+
+    /// The token if nobody holds it and the loop goes on.
+    fn try_take(&self) -> Option<MutexGuard<'_, State<E>>> {
+        match self.hands.try_lock() {
+            Ok(state) => Some(state).filter(|state| state.worked.is_none()),
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(_)) => panic!("a panic in a turn ends the process"),
+        }
+    }
+
+    /// Looks for news, if nobody holds the token, and then for notes.
+    fn look_as(&self, look: impl Fn(&mut State<E>) -> Result<Looked, WorkerError>) -> Option<Looked> {
+        let mut state = self.try_take()?;
+        let looked = look(&mut state);
+        let looked = self.settle(state, looked);
+        self.take_due_turns();
+        looked
+    }
+
+    fn take_due_turns(&self) {
+        loop {
+            // The holder lets go, then looks for a note; the writer leaves one, then asks for the token.
+            fence(Ordering::SeqCst);
+            if !self.is_due.load(Ordering::SeqCst) {
+                return;
+            }
+            let Some(mut state) = self.try_take() else { return };
+            self.is_due.store(false, Ordering::SeqCst);
+            let turned = state.hands.on_due();
+            self.settle(state, turned);
+        }
+    }
+
+    /// Lets go of the token, and ends the loop if it is at its end.
+    fn settle<T>(&self, mut state: MutexGuard<'_, State<E>>, done: Result<T, WorkerError>) -> Option<T> {
+        let done = match (done, state.hands.goodbye()) {
+            (Err(error), _) => {
+                state.worked = Some(Err(error));
+                None
+            }
+            (Ok(_), Some(exit_code)) => {
+                state.worked = Some(Ok(exit_code));
+                None
+            }
+            (Ok(done), None) => Some(done),
+        };
+        if done.is_none() {
+            self.is_over.store(true, Ordering::Release);
+        }
+        let is_wanted = done.is_none() || state.hands.wants_keeper();
+        drop(state);
+        if is_wanted {
+            self.call_keeper();
+        }
+        done
+    }
+
+    fn call_keeper(&self) {
+        self.keeper.wake();
+        self.nudge.wake();
+    }
+}
+
+impl<E: Endpoint> State<E> {
+    fn look_as_keeper(&mut self) -> Result<Looked, WorkerError> {
+        if self.hands.wants_keeper() {
+            self.hands.leave()?;
+        }
+        self.hands.look()
+    }
+}
+
+impl<E: Endpoint> Turns for Token<E> {
+    fn due(&self) {
+        self.is_due.store(true, Ordering::SeqCst);
+        match self.is_for_any_thread {
+            true => self.take_due_turns(),
+            false => self.call_keeper(),
+        }
+    }
+
+    fn look(&self) -> Look {
+        if !self.is_for_any_thread || self.is_over() {
+            return Look::Quiet;
+        }
+        match self.look_as(|state| state.hands.look()) {
+            Some(Looked::News) => Look::News,
+            Some(Looked::Nothing(Rest::Again) | Looked::Moving(Rest::Again)) => Look::Again,
+            Some(Looked::Nothing(Rest::Sleep(_)) | Looked::Moving(Rest::Sleep(_))) => {
+                // From here on it is for the keeper to look.
+                self.nudge.wake();
+                Look::Quiet
+            }
+            // Somebody else is at it, for a moment.
+            Some(Looked::Nothing(Rest::Yield) | Looked::Moving(Rest::Yield)) | None => Look::Yield,
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! One slot: a thread that runs tasks one after the other and takes turns in between.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_deque::Worker as Deque;
+
+use crate::clock::now;
+use crate::core::event::{Cause, Failure, Success};
+use crate::core::id::{Attempt, TaskId};
+use crate::core::span::Span;
+use crate::core::time::{Micros, Timestamp};
+use crate::worker::function::{Attempted, Caller, Returned};
+use crate::worker::output::Output;
+use crate::worker::store::{Terms, Waiters};
+
+use super::claims::Group;
+use super::{Item, Look, Pool, Turns};
+
+/// Tasks shorter than this are taken several at a time.
+const SHORT: Micros = Micros(1);
+/// The most that are: one word of claims.
+const GRAIN_MAX: u32 = 64;
+/// Once a slot has been at what it took for so long, others may have the rest.
+const CHUNK_MAX: Micros = Micros(100);
+/// A slot at work looks for news if nobody else did for so long.
+const LOOK_EVERY: Micros = Micros(75);
+
+/// What a slot is at, for others to see. Alone in its cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Running {
+    /// Task and try in one word; 0 if there is none, for tries count from 1.
+    attempt: AtomicU64,
+    started: AtomicU64,
+    told: AtomicU64,
+}
+
+/// A slot's own state.
+pub struct Slot {
+    number: usize,
+    pool: Arc<Pool>,
+    turns: Arc<dyn Turns>,
+    deque: Deque<Item>,
+    caller: Caller,
+    inputs: Vec<Arc<Output>>,
+    /// The end of the last task is the start of the next.
+    clock: Timestamp,
+    was_idle: bool,
+    /// How many tasks are taken at a time, if they do the same as the last.
+    grain: u32,
+    last: TaskId,
+}
+
+impl Running {
+    fn begin(&self, task: TaskId, attempt: Attempt, started: Timestamp) {
+        // The start first: whoever sees the attempt sees its start, or a later one.
+        self.started.store(started.0, Ordering::Release);
+        self.attempt.store(u64::from(task.0) << 32 | u64::from(attempt.0), Ordering::Release);
+    }
+
+    fn end(&self) {
+        self.attempt.store(0, Ordering::Release);
+    }
+
+    /// The attempt, once, if it has been running for longer than `limit`.
+    pub fn longer_than(&self, limit: Micros, now: Timestamp) -> Option<(TaskId, Attempt, Timestamp)> {
+        let attempt = self.attempt.load(Ordering::Acquire);
+        let started = Timestamp(self.started.load(Ordering::Acquire));
+        let is_same = self.attempt.load(Ordering::Acquire) == attempt;
+        if attempt == 0 || !is_same || now.since(started) < limit {
+            return None;
+        }
+        let is_told = self.told.swap(attempt, Ordering::Relaxed) == attempt;
+        (!is_told).then_some((TaskId((attempt >> 32) as u32), Attempt(attempt as u32), started))
+    }
+}
+
+impl Slot {
+    pub fn new(number: usize, pool: Arc<Pool>, turns: Arc<dyn Turns>, deque: Deque<Item>) -> Self {
+        let caller = Caller::new(pool.setup.functions.clone(), pool.setup.stops.clone());
+        let (inputs, clock) = (Vec::new(), Timestamp::default());
+        Slot { number, pool, turns, deque, caller, inputs, clock, was_idle: true, grain: 1, last: TaskId(0) }
+    }
+
+    /// Works until the pool is closed.
+    pub fn run(mut self) {
+        self.pool.crew.join(self.number);
+        while !self.pool.is_closing() {
+            if self.pool.crew.begin() {
+                self.work();
+                self.pool.crew.end();
+            }
+            self.idle();
+        }
+    }
+
+    /// Runs what there is to run.
+    fn work(&mut self) {
+        self.clock = now();
+        while !self.pool.is_closing() && !self.pool.crew.is_crowded() {
+            let Some(item) = self.next() else { return };
+            self.run_some(item);
+        }
+    }
+
+    fn next(&mut self) -> Option<Item> {
+        if let Some(item) = self.deque.pop() {
+            return Some(item);
+        }
+        let item = self.pool.oldest_admitted().or_else(|| self.pool.steal_for(self.number))?;
+        if std::mem::take(&mut self.was_idle) && self.pool.has_work() {
+            // Who brought it may have left it to this slot, while it looked for news, to wake others.
+            self.pool.crew.wake(1);
+        }
+        self.clock = now();
+        Some(item)
+    }
+
+    /// Nothing to do: tells what ended, then looks for news for a while, if no other slot does, then sleeps.
+    fn idle(&mut self) {
+        self.was_idle = true;
+        let pool = self.pool.clone();
+        let is_wanted = || pool.is_closing() || (pool.has_work() && pool.crew.has_room());
+        let has_ends = !pool.ends.of(self.number).is_empty();
+        if has_ends || pool.crew.keeps_to_new_limit() {
+            self.turns.due();
+        }
+        if is_wanted() {
+            return;
+        }
+        if pool.attend() {
+            let mut look = Look::Again;
+            while look != Look::Quiet && !is_wanted() {
+                match look {
+                    Look::Yield => std::thread::yield_now(),
+                    _ => std::hint::spin_loop(),
+                }
+                look = self.turns.look();
+            }
+            pool.stop_attending();
+        }
+        pool.crew.sleep(self.number, is_wanted);
+    }
+
+    /// Takes as much of the front of an item as is run without asking again, and leaves the rest to itself
+    /// and others.
+    fn run_some(&mut self, item: Item) {
+        let Item { mut tasks, terms } = item;
+        let grain = self.grain_for(tasks.first);
+        let mut left = 0;
+        while tasks.count > grain {
+            let front = tasks.take(tasks.count.div_ceil(2));
+            self.deque.push(Item { tasks, terms });
+            tasks = front;
+            left += 1;
+        }
+        let (group, count) = Group::front_of(tasks);
+        tasks.take(count);
+        if tasks.count > 0 {
+            self.deque.push(Item { tasks, terms });
+            left += 1;
+        }
+        if left > 0 {
+            self.pool.crew.wake(1);
+        }
+        self.run_group(group, terms);
+    }
+
+    /// Short tasks of one kind are taken by ever more.
+    fn grain_for(&mut self, task: TaskId) -> u32 {
+        let graph = &self.pool.setup.graph;
+        if !std::ptr::eq(graph.operation(task), graph.operation(self.last)) {
+            self.grain = 1;
+        }
+        self.last = task;
+        self.grain
+    }
+
+    fn run_group(&mut self, group: Group, terms: Terms) {
+        let began = self.clock;
+        let mine = self.pool.claims.take(group);
+        let mut count = 0;
+        for task in mine.tasks() {
+            let rest = mine.behind(task);
+            self.run_task(task, terms, !rest.is_empty());
+            count += 1;
+            let is_long = self.clock.since(began) >= CHUNK_MAX || self.pool.crew.is_crowded();
+            if is_long && !rest.is_empty() {
+                self.leave(rest, terms);
+                break;
+            }
+        }
+        if mine != group {
+            self.run_again(group);
+        }
+        let is_short = self.clock.since(began).0 < SHORT.0 * count;
+        self.grain = if is_short { (self.grain * 2).min(GRAIN_MAX) } else { 1 };
+    }
+
+    /// Others may have the tasks of a group that this slot took and did not come to.
+    fn leave(&mut self, rest: Group, terms: Terms) {
+        self.pool.claims.give_back(rest);
+        let mut spans = Vec::new();
+        rest.tasks().for_each(|task| Span::add_to(&mut spans, task));
+        let count = spans.len();
+        spans.into_iter().for_each(|tasks| self.deque.push(Item { tasks, terms }));
+        self.pool.crew.wake(count);
+    }
+
+    /// Runs the tasks of a group that came here more than once, on the terms of their last coming.
+    fn run_again(&mut self, group: Group) {
+        for task in self.pool.claims.came_again(group).tasks() {
+            if let Some(terms) = self.pool.claims.take_again(task) {
+                self.run_task(task, terms, false);
+            }
+        }
+    }
+
+    fn run_task(&mut self, task: TaskId, terms: Terms, has_more: bool) {
+        let started = self.clock;
+        let running = &self.pool.running[self.number];
+        running.begin(task, terms.attempt, started);
+        let returned = gather(&self.pool, task, &mut self.inputs).and_then(|()| {
+            let returned = self.caller.run(Attempted {
+                graph: &self.pool.setup.graph,
+                task,
+                attempt: terms.attempt,
+                started,
+                inputs: &self.inputs,
+                is_wanted: terms.is_kept || terms.is_persisted,
+                slot: None,
+            })?;
+            record(&self.pool, task, terms, returned)
+        });
+        self.inputs.clear();
+        self.clock = now();
+        running.end();
+        let is_due = self.enter_end(task, terms, started, returned, has_more);
+        if is_due || self.pool.was_watched(task) {
+            self.turns.due();
+            self.clock = now();
+        } else if self.pool.since_turn(self.clock) >= LOOK_EVERY {
+            self.turns.look();
+            self.clock = now();
+        }
+    }
+
+    /// Enters an end, and with it what waited for it. True if ends should be handed in.
+    fn enter_end(
+        &mut self,
+        task: TaskId,
+        terms: Terms,
+        started: Timestamp,
+        returned: Result<Returned, Cause>,
+        has_more: bool,
+    ) -> bool {
+        let ran = self.clock.since(started);
+        let (store, attempt) = (&self.pool.setup.store, terms.attempt);
+        // The end before anybody can take the output, and the output before anybody can hand in the end.
+        let mut ends = self.pool.ends.of(self.number);
+        let waiters = match returned {
+            Ok(Returned { output, size_bytes, file_sizes }) => {
+                let kept = output.filter(|_| terms.is_kept);
+                let waiters = kept.map(|output| store.insert(task, attempt, output));
+                ends.succeed(task, attempt, Success { started, ran, size_bytes, file_sizes });
+                waiters.unwrap_or_default()
+            }
+            Err(cause) => {
+                ends.fail(task, attempt, Failure { started, ran, cause });
+                Waiters::default()
+            }
+        };
+        let is_due = ends.are_due(self.clock);
+        drop(ends);
+        self.release(waiters, has_more);
+        is_due
+    }
+
+    /// Tasks whose last input this was are next on this slot, and others may steal them.
+    fn release(&mut self, waiters: Waiters, has_more: bool) {
+        let mut stealable = usize::from(has_more);
+        let mut released = 0;
+        for ticket in waiters {
+            if let Some(terms) = self.pool.setup.store.count_down(ticket) {
+                self.pool.claims.on_ready(ticket);
+                self.deque.push(Item { tasks: Span::one(ticket.task()), terms });
+                released += 1;
+            }
+        }
+        if released > 0 {
+            stealable += released - 1;
+            self.pool.crew.wake(stealable);
+        }
+    }
+}
+
+/// Takes the inputs of a task out of the store.
+fn gather(pool: &Pool, task: TaskId, inputs: &mut Vec<Arc<Output>>) -> Result<(), Cause> {
+    let graph = &pool.setup.graph;
+    for input in graph.value_inputs(task) {
+        let gone = || Cause::NotStarted(format!("the output of `{}` is gone", graph.key(input)));
+        inputs.push(pool.setup.store.get(input).ok_or_else(gone)?);
+    }
+    Ok(())
+}
+
+/// Writes a value into the run directory if it belongs there.
+fn record(pool: &Pool, task: TaskId, terms: Terms, returned: Returned) -> Result<Returned, Cause> {
+    if let Some(output) = returned.output.as_deref().filter(|_| terms.is_persisted) {
+        pool.setup.recorder.record(task, terms.attempt, output)?;
+    }
+    Ok(returned)
+}
