@@ -5,6 +5,8 @@
 //!     cargo bench --bench scheduler -- split        where the time of a run of no-ops goes
 //!     cargo bench --bench scheduler -- chain        the decisions for one shape
 //!     cargo bench --bench scheduler -- --small      a few tasks: only checks that everything ends
+//!     cargo bench --bench scheduler -- once fft 256 10 16      a shape of a width, steps and workers,
+//!                                                   once, for `scripts/instructions` to count
 //!
 //! `decisions` drives the scheduler machine twice: with workers that answer every assignment at
 //! once and are nothing else (`scheduler`), and with worker machines behind it (`worker` is their
@@ -40,6 +42,11 @@ const LIFE: Incarnation = Incarnation(1);
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    if let [once, shape, sizes @ ..] = &words[..]
+        && once == "once"
+    {
+        return play_once(shape, sizes);
+    }
     let is_small = words.iter().any(|word| word == "--small");
     let names: Vec<&str> = words.iter().map(String::as_str).filter(|word| *word != "--small").collect();
     let shapes: Vec<Shape> = names.iter().filter_map(|name| name.parse().ok()).collect();
@@ -108,6 +115,19 @@ fn decide(shape: Shape, graph: &Arc<Graph>, workers: u32, rounds: usize) {
         shape.to_string(),
         1e6 / scheduler
     );
+}
+
+/// Plays one graph with workers that answer at once.
+fn play_once(shape: &str, sizes: &[String]) {
+    let sizes: Vec<u32> = sizes.iter().map(|size| size.parse().expect("sizes are numbers")).collect();
+    let [width, steps, workers] = sizes[..] else { panic!("width, steps and workers follow the shape") };
+    let shape = shape.parse().expect("a known shape");
+    let graph = Arc::new(make(shape, Size { width, steps, seed: 0 }).expect("a fair size"));
+    let asked: Vec<TaskId> = graph.sinks().collect();
+    let mut run = Run::new(Scheduler::new(graph.clone(), &asked, options(workers)));
+    run.play(&mut Prompt, workers, |_| ());
+    assert_eq!(run.finished, graph.len(), "every task finishes once");
+    println!("{}", graph.len());
 }
 
 fn options(workers: u32) -> Options {

@@ -1,14 +1,17 @@
-/* The limit for command tasks: start /bin/true, take what it prints through a pipe, wait for it.
+/* The limit for command tasks: start /bin/true, take what it prints through pipes, wait for it.
  *
  *     cc -O2 -Wall -o spawn_loop benches/spawn_loop.c
  *     ./spawn_loop --tasks 5000 --parallel 2
  *
- * Each child is the leader of its own process group and has no standard input. `--parallel` loops
- * run in processes of their own. The best of --rounds is reported, as one line of JSON.
+ * Each child leads a session, and so a process group, of its own, reads /dev/null and writes two
+ * pipes, which are read to their ends: what every captured command of dagmar has. `--bare 1` leaves
+ * all of that out: posix_spawn and waitpid. `--parallel` loops run in processes of their own. The
+ * best of --rounds is reported, as one line of JSON.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +22,7 @@
 
 extern char **environ;
 
-static long tasks = 2000, parallel = 1, rounds = 3;
+static long tasks = 2000, parallel = 1, rounds = 3, bare;
 static char *command[] = { "/bin/true", NULL };
 
 static double now(void)
@@ -37,23 +40,24 @@ static void need(int error, const char *what)
     }
 }
 
-static void run_one(const posix_spawnattr_t *attributes)
+/* Reads what both pipes hold until the child has closed them. */
+static void read_both(const int *ends)
 {
-    posix_spawn_file_actions_t actions;
-    int ends[2], status;
     char printed[4096];
-    pid_t child;
+    struct pollfd watched[2] = { { ends[0], POLLIN, 0 }, { ends[1], POLLIN, 0 } };
+    for (int open = 2; open > 0;) {
+        need(poll(watched, 2, -1) < 0 ? errno : 0, "poll");
+        for (int i = 0; i < 2; i++)
+            if (watched[i].revents && read(watched[i].fd, printed, sizeof printed) <= 0) {
+                watched[i].fd = -1;
+                open--;
+            }
+    }
+}
 
-    need(pipe2(ends, O_CLOEXEC) ? errno : 0, "pipe2");
-    need(posix_spawn_file_actions_init(&actions), "posix_spawn_file_actions_init");
-    need(posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0), "addopen");
-    need(posix_spawn_file_actions_adddup2(&actions, ends[1], 1), "adddup2");
-    need(posix_spawn(&child, command[0], &actions, attributes, command, environ), "posix_spawn");
-    posix_spawn_file_actions_destroy(&actions);
-    close(ends[1]);
-    while (read(ends[0], printed, sizeof printed) > 0)
-        ;
-    close(ends[0]);
+static void wait_for(pid_t child)
+{
+    int status;
     need(waitpid(child, &status, 0) < 0 ? errno : 0, "waitpid");
     if (!WIFEXITED(status) || WEXITSTATUS(status)) {
         fprintf(stderr, "spawn_loop: %s ended with status %d\n", command[0], status);
@@ -61,14 +65,44 @@ static void run_one(const posix_spawnattr_t *attributes)
     }
 }
 
+static void run_bare(void)
+{
+    pid_t child;
+    need(posix_spawn(&child, command[0], NULL, NULL, command, environ), "posix_spawn");
+    wait_for(child);
+}
+
+static void run_captured(const posix_spawnattr_t *attributes)
+{
+    posix_spawn_file_actions_t actions;
+    int out[2], err[2];
+    pid_t child;
+
+    need(pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC) ? errno : 0, "pipe2");
+    need(posix_spawn_file_actions_init(&actions), "posix_spawn_file_actions_init");
+    need(posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0), "addopen");
+    need(posix_spawn_file_actions_adddup2(&actions, out[1], 1), "adddup2");
+    need(posix_spawn_file_actions_adddup2(&actions, err[1], 2), "adddup2");
+    need(posix_spawn(&child, command[0], &actions, attributes, command, environ), "posix_spawn");
+    posix_spawn_file_actions_destroy(&actions);
+    close(out[1]);
+    close(err[1]);
+    read_both((int[]){ out[0], err[0] });
+    close(out[0]);
+    close(err[0]);
+    wait_for(child);
+}
+
 static void loop(long count)
 {
     posix_spawnattr_t attributes;
     need(posix_spawnattr_init(&attributes), "posix_spawnattr_init");
-    need(posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP), "setflags");
-    need(posix_spawnattr_setpgroup(&attributes, 0), "setpgroup");
+    need(posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID), "setflags");
     for (long i = 0; i < count; i++)
-        run_one(&attributes);
+        if (bare)
+            run_bare();
+        else
+            run_captured(&attributes);
     posix_spawnattr_destroy(&attributes);
 }
 
@@ -96,7 +130,7 @@ static long number(const char *text)
     char *end;
     long value = strtol(text, &end, 10);
     if (*end || value < 1) {
-        fprintf(stderr, "usage: spawn_loop [--tasks N] [--parallel N] [--rounds N]\n");
+        fprintf(stderr, "usage: spawn_loop [--tasks N] [--parallel N] [--bare 1] [--rounds N]\n");
         exit(2);
     }
     return value;
@@ -113,6 +147,8 @@ int main(int argc, char **argv)
             parallel = number(value);
         else if (!strcmp(argv[i], "--rounds"))
             rounds = number(value);
+        else if (!strcmp(argv[i], "--bare"))
+            bare = number(value);
         else
             number("");
     }
@@ -120,8 +156,8 @@ int main(int argc, char **argv)
         double took = one_round();
         best = took < best ? took : best;
     }
-    printf("{\"program\":\"spawn_loop\",\"tasks\":%ld,\"parallel\":%ld,\"rounds\":%ld,\"seconds\":%.6f,"
+    printf("{\"program\":\"spawn_loop\",\"tasks\":%ld,\"parallel\":%ld,\"bare\":%ld,\"rounds\":%ld,\"seconds\":%.6f,"
            "\"us_per_task\":%.2f}\n",
-           tasks, parallel, rounds, best, best * 1e6 / (double)tasks);
+           tasks, parallel, bare, rounds, best, best * 1e6 / (double)tasks);
     return 0;
 }

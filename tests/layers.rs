@@ -57,8 +57,13 @@ const RANDOM_CRATES: &[&str] = &["rand", "fastrand", "getrandom", "proptest"];
 const PRINTING: &[&str] = &["println", "eprintln", "print", "eprint", "dbg"];
 const MAY_PRINT: &[&str] =
     &["cli/output.rs", "cli/failure.rs", "cli/progress.rs", "worker/spawner.rs", "runtime/panic.rs"];
-const MAY_BE_UNSAFE: &[&str] =
-    &["transport/mpi/fence.rs", "worker/binding.rs", "worker/spawner.rs", "runtime/signals.rs"];
+const MAY_BE_UNSAFE: &[&str] = &[
+    "transport/mpi/fence.rs",
+    "record/mapping.rs",
+    "worker/binding.rs",
+    "worker/spawner.rs",
+    "runtime/signals.rs",
+];
 const MAY_READ_THE_TIME: &[&str] = &["clock.rs"];
 const MAY_NAME_MPI: &[&str] = &["transport/mpi/fence.rs"];
 

@@ -294,7 +294,7 @@ pub struct PackFlags {
 /// `dagmar graph make`.
 #[derive(Clone, Debug, Args)]
 pub struct MakeFlags {
-    /// trivial, chain, tree, no_comm, stencil_1d, dom, fft, all_to_all, nearest, spread, random
+    /// trivial, chain, tree, no_comm, stencil_1d, dom, fft, all_to_all, nearest, spread, random, fan_out, random_nearest
     pub shape: String,
     /// Tasks side by side
     #[arg(long, default_value_t = 1)]
@@ -305,6 +305,12 @@ pub struct MakeFlags {
     /// Where chance starts, in the shapes that have any
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Lets every task compute for so many turns of a loop; the task `checksum` follows from all
+    #[arg(long)]
+    pub iterations: Option<u32>,
+    /// Bytes that every task gives, with --iterations
+    #[arg(long, default_value_t = 16, requires = "iterations")]
+    pub bytes: u32,
     /// Where to write it; `SHAPE.dagmar` if nothing is said
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,

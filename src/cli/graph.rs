@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::client::formats::make::{self, SHAPES, Size};
+use crate::client::formats::make::{self, Kernel, SHAPES, Size};
 use crate::client::formats::outline::{Outline, outline};
 use crate::client::formats::{Pastime, Replay, read_wfformat};
 use crate::core::graph::Graph;
-use crate::record::packed;
+use crate::record::{packed, publish};
 use crate::runtime::exit;
 
 use super::failure::Failure;
@@ -109,7 +109,11 @@ fn make(flags: &MakeFlags) -> CommandResult {
     let shape = SHAPES.iter().find(|(name, _)| *name == flags.shape);
     let (_, shape) = shape.ok_or_else(|| refused(unknown()))?;
     let size = Size { width: flags.width, steps: flags.steps, seed: flags.seed };
-    let graph = make::make(*shape, size).map_err(refused)?;
+    let graph = match flags.iterations {
+        None => make::make(*shape, size),
+        Some(iterations) => make::make_with_kernel(*shape, size, Kernel { iterations, bytes: flags.bytes }),
+    };
+    let graph = graph.map_err(refused)?;
     let out = flags.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}.dagmar", flags.shape)));
     write(&graph, &out, flags.output)
 }
@@ -136,10 +140,24 @@ fn import(flags: &ImportFlags) -> CommandResult {
 
 fn write(graph: &Graph, path: &Path, output: Format) -> CommandResult {
     let failed = |error| Failure::broken(format!("cannot write `{}`: {error}", path.display()));
-    let file = File::create(path);
+    // Another dagmar may have mapped the file that is there, and this graph may lie in it.
+    let beside = path.with_file_name(format!(
+        ".{}.{}",
+        path.file_name().unwrap_or_default().to_string_lossy(),
+        publish::unique()
+    ));
+    let is_replaced = fs::metadata(path).map_or(true, |there| there.is_file());
+    let written = if is_replaced { beside.as_path() } else { path };
+    let file = File::create(written);
     let file = file.map_err(|error| Failure { exit_code: exit::USAGE, ..failed(error) })?;
-    packed::write(graph, BufWriter::new(file)).map_err(failed)?;
-    let tasks = outline(graph).tasks;
+    let done = packed::write(graph, BufWriter::new(file));
+    let done = done.and_then(|()| if is_replaced { fs::rename(&beside, path) } else { Ok(()) });
+    if done.is_err() && is_replaced {
+        let _ = fs::remove_file(&beside);
+    }
+    done.map_err(failed)?;
+    let hidden = graph.keys().groups().iter().filter(|group| group.hidden);
+    let tasks = graph.len() - hidden.filter_map(|group| group.count()).sum::<u32>() as usize;
     match output {
         Format::Json => Page::open().json(&json!({ "file": path, "tasks": tasks }))?,
         Format::Human => tell(&format!("{tasks} tasks packed into `{}`", path.display())),

@@ -71,7 +71,9 @@ fn follow(run: &PastRun, printer: &mut Printer<'_>, tasks: &[TaskId]) -> Result<
 fn tasks(run: &PastRun, flags: &LogsFlags) -> Result<Vec<TaskId>, Failure> {
     if let Some(key) = &flags.key {
         let tasks = resolve(&run.graph, std::slice::from_ref(key));
-        return tasks.map_err(|error| Failure::usage(error.to_string()).hint(error.hint()));
+        return tasks
+            .map(|tasks| tasks.iter().collect())
+            .map_err(|error| Failure::usage(error.to_string()).hint(error.hint()));
     }
     let events = run.events()?;
     let has_failed = |task: &TaskId| events.snapshot().state(*task) == State::Failed;

@@ -30,8 +30,7 @@ impl PastRun {
         let directory = Self::directory(argument)?;
         let path = directory.graph();
         let damaged = |why: String| Failure::broken(format!("cannot read `{}`: {why}", path.display()));
-        let bytes = std::fs::read(&path).map_err(|error| damaged(error.to_string()))?;
-        let graph = packed::read(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let graph = packed::open(&path).map_err(|error| damaged(error.to_string()))?;
         Ok(PastRun { directory, graph })
     }
 

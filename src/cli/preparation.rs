@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::client::formats::resolve;
 use crate::clock;
 use crate::core::graph::Graph;
-use crate::core::id::{Rank, TaskId};
+use crate::core::id::Rank;
 use crate::record::description::Description;
 use crate::record::layout::{LayoutError, RunDirectory};
 use crate::record::{packed, publish};
@@ -73,14 +73,13 @@ impl Preparation {
             |what: PathBuf, why: String| Failure::broken(format!("cannot read `{}`: {why}", what.display()));
         let description = Description::read(&directory.description());
         let description = description.map_err(|error| damaged(directory.description(), error.to_string()))?;
-        let bytes = std::fs::read(directory.graph());
-        let bytes = bytes.map_err(|error| damaged(directory.graph(), error.to_string()))?;
-        let graph = packed::read(&bytes).map_err(|error| damaged(directory.graph(), error.to_string()))?;
+        let graph = packed::open(&directory.graph());
+        let graph = graph.map_err(|error| damaged(directory.graph(), error.to_string()))?;
         Self::new(graph, description.keys, description.graph, Place::Submitted(directory))
     }
 
     fn new(graph: Graph, keys: Vec<String>, file: Option<PathBuf>, place: Place) -> Result<Self, Failure> {
-        let asked: Vec<TaskId> =
+        let asked =
             resolve(&graph, &keys).map_err(|error| Failure::usage(error.to_string()).hint(error.hint()))?;
         let plan = Plan { graph: Arc::new(graph), asked, persist: !keys.is_empty() };
         Ok(Preparation { plan, keys, file, place })
@@ -119,9 +118,8 @@ impl Preparation {
     }
 
     fn write_into(&self, directory: &RunDirectory) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        packed::write(&self.plan.graph, &mut bytes)?;
-        publish::publish(&directory.graph(), &bytes)?;
+        let write = |file: &mut std::fs::File| packed::write(&self.plan.graph, io::BufWriter::new(file));
+        publish::publish_with(&directory.graph(), write)?;
         let mut description = Description::of_this_process(directory.name(), clock::now());
         description.graph = self.file.clone();
         description.keys = self.keys.clone();

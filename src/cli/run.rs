@@ -9,6 +9,7 @@ use crate::client::formats::units;
 use crate::core::event::Outcome;
 use crate::core::graph::Graph;
 use crate::core::id::TaskId;
+use crate::core::task_list::TaskList;
 use crate::observe::snapshot::State;
 use crate::record::layout::RunDirectory;
 use crate::record::pack_reader::PackReader;
@@ -140,8 +141,8 @@ fn broken_off(error: StartError, directory: &RunDirectory) -> Failure {
 /// `running variants-0001: 40 tasks on 2 workers (4 cpus)`. Whoever cancels or follows the run needs
 /// its name.
 fn first_line(cluster: &Cluster, plan: &Plan, directory: &RunDirectory) -> String {
-    let needed = plan.graph.needed_by(plan.asked.iter().copied());
-    let tasks = plan.graph.tasks().filter(|&task| needed[task.index()] && !plan.graph.is_join(task)).count();
+    let needed = plan.graph.needed_by(&plan.asked);
+    let tasks = plan.graph.count_shown(&needed) as usize;
     let capacities = &cluster.geometry().capacities;
     let cpus: u32 = capacities.iter().map(|capacity| capacity.cpus).sum();
     let counted = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
@@ -153,7 +154,7 @@ fn first_line(cluster: &Cluster, plan: &Plan, directory: &RunDirectory) -> Strin
 struct Told<'a> {
     graph: &'a Graph,
     keys: &'a [String],
-    asked: &'a [TaskId],
+    asked: &'a TaskList,
     directory: &'a RunDirectory,
     progress: &'a Progress<'a>,
     flags: &'a RunFlags,
@@ -190,7 +191,7 @@ impl Told<'_> {
         if is_asked {
             let packs = PackReader::open(&self.directory.output());
             let packs = packs.map_err(|error| Failure::broken(error.to_string()))?;
-            for &task in self.asked.iter().filter(|&&task| self.is_finished(task)) {
+            for task in self.asked.iter().filter(|&task| self.is_finished(task)) {
                 outputs.push(values::named(self.graph, task, &values::read(self.graph, task, &packs)?)?);
             }
         }

@@ -1,7 +1,9 @@
 //! Where a graph comes from: a file in any format, or a quick form.
 
 use std::env;
+use std::fmt;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::client::formats::quick::{self, Elements, Work};
@@ -16,13 +18,24 @@ use super::flags::SourceFlags;
 /// Reads a graph file, whatever its format.
 pub fn read(path: &Path) -> Result<Graph, Failure> {
     let shown = path.display();
-    let bytes = fs::read(path).map_err(|error| Failure::usage(format!("cannot read `{shown}`: {error}")))?;
+    let failed = |error: &dyn fmt::Display| Failure::usage(format!("cannot read `{shown}`: {error}"));
+    if is_packed_file(path) {
+        return packed::open(path).map_err(|error| failed(&error));
+    }
+    let bytes = fs::read(path).map_err(|error| failed(&error))?;
     if Kind::of(&bytes) == Kind::Packed {
-        let graph = packed::read(&bytes);
-        return graph.map_err(|error| Failure::usage(format!("cannot read `{shown}`: {error}")));
+        return packed::read(&bytes).map_err(|error| failed(&error));
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     read_bytes(path, &bytes, directory, &Functions::built_in()).map_err(refused)
+}
+
+/// True for a packed graph that can be looked at twice, which what comes through a pipe cannot.
+fn is_packed_file(path: &Path) -> bool {
+    let mut start = [0; 16];
+    let is_file = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+    let mut read = || fs::File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok();
+    is_file && read() && Kind::of(&start) == Kind::Packed
 }
 
 /// The graph that was asked for.

@@ -4,6 +4,7 @@ use crate::core::graph::Graph;
 use crate::core::id::TaskId;
 use crate::core::key::Named;
 use crate::core::task::Body;
+use crate::core::task_list::TaskList;
 use crate::core::value::Value;
 use crate::record::layout::RunDirectory;
 use crate::record::pack::Piece;
@@ -20,14 +21,14 @@ use super::output::Page;
 pub fn print(
     graph: &Graph,
     directory: &RunDirectory,
-    (keys, asked): (&[String], &[TaskId]),
+    (keys, asked): (&[String], &TaskList),
     is_finished: impl Fn(TaskId) -> bool,
 ) -> Result<(), Failure> {
     let packs = PackReader::open(&directory.output()).map_err(|error| Failure::broken(error.to_string()))?;
     let mut page = Page::open();
     let is_array = |key: &String| matches!(graph.keys().find(key), Some(Named::Array { .. }));
     let is_alone = keys.len() == 1 && !is_array(&keys[0]);
-    for &task in asked.iter().filter(|&&task| is_finished(task)) {
+    for task in asked.iter().filter(|&task| is_finished(task)) {
         let value = read(graph, task, &packs)?;
         match is_alone {
             true => page.bytes(&alone(&value)?)?,

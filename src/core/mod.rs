@@ -17,6 +17,8 @@ pub mod scheduler;
 pub mod slot;
 pub mod span;
 pub mod task;
+pub mod task_list;
+pub mod task_set;
 pub mod time;
 pub mod value;
 pub mod worker;

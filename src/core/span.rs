@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn tasks_that_follow_each_other_make_one_span() {
         let mut spans = Vec::new();
-        [3, 4, 5, 9, 8].map(|task| Span::add_to(&mut spans, TaskId(task)));
+        [3, 4, 5, 9, 8].into_iter().for_each(|task| Span::add_to(&mut spans, TaskId(task)));
         let expected = [(3, 3), (9, 1), (8, 1)].map(|(first, count)| Span { first: TaskId(first), count });
         assert_eq!(spans, expected);
     }

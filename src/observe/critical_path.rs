@@ -4,31 +4,30 @@ use crate::core::graph::Graph;
 use crate::core::id::TaskId;
 use crate::core::time::Micros;
 
-/// How long each task ran: eight bytes a task.
+/// How long each task ran: eight bytes a task, once it ran.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Durations {
+    /// One more than the microseconds; 0 for tasks that did not run to success. The system hands out
+    /// memory that is zero where it is written first.
     micros: Vec<u64>,
 }
 
 impl Durations {
-    /// Stands for tasks that did not run to success; no duration is as long.
-    const NONE: u64 = u64::MAX;
-
     /// No task of `graph` has run.
     pub fn new(graph: &Graph) -> Self {
-        Durations { micros: vec![Self::NONE; graph.len()] }
+        Durations { micros: vec![0; graph.len()] }
     }
 
     /// A task ran to success. A task that is not in the graph is left out.
     pub fn set(&mut self, task: TaskId, ran: Micros) {
         if let Some(place) = self.micros.get_mut(task.index()) {
-            *place = ran.0.min(Self::NONE - 1);
+            *place = ran.0.saturating_add(1);
         }
     }
 
     /// How long a task ran, if it did to success.
     pub fn get(&self, task: TaskId) -> Option<Micros> {
-        self.micros.get(task.index()).filter(|&&micros| micros != Self::NONE).map(|&micros| Micros(micros))
+        self.micros.get(task.index())?.checked_sub(1).map(Micros)
     }
 }
 

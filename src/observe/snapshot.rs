@@ -33,6 +33,21 @@ pub enum State {
     Cancelled,
 }
 
+impl State {
+    /// The state of this number.
+    const fn of(number: u8) -> Self {
+        const ALL: [State; 6] = [
+            State::Waiting,
+            State::Running,
+            State::Finished,
+            State::Failed,
+            State::Aborted,
+            State::Cancelled,
+        ];
+        ALL[number as usize]
+    }
+}
+
 /// Tasks by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -142,7 +157,8 @@ pub struct FailedAttempt {
 pub struct Snapshot {
     counts: Counts,
     groups: Vec<Counts>,
-    states: Vec<State>,
+    /// Numbers, because zeros take no memory before they are written.
+    states: Vec<u8>,
     workers: BTreeMap<Rank, WorkerView>,
     failures: Vec<FailedAttempt>,
     failure_count: u64,
@@ -160,7 +176,7 @@ impl Snapshot {
         Snapshot {
             counts: Counts::default(),
             groups: graph.keys().groups().iter().map(|group| count(group.count())).collect(),
-            states: vec![State::Waiting; graph.len()],
+            states: vec![State::Waiting as u8; graph.len()],
             workers: BTreeMap::new(),
             failures: Vec::new(),
             failure_count: 0,
@@ -222,7 +238,7 @@ impl Snapshot {
     /// # Panics
     /// When the task is not in the graph.
     pub fn state(&self, task: TaskId) -> State {
-        self.states[task.index()]
+        State::of(self.states[task.index()])
     }
 
     /// The workers by rank.
@@ -369,7 +385,7 @@ impl Snapshot {
 
     fn change(&mut self, graph: &Graph, task: TaskId, to: State) {
         let Some(state) = self.states.get_mut(task.index()) else { return };
-        let from = std::mem::replace(state, to);
+        let from = State::of(std::mem::replace(state, to as u8));
         // Empty groups share their first task with the group behind them, which is the right one.
         let groups = graph.keys().groups();
         let group = groups.partition_point(|group| group.first <= task) - 1;
@@ -397,8 +413,7 @@ fn sum(spans: impl Iterator<Item = Micros>) -> Micros {
 mod tests {
     use super::*;
     use crate::core::batch::Batch;
-    use crate::core::event::Failure;
-    use crate::core::event::Success;
+    use crate::core::event::{Failure, Success};
     use crate::observe::scenario::{Scenario, graph};
 
     #[test]
@@ -462,8 +477,7 @@ mod tests {
         let graph = graph("a:");
         let mut run = Scenario::new(&graph);
         let (task, attempt, worker) = (TaskId(9), Attempt::FIRST, Rank(9));
-        let batch = Batch::one(task, attempt, Success::default());
-        run.tells(Event::TasksFinished { worker, batch });
+        run.tells(Event::TasksFinished { worker, batch: Batch::one(task, attempt, Success::default()) });
         assert_eq!(run.snapshot.counts().finished, 0);
     }
 }

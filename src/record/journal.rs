@@ -271,7 +271,7 @@ mod tests {
         fs::write(&path, &bytes).unwrap();
         let error = JournalReader::open(&path).unwrap().next().unwrap().unwrap_err();
         let text = error.to_string().replace(&path.display().to_string(), "RUN/journal");
-        insta::assert_snapshot!(text, @"the journal `RUN/journal` is damaged from byte 40 to byte 85: 2 records are lost, from number 0 on");
+        insta::assert_snapshot!(text, @"the journal `RUN/journal` is damaged from byte 40 to byte 92: 2 records are lost, from number 0 on");
     }
 
     #[test]
@@ -281,7 +281,7 @@ mod tests {
         bytes[8] = 9;
         fs::write(&path, &bytes).unwrap();
         let error = JournalReader::open(&path).unwrap_err();
-        assert!(matches!(error, JournalError::Frame(FrameError::Version(_, 9, 2))), "{error}");
+        assert!(matches!(error, JournalError::Frame(FrameError::Version(_, 9, 3))), "{error}");
     }
 
     #[test]

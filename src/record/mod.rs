@@ -11,6 +11,7 @@ pub mod frame_reader;
 pub mod journal;
 pub mod layout;
 pub mod mailbox;
+pub mod mapping;
 pub mod outcome;
 pub mod pack;
 pub mod pack_reader;

@@ -23,9 +23,14 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
 /// Writes a file so that readers, and whoever comes after a crash, find all of it or none.
 /// An earlier file of that name is replaced.
 pub fn publish(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    publish_with(path, |file| file.write_all(bytes))
+}
+
+/// The same for what is too large to have in memory first.
+pub fn publish_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}", unique()));
-    let written = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    let written = write_synced(&temporary, write).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // The first error is the one to tell; a file left behind harms nobody.
         let _ = fs::remove_file(&temporary);
@@ -46,9 +51,9 @@ pub fn unique() -> String {
     format!("{}-{:06}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_synced(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut file = create_private(path)?;
-    file.write_all(bytes)?;
+    write(&mut file)?;
     file.sync_all()
 }
 

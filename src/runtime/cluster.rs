@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::core::event::Outcome;
 use crate::core::graph::Graph;
-use crate::core::id::TaskId;
+use crate::core::task_list::TaskList;
 use crate::record::layout::RunDirectory;
 use crate::worker::function::Functions;
 use crate::worker::hardware::Hardware;
@@ -23,7 +23,7 @@ pub struct Plan {
     /// The graph.
     pub graph: Arc<Graph>,
     /// The tasks whose outputs are wanted.
-    pub asked: Vec<TaskId>,
+    pub asked: TaskList,
     /// True if those outputs shall be written into the run directory.
     pub persist: bool,
 }

@@ -31,10 +31,13 @@ impl Fleet<'_> {
     /// Refuses a plan with a task that can never run.
     pub fn check(&self, plan: &Plan) -> Result<(), StartError> {
         let graph = &plan.graph;
-        let needed = graph.needed_by(plan.asked.iter().copied());
         let misfits: Vec<Option<Misfit>> =
             graph.columns().options.iter().map(|options| self.misfit(options)).collect();
-        let is_needed = |task: &TaskId| needed[task.index()] && !graph.is_join(*task);
+        if misfits.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let needed = graph.needed_by(&plan.asked);
+        let is_needed = |task: &TaskId| needed.contains(*task) && !graph.is_join(*task);
         let refused = |task: TaskId| {
             let misfit = misfits[graph.options_id(task).index()].as_ref()?;
             Some(misfit.refusal(graph.key(task)))
@@ -85,6 +88,7 @@ mod tests {
     use crate::core::graph::{Definition, GraphBuilder};
     use crate::core::key::Group;
     use crate::core::task::{Body, Call, Operation, Ranks};
+    use crate::core::task_list::TaskList;
 
     /// What is said of a task of so many nodes with so many cores on each.
     fn refusal(nodes: u32, cpus: u32, workers: &[(&str, u32)]) -> Option<String> {
@@ -96,7 +100,11 @@ mod tests {
         let resources = Resources::cores(cpus);
         let options = builder.options(TaskOptions { ranks, resources, ..TaskOptions::default() });
         builder.define(Definition { operation, options, values: vec![], orders: vec![] }).unwrap();
-        let plan = Plan { graph: Arc::new(builder.build().unwrap()), asked: vec![TaskId(0)], persist: false };
+        let plan = Plan {
+            graph: Arc::new(builder.build().unwrap()),
+            asked: TaskList::from(&[TaskId(0)]),
+            persist: false,
+        };
         let hosts: Vec<String> = workers.iter().map(|(host, _)| (*host).to_owned()).collect();
         let capacities: Vec<Resources> = workers.iter().map(|(_, cpus)| Resources::cores(*cpus)).collect();
         let refused = Fleet { hosts: &hosts, capacities: &capacities }.check(&plan).err()?;

@@ -1,5 +1,6 @@
 //! Ranks as MPI processes: the greeting, the run, and the orderly end.
 
+use std::fs;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,17 +103,40 @@ fn welcome(
     geometry: &Geometry,
     setup: &scheduler_loop::Setup,
 ) -> Result<(), StartError> {
+    let mapping_host = host_that_maps(setup);
+    let is_sent = |hardware: &Hardware| Some(&hardware.host) != mapping_host.as_ref();
     let mut graph = Vec::new();
-    packed::write(&setup.graph, &mut graph).map_err(|error| StartError::Io("pack the graph", error))?;
-    let graph = Arc::new(graph);
+    if hardware.iter().any(is_sent) {
+        packed::write(&setup.graph, &mut graph).map_err(|error| StartError::Io("pack the graph", error))?;
+    }
+    let (graph, nothing) = (Arc::new(graph), Arc::new(Vec::new()));
     let run_directory = setup.directory.path().to_string_lossy().into_owned();
     for (number, ((capacity, share), hardware)) in geometry.workers().zip(hardware).enumerate() {
         let (capacity, share, run_directory) = (capacity.clone(), share.clone(), run_directory.clone());
         let host = hardware.host.clone();
         let welcome = Welcome { incarnation: Incarnation(1), host, capacity, share, run_directory };
-        Envelope::Welcome(welcome).send_with(graph.clone(), Rank::from(number + 1), mpi)?;
+        let body = if is_sent(hardware) { &graph } else { &nothing };
+        Envelope::Welcome(welcome).send_with(body.clone(), Rank::from(number + 1), mpi)?;
     }
     Ok(())
+}
+
+/// The host whose ranks map the packed graph in the run directory instead of being sent it: rank 0's own,
+/// which certainly sees what rank 0 wrote, if the graph is worth it.
+fn host_that_maps(setup: &scheduler_loop::Setup) -> Option<String> {
+    let file = fs::metadata(setup.directory.graph()).ok()?;
+    (file.len() >= packed::MAPPED_BYTES_MIN).then(|| Hardware::detect().host)
+}
+
+/// The graph that came with a welcome, or that lies in the run directory if none came.
+fn read_graph(welcome: &Welcome, body: &[u8]) -> Result<Graph, StartError> {
+    let damaged = |why: String| StartError::Graph(why);
+    if !body.is_empty() {
+        return packed::read(body).map_err(|error| damaged(error.to_string()));
+    }
+    let directory = RunDirectory::open(welcome.run_directory.as_ref());
+    let path = directory.map_err(|error| damaged(error.to_string()))?.graph();
+    packed::open(&path).map_err(|error| damaged(error.to_string()))
 }
 
 /// The orderly end of a rank: everything sent, then MPI finalized with the others.
@@ -163,8 +187,7 @@ fn await_welcome(mpi: &mut Mpi) -> Result<Result<(Welcome, Graph), u8>, StartErr
         };
         match Envelope::read(&parcel) {
             Ok(Envelope::Welcome(welcome)) => {
-                let graph =
-                    packed::read(&parcel.body).map_err(|error| StartError::Graph(error.to_string()))?;
+                let graph = read_graph(&welcome, &parcel.body)?;
                 return Ok(Ok((welcome, graph)));
             }
             Ok(Envelope::Goodbye(exit_code)) => return Ok(Err(exit_code)),

@@ -8,8 +8,9 @@ use std::time::Duration;
 use crate::clock;
 use crate::core::event::{Event, Outcome, StopReason};
 use crate::core::graph::Graph;
-use crate::core::id::{Rank, TaskId};
+use crate::core::id::Rank;
 use crate::core::scheduler::{Action, Input, Options, Precedence, Scheduler, TaskState};
+use crate::core::task_list::TaskList;
 use crate::core::time::{Micros, Timestamp};
 use crate::record::journal::JournalWriter;
 use crate::record::layout::RunDirectory;
@@ -45,7 +46,7 @@ pub struct Setup {
     /// The graph.
     pub graph: Arc<Graph>,
     /// The tasks whose outputs are wanted.
-    pub asked: Vec<TaskId>,
+    pub asked: TaskList,
     /// True if the wanted outputs themselves shall be written into the run directory; otherwise
     /// the tasks only have to run.
     pub persist: bool,

@@ -128,7 +128,7 @@ impl fmt::Display for StartError {
             }
             StartError::Scheduler(error) => write!(out, "{error}"),
             StartError::Worker(error) => write!(out, "{error}"),
-            StartError::Graph(why) => write!(out, "the graph that rank 0 sent is damaged: {why}"),
+            StartError::Graph(why) => write!(out, "the graph that rank 0 gave cannot be read: {why}"),
         }
     }
 }

@@ -8,6 +8,7 @@ mod builtins;
 mod call;
 mod context;
 mod executor;
+mod kernel;
 mod number;
 
 use std::collections::HashMap;

@@ -15,10 +15,11 @@
 
 mod descendants;
 mod keeper;
+mod program;
 mod server;
 mod wire;
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -29,15 +30,16 @@ use std::process::{Child, Command, Stdio};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CloneCb, CloneFlags, clone, sched_setaffinity};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
-use nix::unistd::{ForkResult, Pid, fork, getppid, setsid};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, getppid, setsid};
 
-use super::binding::cpu_set;
 use crate::core::launch_variables;
-pub use wire::{Exit, Launch, Reply};
+use program::{Image, Pointers, Program};
+pub use wire::{Exit, Launch, Reply, Room};
 use wire::{Request, send};
 
 /// The hidden first argument that makes the binary a spawner.
@@ -132,18 +134,18 @@ pub struct KeeperLink {
 impl KeeperLink {
     /// Starts a program with these three as its standard streams. One `Reply` will follow.
     pub fn launch(&self, launch: &Launch, streams: [BorrowedFd<'_>; 3]) -> io::Result<()> {
-        wire::send_json(self.socket.as_fd(), &Request::Launch(launch.clone()), &streams)
+        wire::send_json(self.socket.as_fd(), &Request::Launch(launch), &streams)
     }
 
     /// Sends TERM to all of the attempt and KILL to what is left after `grace_ms`. The reply to
     /// `launch` still follows.
     pub fn stop(&self, grace_ms: u64) -> io::Result<()> {
-        wire::send_json(self.socket.as_fd(), &Request::Stop { grace_ms }, &[])
+        wire::send_json(self.socket.as_fd(), &Request::<Launch>::Stop { grace_ms }, &[])
     }
 
     /// The reply to `launch`; call it when the socket is readable. `None` if the keeper is gone.
-    pub fn receive(&self) -> io::Result<Option<Reply>> {
-        Ok(wire::receive_json(self.socket.as_fd())?.map(|(reply, _)| reply))
+    pub fn receive(&self, room: &mut Room) -> io::Result<Option<Reply>> {
+        Ok(wire::receive_json(self.socket.as_fd(), room)?.map(|(reply, _)| reply))
     }
 
     /// What becomes readable with a reply.
@@ -191,36 +193,71 @@ fn fork_keeper(life: impl FnOnce() -> i32) -> nix::Result<Pid> {
     }
 }
 
-/// Starts a program in a session, and so a process group, of its own.
-fn exec(launch: &Launch, streams: [OwnedFd; 3]) -> io::Result<Pid> {
-    let [stdin, stdout, stderr] = streams;
-    let keeper = Pid::this();
-    let cpus = match launch.cpus.is_empty() {
-        true => None,
-        false => Some(cpu_set(&launch.cpus)?),
-    };
-    let mut command = Command::new(&launch.program);
-    command.args(&launch.arguments).current_dir(&launch.directory);
-    command.envs(launch.environment.iter().map(|(name, value)| (name, value)));
-    command.stdin(stdin).stdout(stdout).stderr(stderr);
-    // SAFETY: `enter_session` makes system calls only; it neither allocates nor takes locks.
-    unsafe { command.pre_exec(move || enter_session(keeper, cpus.as_ref())) };
-    let child = command.spawn()?;
-    Ok(Pid::from_raw(child.id() as libc::pid_t))
+/// What a child is started from: a stack for it to run on until the program replaces it.
+struct Nest {
+    stack: Vec<u8>,
 }
 
-/// Runs in the forked child before the program replaces it.
-fn enter_session(keeper: Pid, cpus: Option<&CpuSet>) -> io::Result<()> {
+/// Enough for a dozen system calls, without optimisation as well.
+const STACK_BYTES: usize = 128 * 1024;
+
+impl Nest {
+    fn new() -> Self {
+        Nest { stack: vec![0; STACK_BYTES] }
+    }
+
+    /// Starts a program in a session, and so a process group, of its own.
+    ///
+    /// The child shares this process's memory, which waits until the program replaces it or it fails
+    /// (`vfork`, but with a stack of its own): nothing is copied, and the reason of a failure is a
+    /// variable. `posix_spawn` does the same and cannot set the parent-death signal.
+    fn start(&mut self, program: &Program, streams: &[OwnedFd; 3]) -> io::Result<Pid> {
+        let keeper = Pid::this();
+        let mut image = program.image();
+        let mut error = None;
+        let child: CloneCb<'_> = Box::new(|| {
+            error = Some(become_program(keeper, &mut image, streams));
+            NOT_STARTED
+        });
+        let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+        // SAFETY: This process has a single thread, and it waits until the child has left the shared
+        // memory. The child makes system calls only; it neither allocates nor takes locks.
+        let pid = unsafe { clone(child, &mut self.stack, flags, Some(libc::SIGCHLD)) }?;
+        let Some(error) = error else { return Ok(pid) };
+        let _ = retry(|| waitpid(pid, None));
+        Err(error.into())
+    }
+}
+
+/// What a child that could not become its program exits with. Only its keeper sees it.
+const NOT_STARTED: isize = 127;
+
+/// Runs in the child. Returns why the program did not replace it.
+fn become_program(keeper: Pid, image: &mut Image<'_>, streams: &[OwnedFd; 3]) -> Errno {
+    prepare_child(keeper, image, streams).err().unwrap_or_else(|| image.try_places(execute))
+}
+
+fn prepare_child(keeper: Pid, image: &Image<'_>, [stdin, stdout, stderr]: &[OwnedFd; 3]) -> nix::Result<()> {
+    dup2_stdin(stdin)?;
+    dup2_stdout(stdout)?;
+    dup2_stderr(stderr)?;
+    chdir(image.directory())?;
     setsid()?;
-    if let Some(cpus) = cpus {
+    if let Some(cpus) = image.cpus() {
         sched_setaffinity(Pid::from_raw(0), cpus)?;
     }
     set_pdeathsig(Signal::SIGKILL)?;
     if getppid() != keeper {
-        return Err(Errno::ESRCH.into());
+        return Err(Errno::ESRCH);
     }
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    Ok(())
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+}
+
+/// Replaces the child by a program. Returns only if that cannot be done, and why.
+fn execute(path: &CStr, arguments: &Pointers<'_>, environment: &Pointers<'_>) -> Errno {
+    // SAFETY: `Pointers` point to strings that live as long as they do, and end with a null pointer.
+    unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    Errno::last()
 }
 
 /// A child that has ended.

@@ -16,8 +16,10 @@ const CHUNK: usize = 1024;
 
 /// Outputs by task, and who waits for those that are not here.
 pub struct Store {
-    chunks: Box<[OnceLock<Box<[Mutex<Cell>]>>]>,
+    chunks: Box<[OnceLock<Chunk>]>,
 }
+
+type Chunk = Box<[Mutex<Cell>]>;
 
 /// How an admitted task is to be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

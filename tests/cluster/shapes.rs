@@ -94,3 +94,46 @@ fn shapes_with_far_dependencies_are_right_on_many_ranks() {
         check(Ranks::Mpi(5), shape, size, &last_points(size));
     }
 }
+
+/// What the shapes with kernels are worth, 13 wide, 20 steps, 50 iterations and 16 bytes: as
+/// benches/taskbench_mpi.c and benches/taskbench_omp.c have it.
+const CHECKSUMS: [(&str, i64); 12] = [
+    ("trivial", -4367490590190357340),
+    ("chain", -7013444141123500172),
+    ("no_comm", -7013444141123500172),
+    ("stencil_1d", -5017453389701851860),
+    ("dom", 663653011129896059),
+    ("fan_out", 759635883894163228),
+    ("fft", -6651728628207026354),
+    ("all_to_all", -8488192482523000032),
+    ("nearest", -8293989964949833396),
+    ("spread", -5162751542237238034),
+    ("random_nearest", -4438366548722812453),
+    ("random", 1448337262468721347),
+];
+
+#[test]
+fn kernels_give_what_the_same_patterns_give_in_c() {
+    let size = ["--width", "13", "--steps", "20", "--iterations", "50", "--bytes", "16", "-o", "g"];
+    for (shape, checksum) in CHECKSUMS {
+        let place = Place::new();
+        place.expect(0, Ranks::Alone, &[&["graph", "make", shape][..], &size[..]].concat());
+        for ranks in BOTH {
+            let run = place.expect(0, ranks, &["run", "g", "checksum"]);
+            assert_eq!(run.text().trim(), checksum.to_string(), "{shape} {ranks:?}");
+        }
+    }
+}
+
+#[test]
+fn kernels_pass_large_outputs_on() {
+    let place = Place::new();
+    let size = ["--width", "6", "--steps", "9", "--iterations", "1", "--bytes", "1000000", "-o", "g"];
+    place.expect(0, Ranks::Alone, &[&["graph", "make", "stencil_1d"][..], &size[..]].concat());
+    let sums: Vec<String> = BOTH
+        .into_iter()
+        .map(|ranks| place.expect(0, ranks, &["run", "g", "checksum"]).text().to_owned())
+        .collect();
+    assert!(sums.iter().all(|sum| *sum == sums[0]), "{sums:?}");
+    place.expect(2, Ranks::Alone, &["graph", "make", "tree", "--width", "4", "--iterations", "1"]);
+}

@@ -5,11 +5,20 @@
 //! `width`, a power of two. The others are `width` points that pass through `steps` steps: the
 //! first ones are worth a number below 1000 that `seed` gives, and a later one takes of its inputs
 //! in turn the greatest and the least, so that values stay small and a missing input shows.
+//!
+//! With a `Kernel` every point computes for as long as it says and gives as many bytes as it says,
+//! and a last task, `checksum`, takes the last step: benches/taskbench.h does the same in C.
+
+mod kernel;
+mod pattern;
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::core::graph::{Definition, Graph, GraphBuilder, GraphError};
+pub use kernel::{Kernel, make_with_kernel};
+use pattern::{Chance, inputs_of};
+
+use crate::core::graph::{Definition, Graph, GraphBuilder, GraphError, Progression};
 use crate::core::id::{OperationId, OptionsId, TaskId};
 use crate::core::key::{Axis, Group};
 use crate::core::task::{Argument, Body, Call, Operation, TaskOptions};
@@ -40,10 +49,14 @@ pub enum Shape {
     NoComm,
     /// A sweep: a point needs itself and its left neighbour.
     Dom,
+    /// A point needs the one at half its place.
+    FanOut,
+    /// A point needs itself and those of its two neighbours on either side that chance names.
+    RandomNearest,
 }
 
 /// All shapes by name.
-pub const SHAPES: [(&str, Shape); 11] = [
+pub const SHAPES: [(&str, Shape); 13] = [
     ("trivial", Shape::Trivial),
     ("chain", Shape::Chain),
     ("tree", Shape::Tree),
@@ -55,6 +68,8 @@ pub const SHAPES: [(&str, Shape); 11] = [
     ("all_to_all", Shape::AllToAll),
     ("no_comm", Shape::NoComm),
     ("dom", Shape::Dom),
+    ("fan_out", Shape::FanOut),
+    ("random_nearest", Shape::RandomNearest),
 ];
 
 impl FromStr for Shape {
@@ -93,6 +108,8 @@ pub enum MakeError {
     Empty,
     /// A tree's width is a power of two.
     NotAPowerOfTwo(u32),
+    /// A shape whose points are no steps has no kernels.
+    NoKernel(Shape),
     /// More tasks or dependencies than a graph can have.
     TooLarge(Size),
 }
@@ -100,9 +117,13 @@ pub enum MakeError {
 impl MakeError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
-        let MakeError::UnknownShape(_) = self else { return None };
-        let names: Vec<String> = SHAPES.iter().map(|(name, _)| format!("`{name}`")).collect();
-        Some(format!("shapes: {}", names.join(", ")))
+        let listed =
+            |shapes: &[&str]| shapes.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        match self {
+            MakeError::UnknownShape(_) => Some(format!("shapes: {}", listed(&SHAPES.map(|(name, _)| name)))),
+            MakeError::NoKernel(_) => Some(format!("trees with kernels: {}", listed(&["fan_out", "fft"]))),
+            _ => None,
+        }
     }
 }
 
@@ -113,6 +134,9 @@ impl fmt::Display for MakeError {
             MakeError::Empty => out.write_str("a graph has at least one task in width and in steps"),
             MakeError::NotAPowerOfTwo(width) => {
                 write!(out, "a tree cannot be `{width}` wide: that is no power of two")
+            }
+            MakeError::NoKernel(shape) => {
+                write!(out, "the tasks of a `{shape}` only add: they have no kernel")
             }
             MakeError::TooLarge(size) => {
                 write!(out, "a graph of {} by {} is too large", size.width, size.steps)
@@ -149,17 +173,22 @@ pub fn expected(shape: Shape, size: Size) -> Result<Vec<Value>, MakeError> {
 
 fn expected_points(shape: Shape, size: Size) -> Vec<i64> {
     let mut row: Vec<i64> = (0..size.width).map(|point| first_value(size, point)).collect();
-    let mut inputs = Vec::new();
+    let (mut sinks, mut inputs) = (Vec::new(), Vec::new());
     for step in 1..size.steps {
+        let mut is_needed = vec![false; row.len()];
         let next = (0..size.width).map(|point| {
             inputs_of(shape, size, step, point, &mut inputs);
+            inputs.iter().for_each(|&input| is_needed[input as usize] = true);
             let values = inputs.iter().map(|&input| row[input as usize]);
             let taken = if takes_greatest(step) { values.max() } else { values.min() };
-            taken.expect("a point needs itself at least")
+            taken.expect("a point needs one at least")
         });
-        row = next.collect();
+        let next = next.collect();
+        sinks.extend(row.iter().zip(is_needed).filter(|(_, is_needed)| !is_needed).map(|(value, _)| value));
+        row = next;
     }
-    row
+    sinks.extend(row);
+    sinks
 }
 
 fn check(shape: Shape, size: Size) -> Result<(), MakeError> {
@@ -197,59 +226,6 @@ fn takes_greatest(step: u32) -> bool {
     step % 2 == 1
 }
 
-/// The points of the step before that a point needs, in order, each once.
-fn inputs_of(shape: Shape, size: Size, step: u32, point: u32, inputs: &mut Vec<u32>) {
-    let width = size.width;
-    let around = |reach: u32| point.saturating_sub(reach)..=(point + reach).min(width - 1);
-    inputs.clear();
-    match shape {
-        Shape::Stencil1d => inputs.extend(around(1)),
-        Shape::Nearest => inputs.extend(around(2)),
-        Shape::Dom => inputs.extend(point.saturating_sub(1)..=point),
-        Shape::AllToAll => inputs.extend(0..width),
-        Shape::Fft => inputs.extend(butterfly(width, step, point)),
-        Shape::Spread => inputs.extend((0..5).map(|part| (point + part * width.div_ceil(5)) % width)),
-        Shape::Random => {
-            let mut chance = Chance::at(size.seed, step, point);
-            inputs.extend([point, chance.below(width), chance.below(width)]);
-        }
-        Shape::NoComm | Shape::Trivial | Shape::Chain | Shape::Tree => inputs.push(point),
-    }
-    inputs.sort_unstable();
-    inputs.dedup();
-}
-
-fn butterfly(width: u32, step: u32, point: u32) -> impl Iterator<Item = u32> {
-    let rounds = width.next_power_of_two().trailing_zeros().max(1);
-    let distance = 1 << ((step - 1) % rounds);
-    let others = [point.checked_sub(distance), Some(point), point.checked_add(distance)];
-    others.into_iter().flatten().filter(move |other| *other < width)
-}
-
-/// A linear congruential generator whose high bits are used; the multiplier is Knuth's for MMIX.
-struct Chance(u64);
-
-impl Chance {
-    /// The chance of one point in one step.
-    fn at(seed: u64, step: u32, point: u32) -> Chance {
-        let place = (u64::from(step) << 32) | u64::from(point);
-        let mut chance = Chance(seed ^ place.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        chance.next();
-        chance.next();
-        chance
-    }
-
-    fn next(&mut self) -> u32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 32) as u32
-    }
-
-    /// A number below `limit`.
-    fn below(&mut self, limit: u32) -> u32 {
-        ((u64::from(self.next()) * u64::from(limit)) >> 32) as u32
-    }
-}
-
 struct Maker {
     builder: GraphBuilder,
     shape: Shape,
@@ -283,7 +259,7 @@ impl Maker {
         let count = self.size.width * self.size.steps;
         self.builder.declare(Group::array("task", vec![range(count)]))?;
         let noop = self.call("noop", vec![]);
-        (0..count).try_for_each(|_| self.define(noop, vec![]))
+        self.builder.define_alike(count, (noop, self.options), &[], &[]).map(drop)
     }
 
     /// The leaves are `level[0,*]` in all but name: each level is an array of its own.
@@ -295,10 +271,16 @@ impl Maker {
         }
         let one = self.call("identity", vec![Argument::Value(Value::Int(1))]);
         let add = self.call("add", vec![Argument::Input(0), Argument::Input(1)]);
-        (0..self.size.width).try_for_each(|_| self.define(one, vec![]))?;
+        self.builder.define_alike(self.size.width, (one, self.options), &[], &[])?;
         // A level's tasks follow those of the level before, so pairs are simply two by two.
-        (0..self.size.width - 1)
-            .try_for_each(|pair| self.define(add, vec![TaskId(2 * pair), TaskId(2 * pair + 1)]))
+        let mut first = TaskId(0);
+        for level in 1..levels {
+            let pairs = Progression { first, advance: 2, count: 2, step: 1 };
+            let count = self.size.width >> level;
+            self.builder.define_alike(count, (add, self.options), &[pairs], &[])?;
+            first.0 += 2 * count;
+        }
+        Ok(())
     }
 
     fn steps(&mut self) -> Result<(), GraphError> {
@@ -335,7 +317,10 @@ impl Maker {
     }
 
     fn later(&mut self, step: u32, count: usize) -> OperationId {
-        let (slot, function) = if takes_greatest(step) { (0, "max") } else { (1, "min") };
+        let (slot, function) = match (self.shape, takes_greatest(step)) {
+            (Shape::Chain, _) | (_, true) => (0, "max"),
+            (_, false) => (1, "min"),
+        };
         if let Some(Some(operation)) = self.taking[slot].get(count) {
             return *operation;
         }

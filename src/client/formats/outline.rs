@@ -56,7 +56,7 @@ pub fn outline(graph: &Graph) -> Outline {
     Outline {
         name: graph.name().to_owned(),
         tasks: visible().count(),
-        dependencies: graph.dependency_count(),
+        dependencies: graph.dependency_count() as usize,
         sources: visible().filter(|task| graph.inputs(*task).next().is_none()).count(),
         sinks: graph.sinks().count(),
         depth,

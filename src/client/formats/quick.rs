@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use crate::core::graph::{Definition, Graph, GraphBuilder, GraphError};
-use crate::core::id::OperationId;
 use crate::core::key::{Axis, Group};
 use crate::core::task::{
     Argument, Body, Call, Command, CommandLine, Operation, Stdin, Stream, TaskOptions, Text,
@@ -190,13 +189,14 @@ fn build_each(
     let mut builder = GraphBuilder::new("each", directory.as_str());
     builder.declare(Group::array("task", vec![elements.axis.clone()])).map_err(fault)?;
     let options = builder.options(options.clone());
-    let mut shared: Option<OperationId> = None;
-    for place in 0..elements.axis.count() {
-        let operation = match shared {
-            Some(operation) => operation,
-            None => builder.operation(form.operation(&elements, place, &directory)),
-        };
-        shared = form.is_constant().then_some(operation);
+    let count = elements.axis.count();
+    if form.is_constant() && count > 0 {
+        let operation = builder.operation(form.operation(&elements, 0, &directory));
+        builder.define_alike(count as u32, (operation, options), &[], &[]).map_err(fault)?;
+        return builder.build().map_err(fault);
+    }
+    for place in 0..count {
+        let operation = builder.operation(form.operation(&elements, place, &directory));
         builder.define(Definition { operation, options, ..Definition::default() }).map_err(fault)?;
     }
     builder.build().map_err(fault)

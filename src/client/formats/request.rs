@@ -5,7 +5,10 @@ use std::fmt;
 
 use crate::core::graph::Graph;
 use crate::core::id::TaskId;
+use crate::core::key::Named;
 use crate::core::task::Text;
+use crate::core::task_list::TaskList;
+use crate::core::task_set::TaskSet;
 
 use super::disk::absolute;
 use super::text::nearest;
@@ -41,32 +44,53 @@ impl std::error::Error for RequestError {}
 ///
 /// A key is a task, an array, an element, or a declared output file, whose relative path starts at
 /// the graph's directory, or else at the shell's.
-pub fn resolve(graph: &Graph, keys: &[String]) -> Result<Vec<TaskId>, RequestError> {
+pub fn resolve(graph: &Graph, keys: &[String]) -> Result<TaskList, RequestError> {
     if keys.is_empty() {
-        return Ok(graph.sinks().collect());
+        return Ok(graph.sink_stretches().collect());
     }
     let mut makers = None;
-    let mut tasks = Vec::new();
+    let mut asked = Asked { tasks: TaskList::default(), seen: TaskSet::new(graph.len()) };
     for key in keys {
         match named(graph, key) {
-            Some(found) => tasks.extend(found),
+            Some(found) => asked.add(found),
             None => {
                 let makers = makers.get_or_insert_with(|| makers_of_files(graph));
                 let maker = maker_of(graph, key, makers);
-                tasks.push(maker.ok_or_else(|| unknown(graph, key, makers))?);
+                asked.add(Named::Task(maker.ok_or_else(|| unknown(graph, key, makers))?));
             }
         }
     }
-    let mut seen = std::collections::HashSet::new();
-    tasks.retain(|task| seen.insert(*task));
-    Ok(tasks)
+    Ok(asked.tasks)
 }
 
-/// The tasks that a key names, unless it names what is hidden.
-fn named(graph: &Graph, key: &str) -> Option<impl Iterator<Item = TaskId> + use<>> {
+/// Tasks in the order asked.
+struct Asked {
+    tasks: TaskList,
+    seen: TaskSet,
+}
+
+impl Asked {
+    /// Adds those that were not asked for before.
+    fn add(&mut self, found: Named) {
+        let stretch = match found {
+            Named::Task(task) => task.0..task.0 + 1,
+            Named::Array { first, count } => first.0..first.0 + count,
+        };
+        match self.seen.count(stretch.clone()) {
+            0 => self.tasks.push_all(stretch.clone()),
+            _ => {
+                found.tasks().filter(|task| !self.seen.contains(*task)).for_each(|task| self.tasks.push(task))
+            }
+        }
+        self.seen.insert_all(stretch);
+    }
+}
+
+/// What a key names, unless that is hidden.
+fn named(graph: &Graph, key: &str) -> Option<Named> {
     let found = graph.keys().find(key)?;
     let hidden = found.tasks().next().is_some_and(|task| graph.keys().group_of(task).hidden);
-    (!hidden).then(|| found.tasks())
+    (!hidden).then_some(found)
 }
 
 fn makers_of_files(graph: &Graph) -> HashMap<&str, TaskId> {

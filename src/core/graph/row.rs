@@ -6,43 +6,93 @@ use std::fmt;
 
 use crate::core::id::TaskId;
 
+use super::progression::{Inverse, Progression, Strided};
+
 /// Some tasks, each once. Small and cheap to copy.
 #[derive(Clone, Copy)]
-pub struct Row<'a>(&'a [TaskId]);
+pub struct Row<'a>(Form<'a>);
+
+#[derive(Clone, Copy)]
+enum Form<'a> {
+    Listed(&'a [u32]),
+    /// What the n-th task of an array takes.
+    Taken(&'a [[u32; Progression::WORDS]], u32),
+    /// Who takes a task: some of them listed, the others by rules.
+    Takers(&'a [u32], &'a [[u32; Inverse::WORDS]], TaskId),
+}
 
 /// The tasks of a row, one by one.
-#[derive(Clone, Debug)]
-pub struct RowTasks<'a>(std::slice::Iter<'a, TaskId>);
+#[derive(Clone)]
+pub struct RowTasks<'a> {
+    now: Strided,
+    rest: Form<'a>,
+}
 
 impl<'a> Row<'a> {
     /// The tasks of a list.
-    pub(super) const fn listed(tasks: &'a [TaskId]) -> Self {
-        Row(tasks)
+    pub(super) const fn listed(tasks: &'a [u32]) -> Self {
+        Row(Form::Listed(tasks))
+    }
+
+    /// What the n-th task of an array takes.
+    pub(super) const fn taken(rules: &'a [[u32; Progression::WORDS]], element: u32) -> Self {
+        Row(Form::Taken(rules, element))
+    }
+
+    /// Who takes a task: those of a list, and whom rules name.
+    pub(super) const fn takers(tasks: &'a [u32], rules: &'a [[u32; Inverse::WORDS]], task: TaskId) -> Self {
+        Row(Form::Takers(tasks, rules, task))
     }
 
     /// The tasks, one by one.
     pub fn iter(self) -> RowTasks<'a> {
-        RowTasks(self.0.iter())
+        RowTasks { now: Strided::default(), rest: self.0 }
     }
 
     /// How many there are.
     pub fn len(self) -> usize {
-        self.0.len()
+        match self.0 {
+            Form::Listed(tasks) => tasks.len(),
+            Form::Taken(rules, _) => rules.iter().map(|[_, _, count, _]| *count as usize).sum(),
+            Form::Takers(tasks, rules, task) => {
+                let by_rule = |words| Inverse::from_words(words).takers(task).len();
+                tasks.len() + rules.iter().map(by_rule).sum::<usize>()
+            }
+        }
     }
 
     /// True if there is none.
     pub fn is_empty(self) -> bool {
-        self.0.is_empty()
+        match self.0 {
+            Form::Listed(tasks) => tasks.is_empty(),
+            Form::Taken(rules, _) => rules.is_empty(),
+            Form::Takers(tasks, rules, task) => {
+                let is_empty = |words| Inverse::from_words(words).takers(task).is_empty();
+                tasks.is_empty() && rules.iter().all(is_empty)
+            }
+        }
     }
 
     /// True if the task is among them.
     pub fn contains(self, task: TaskId) -> bool {
-        self.0.contains(&task)
+        match self.0 {
+            Form::Listed(tasks) => tasks.contains(&task.0),
+            Form::Taken(rules, element) => {
+                rules.iter().any(|words| Progression::from_words(words).inputs(element).contains(task))
+            }
+            Form::Takers(tasks, rules, taken) => {
+                let takes = |words| Inverse::from_words(words).takers(taken).contains(&task.0);
+                tasks.contains(&task.0) || rules.iter().any(takes)
+            }
+        }
     }
 
     /// The task at a place.
     pub fn get(self, place: usize) -> Option<TaskId> {
-        self.0.get(place).copied()
+        match self.0 {
+            Form::Listed(tasks) => tasks.get(place).copied().map(TaskId),
+            _ => self.iter().nth(place),
+        }
     }
 
     /// The first task.
@@ -51,16 +101,52 @@ impl<'a> Row<'a> {
     }
 }
 
+impl RowTasks<'_> {
+    /// The next tasks that lie at equal distances, if there are any.
+    fn refill(&mut self) -> Option<Strided> {
+        match &mut self.rest {
+            Form::Listed(_) => None,
+            Form::Taken(rules, element) => {
+                let (words, rest) = rules.split_first()?;
+                *rules = rest;
+                Some(Progression::from_words(words).inputs(*element))
+            }
+            Form::Takers(_, rules, task) => {
+                let (words, rest) = rules.split_first()?;
+                *rules = rest;
+                let takers = Inverse::from_words(words).takers(*task);
+                Some(Strided { next: takers.start.into(), step: 1, left: takers.end - takers.start })
+            }
+        }
+    }
+}
+
 impl Iterator for RowTasks<'_> {
     type Item = TaskId;
 
+    #[inline]
     fn next(&mut self) -> Option<TaskId> {
-        self.0.next().copied()
+        match &mut self.rest {
+            Form::Listed(tasks) => return take_first(tasks),
+            Form::Takers(tasks, ..) if !tasks.is_empty() => return take_first(tasks),
+            _ => (),
+        }
+        while self.now.left == 0 {
+            self.now = self.refill()?;
+        }
+        self.now.next()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.0.size_hint()
+        let left = self.now.left as usize + Row(self.rest).len();
+        (left, Some(left))
     }
+}
+
+fn take_first(tasks: &mut &[u32]) -> Option<TaskId> {
+    let (task, rest) = tasks.split_first()?;
+    *tasks = rest;
+    Some(TaskId(*task))
 }
 
 impl ExactSizeIterator for RowTasks<'_> {}
@@ -82,7 +168,7 @@ impl fmt::Debug for Row<'_> {
 
 impl PartialEq for Row<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.len() == other.len() && self.iter().eq(*other)
+        self.iter().eq(*other)
     }
 }
 
@@ -90,7 +176,7 @@ impl Eq for Row<'_> {}
 
 impl PartialEq<[TaskId]> for Row<'_> {
     fn eq(&self, other: &[TaskId]) -> bool {
-        self.len() == other.len() && self.iter().eq(other.iter().copied())
+        self.iter().eq(other.iter().copied())
     }
 }
 

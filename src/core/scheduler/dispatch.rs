@@ -85,7 +85,6 @@ impl Scheduler {
         let value_inputs = self.graph.value_inputs(task);
         let candidate = Candidate {
             now: self.now,
-            value_inputs,
             class,
             request: &self.ready.requests()[class.0],
             expected_us: self.durations.expected_us(task),
@@ -112,7 +111,7 @@ impl Scheduler {
             return Span::one(first);
         }
         let facts = |task: TaskId| {
-            let asked = self.tasks.has(task, Marks::ASKED);
+            let asked = self.tasks.is_asked(task);
             (self.tasks.attempt.get(task), self.tasks.consumers.get(task), self.graph.options_id(task), asked)
         };
         let like = facts(first);
@@ -161,8 +160,8 @@ impl Scheduler {
         for input in &inputs {
             self.note_copy(input.task, worker);
         }
-        let persist = self.graph.options(first).keep
-            || (self.options.persist_asked && self.tasks.has(first, Marks::ASKED));
+        let persist =
+            self.graph.options(first).keep || (self.options.persist_asked && self.tasks.is_asked(first));
         let urgency = self.urgency.level(first);
         let special = self.special(first, hosts);
         let assignment = Assignment { tasks, attempt, urgency, consumers, persist, inputs, special };

@@ -58,11 +58,6 @@ impl Durations {
         self.kinds[self.kind(task)].mean_us
     }
 
-    /// True if two tasks are expected to take the same.
-    pub fn is_same_kind(&self, one: TaskId, other: TaskId) -> bool {
-        self.kind(one) == self.kind(other)
-    }
-
     /// Takes measurements in; all are taken to be of the kind of the first.
     pub fn measured(&mut self, batch: &Batch) {
         let Some(first) = batch.spans.first() else { return };

@@ -10,6 +10,8 @@ use crate::core::event::{Event, Outcome, StopReason};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::message::{FromWorker, Order, ToWorker};
+use crate::core::span::Span;
+use crate::core::task_list::TaskList;
 use crate::core::time::Timestamp;
 
 use super::ahead::Ahead;
@@ -111,17 +113,17 @@ pub struct Scheduler {
 
 impl Scheduler {
     /// A scheduler for what `asked` needs of a graph.
-    pub fn new(graph: Arc<Graph>, asked: &[TaskId], options: Options) -> Self {
+    pub fn new(graph: Arc<Graph>, asked: impl Into<TaskList>, options: Options) -> Self {
         let ready = Ready::new(&graph);
         let durations = Durations::new(&graph);
         Scheduler {
             options,
             phase: Phase::Gathering,
-            tasks: Tasks::new(&graph, asked),
+            tasks: Tasks::new(&graph, asked.into()),
             workers: Workers::new(graph.len(), ready.requests()),
             ready,
             multi_node: MultiNode::default(),
-            urgency: Urgency::of(&graph, &durations, options.precedence),
+            urgency: Urgency::of(&graph, options.precedence),
             durations,
             ahead: Ahead::of(&graph),
             now: Timestamp::default(),
@@ -234,12 +236,22 @@ impl Scheduler {
         Outcome::TasksFailed { failed, aborted, out_of_memory: self.out_of_memory_failures == failed }
     }
 
-    /// Enters every task that waits for nothing, once.
+    /// Enters every task that waits for nothing, once: where many are alike, all of them at once.
     fn enter_ready_tasks(&mut self, actions: &mut Vec<Action>) {
-        for task in self.graph.tasks() {
+        let end = TaskId::from(self.graph.len());
+        let mut task = TaskId(0);
+        while task < end {
+            let run = Span { first: task, count: self.urgency.run_end(task).0 - task.0 };
+            let is_run = run.count > 1 && self.graph.options(task).several_nodes().is_none();
+            if is_run && !self.graph.is_join(task) && self.tasks.count(TaskState::Culled) == 0 {
+                self.ready.push(self.ready.class_of(&self.graph, task), self.urgency.level(task), run);
+                task = run.end();
+                continue;
+            }
             if self.is_ready(task) {
                 self.settle(task, actions);
             }
+            task = TaskId(task.0 + 1);
         }
     }
 }

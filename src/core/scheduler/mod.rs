@@ -25,4 +25,5 @@ mod workers;
 
 pub use machine::{Action, Input, Options, Scheduler};
 pub use precedence::Precedence;
+pub use priority::Urgency;
 pub use tasks::TaskState;

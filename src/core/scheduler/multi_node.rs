@@ -188,7 +188,8 @@ impl Scheduler {
     fn unpark_all(&mut self, worker: Rank) {
         while let Some(task) = self.workers.unpark(worker) {
             if self.is_ready(task) {
-                self.ready.push(self.ready.class_of(&self.graph, task), self.urgency.level(task), task);
+                let class = self.ready.class_of(&self.graph, task);
+                self.ready.push(class, self.urgency.level(task), Span::one(task));
             }
         }
     }

@@ -32,11 +32,6 @@ impl Parked {
         self.tasks.is_empty()
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.tasks.len()
-    }
-
     /// True if a task is parked. Searches everything: for checks.
     pub fn contains(&self, task: TaskId) -> bool {
         self.tasks.iter().any(|entry| entry.0.1 == task)

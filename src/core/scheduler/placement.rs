@@ -25,8 +25,6 @@ const BYTES_PER_US: f64 = 1_000.0;
 pub struct Candidate<'a> {
     /// Now.
     pub now: Timestamp,
-    /// The tasks whose values it takes.
-    pub value_inputs: Row<'a>,
     /// What it asks for, as a class and in full.
     pub class: Class,
     /// See `class`.

@@ -1,6 +1,6 @@
 //! Which order tasks of one `priority` have: the policies that `Options` chooses from.
 
-use crate::core::graph::Graph;
+use crate::core::graph::{Graph, Levels};
 use crate::core::id::TaskId;
 
 use super::durations::Durations;
@@ -20,33 +20,38 @@ pub enum Precedence {
     Random(u64),
 }
 
+/// From one choice of steps to the next, if they were too small.
+const COARSER: f32 = 1000.0;
+
 impl Precedence {
     /// For each task a number up to `most`; the greatest goes first, and of equals the lower id.
-    pub(super) fn weights(self, graph: &Graph, durations: &Durations, most: u32) -> Vec<u32> {
-        match self {
-            Precedence::LongestPath => paths_to_exit(graph, durations, most),
+    pub(super) fn weigh(self, graph: &Graph, most: u32) -> Levels {
+        let listed = match self {
+            Precedence::LongestPath => return paths_to_exit(graph, most),
             Precedence::DepthFirst => walk_from_exits(graph, most),
             Precedence::Submission => vec![0; graph.len()],
             Precedence::Random(seed) => {
                 let chance = |task: TaskId| scatter(seed ^ u64::from(task.0)) % (u64::from(most) + 1);
                 graph.tasks().map(|task| chance(task) as u32).collect()
             }
-        }
+        };
+        Levels::listed(graph, listed)
     }
 }
 
 /// The longest path from each task to an exit: in microseconds, or in larger steps if `most` are too few
-/// for the longest of all. Hidden joins add nothing.
-fn paths_to_exit(graph: &Graph, durations: &Durations, most: u32) -> Vec<u32> {
-    let mut paths = vec![0.0_f64; graph.len()];
-    for task in graph.topological_order().rev() {
-        let below = graph.dependents(task).iter().map(|dependent| paths[dependent.index()]);
-        let own = if graph.is_join(task) { 0.0 } else { f64::from(durations.expected_us(task)) };
-        paths[task.index()] = below.fold(0.0, f64::max) + own;
+/// for the longest of all. Hidden joins add nothing, every other task at least one step.
+fn paths_to_exit(graph: &Graph, most: u32) -> Levels {
+    let durations = Durations::new(graph);
+    let mut step_us = 1.0;
+    loop {
+        let levels = Levels::to_exit(graph, |task| ((durations.expected_us(task) / step_us) as u32).max(1));
+        // A path of tasks that are one step each is no shorter in larger steps.
+        if levels.greatest() <= most || step_us > f32::MAX / COARSER {
+            return levels;
+        }
+        step_us *= COARSER;
     }
-    let longest = paths.iter().copied().fold(0.0, f64::max);
-    let step_us = (longest / f64::from(most)).max(1.0);
-    paths.into_iter().map(|path| (path / step_us) as u32).collect()
 }
 
 /// Numbers tasks downwards as a walk from the exits leaves them, inputs first. No recursion, however

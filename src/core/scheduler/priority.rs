@@ -1,12 +1,17 @@
 //! The order in which ready tasks are started.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::mem::discriminant;
+use std::ops::Range;
 
-use crate::core::graph::Graph;
-use crate::core::id::TaskId;
+use crate::core::graph::{Graph, Levels, Stretch};
+use crate::core::id::{OptionsId, TaskId};
 
-use super::durations::Durations;
 use super::precedence::Precedence;
+
+/// Runs shorter than this are not worth remembering.
+const RUN_MIN: usize = 16;
 
 /// How urgent every task is.
 ///
@@ -14,47 +19,86 @@ use super::precedence::Precedence;
 /// graphs are always ordered equally.
 #[derive(Debug)]
 pub struct Urgency {
-    level_of: Vec<u32>,
+    levels: Levels,
+    /// Many tasks side by side that are alike in every respect but their ids, in order.
+    runs: Vec<Range<u32>>,
 }
 
 impl Urgency {
     /// Weighs all tasks of a graph.
-    pub fn of(graph: &Graph, durations: &Durations, precedence: Precedence) -> Self {
-        Urgency { level_of: levels(graph, durations, precedence) }
+    ///
+    /// Takes time linear in tasks and dependencies, but none for each task of an array that is a rule.
+    pub fn of(graph: &Graph, precedence: Precedence) -> Self {
+        let mut levels = precedence.weigh(graph, most(graph));
+        put_priorities_first(graph, &mut levels);
+        let runs = runs(graph, &levels);
+        Urgency { levels, runs }
     }
 
     /// The task's level: a lower one starts first, and of one level the lower id.
     pub fn level(&self, task: TaskId) -> u32 {
-        self.level_of[task.index()]
+        self.levels.get(task)
+    }
+
+    /// The end of a run of tasks from this one on that have the same level, options and kind of
+    /// operation, and no inputs. Short runs are taken for tasks that are alone.
+    pub fn run_end(&self, task: TaskId) -> TaskId {
+        let run = self.runs[..self.runs.partition_point(|run| run.start <= task.0)].last();
+        TaskId(run.map_or(0, |run| run.end).max(task.0 + 1))
     }
 }
 
-/// Each task's level: those of a higher priority lie below those of a lower one.
-fn levels(graph: &Graph, durations: &Durations, precedence: Precedence) -> Vec<u32> {
-    let mut priorities: Vec<i32> = graph.columns().options.iter().map(|options| options.priority).collect();
+/// The greatest weight with which the levels of all priorities have room one behind the other.
+fn most(graph: &Graph) -> u32 {
+    let priorities: BTreeSet<i32> = graph.columns().options.iter().map(|options| options.priority).collect();
+    u32::MAX / (priorities.len() as u32 + 1) - 1
+}
+
+/// Turns paths to an exit into levels: those of a higher priority lie below those of a lower one.
+fn put_priorities_first(graph: &Graph, levels: &mut Levels) {
+    let options = &graph.columns().options;
+    let mut priorities: Vec<i32> = options.iter().map(|options| options.priority).collect();
     priorities.sort_unstable_by_key(|&priority| Reverse(priority));
     priorities.dedup();
-    // Each priority takes at most this many levels and one more, so that the last of all still fits.
-    let most = u32::MAX / (priorities.len() as u32 + 1) - 1;
-    let mut levels = precedence.weights(graph, durations, most);
-    let rank = |priority: i32| priorities.iter().position(|&other| other == priority);
-    let ranks: Vec<usize> =
-        graph.columns().options.iter().filter_map(|options| rank(options.priority)).collect();
-    let rank_of = |task: TaskId| ranks[graph.options_id(task).index()];
+    let rank = |priority: i32| priorities.partition_point(|&other| other > priority);
+    let ranks: Vec<usize> = options.iter().map(|options| rank(options.priority)).collect();
+    let rank_of = |options: OptionsId| ranks[options.index()];
     let mut longest = vec![0; priorities.len()];
-    for task in graph.tasks() {
-        let path = &mut longest[rank_of(task)];
-        *path = levels[task.index()].max(*path);
-    }
-    let mut last = 0;
+    levels.update(graph, |options, path| {
+        let longest = &mut longest[rank_of(options)];
+        *longest = (*path).max(*longest);
+    });
+    let mut behind = 0_u32;
     for end in &mut longest {
-        last += *end + 1;
-        *end = last;
+        behind = behind.saturating_add(*end + 1);
+        *end = behind - 1;
     }
-    for task in graph.tasks() {
-        levels[task.index()] = longest[rank_of(task)] - levels[task.index()];
+    levels.update(graph, |options, path| *path = longest[rank_of(options)] - *path);
+}
+
+fn runs(graph: &Graph, levels: &Levels) -> Vec<Range<u32>> {
+    let kind = |first: u32| {
+        let task = TaskId(first);
+        (levels.get(task), graph.options_id(task), discriminant(&graph.operation(task).body))
+    };
+    let each = |stretch: &Stretch| if levels.is_same(stretch) { stretch.tasks.len() } else { 1 };
+    let sources = graph.stretches().filter(|stretch| stretch.is_source);
+    let alike = sources.flat_map(|stretch| {
+        let each = each(&stretch);
+        stretch.tasks.step_by(each).map(move |first| first..first + each as u32)
+    });
+    let mut runs: Vec<Range<u32>> = Vec::new();
+    for tasks in alike {
+        match runs.last_mut() {
+            Some(run) if run.end == tasks.start && kind(run.start) == kind(tasks.start) => {
+                run.end = tasks.end
+            }
+            Some(run) if run.len() < RUN_MIN => *run = tasks,
+            _ => runs.push(tasks),
+        }
     }
-    levels
+    runs.retain(|run| run.len() >= RUN_MIN);
+    runs
 }
 
 #[cfg(test)]
@@ -84,8 +128,7 @@ mod tests {
             let values = inputs.iter().copied().map(TaskId).collect();
             builder.define(Definition { operation, options, values, orders: vec![] }).unwrap();
         }
-        let graph = builder.build().unwrap();
-        Urgency::of(&graph, &Durations::new(&graph), precedence)
+        Urgency::of(&builder.build().unwrap(), precedence)
     }
 
     /// Task numbers in the order in which they would be started.
@@ -156,5 +199,16 @@ mod tests {
         let tasks: [Task<'_>; 50] = [(1, &[], 0); 50];
         let [one, again, other] = [1, 1, 2].map(|seed| order(&tasks, Precedence::Random(seed)));
         assert!(one == again && one != other && !one.is_sorted());
+    }
+
+    #[test]
+    fn a_run_ends_where_tasks_differ_or_take_inputs() {
+        let source = |priority| (1, &[] as &[u32], priority);
+        let mut tasks: Vec<Task<'_>> = vec![source(0); 20];
+        tasks.extend(vec![source(1); 20]);
+        tasks.extend([source(0), (1, &[40], 0), source(0)]);
+        let urgency = urgency(&tasks, Precedence::LongestPath);
+        let ends = [0, 7, 19, 20, 39, 40, 41, 42].map(|task| urgency.run_end(TaskId(task)).0);
+        assert_eq!(ends, [20, 20, 20, 40, 40, 41, 42, 43]);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::core::event::{Event, StopReason};
 use crate::core::id::TaskId;
 use crate::core::message::Order;
+use crate::core::span::Span;
 
 use super::machine::{Action, Phase, Scheduler};
 use super::tasks::{Marks, TaskState};
@@ -74,7 +75,7 @@ impl Scheduler {
         let level = self.urgency.level(task);
         match self.graph.options(task).several_nodes() {
             Some(_) => self.multi_node.push(level, task),
-            None => self.ready.push(self.ready.class_of(&self.graph, task), level, task),
+            None => self.ready.push(self.ready.class_of(&self.graph, task), level, Span::one(task)),
         }
     }
 

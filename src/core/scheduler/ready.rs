@@ -80,17 +80,19 @@ impl Ready {
         self.class_of_options[graph.options_id(task).index()]
     }
 
-    /// Enters a task.
-    pub fn push(&mut self, class: Class, level: u32, task: TaskId) {
+    /// Enters tasks that follow each other.
+    pub fn push(&mut self, class: Class, level: u32, tasks: Span) {
         let queue = &mut self.queues[class.0];
         match &mut queue.open {
-            Some(run) if run.level == level && run.tasks.end() == task => run.tasks.count += 1,
+            Some(run) if run.level == level && run.tasks.end() == tasks.first => {
+                run.tasks.count += tasks.count;
+            }
             _ => {
                 queue.close();
-                queue.open = Some(Run { level, tasks: Span::one(task) });
-                let is_first = queue.head.is_none_or(|head| (level, task) < head);
+                queue.open = Some(Run { level, tasks });
+                let is_first = queue.head.is_none_or(|head| (level, tasks.first) < head);
                 if is_first {
-                    self.set_head(class, Some((level, task)));
+                    self.set_head(class, Some((level, tasks.first)));
                 }
             }
         }
@@ -162,7 +164,7 @@ mod tests {
     fn tasks_that_follow_each_other_are_one_entry() {
         let mut ready = empty();
         for (level, task) in [(1, 4), (1, 5), (1, 6), (0, 7), (1, 2)] {
-            ready.push(Class(0), level, TaskId(task));
+            ready.push(Class(0), level, Span::one(TaskId(task)));
         }
         let all: Vec<_> = std::iter::from_fn(|| next(&mut ready)).collect();
         assert_eq!(all, [(0, 7, 1), (1, 2, 1), (1, 4, 3)]);
@@ -171,7 +173,7 @@ mod tests {
     #[test]
     fn what_is_taken_leaves_the_rest_at_the_front() {
         let mut ready = empty();
-        (0..10).for_each(|task| ready.push(Class(0), 3, TaskId(task)));
+        (0..10).for_each(|task| ready.push(Class(0), 3, Span::one(TaskId(task))));
         ready.next_head(None);
         ready.take(Class(0), 4);
         assert_eq!(next(&mut ready), Some((3, 4, 6)));

@@ -7,6 +7,8 @@ use crate::core::column::{Column, Entry};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Rank, TaskId};
 use crate::core::span::Span;
+use crate::core::task_list::TaskList;
+use crate::core::task_set::TaskSet;
 use crate::core::time::Timestamp;
 
 /// Where a task stands, in the words that users see.
@@ -74,8 +76,6 @@ impl Marks {
     pub const KEPT: Marks = Marks(1);
     /// `worker` holds the value.
     pub const HELD: Marks = Marks(2);
-    /// The user wants its output.
-    pub const ASKED: Marks = Marks(4);
     /// Its dependents count it as met although it has not finished: they look ahead.
     pub const ANNOUNCED: Marks = Marks(8);
     /// A consumer of the value ends otherwise than by success at `worker`, which therefore cannot know by
@@ -127,6 +127,8 @@ pub struct Tasks {
     /// Of an active task: when it is expected to end.
     pub ends_at: Column<Timestamp>,
     marks: Column<Marks>,
+    /// The tasks whose output the user wants.
+    asked: TaskSet,
     /// Further workers that were told to fetch the value and may hold it.
     pub copies: BTreeMap<TaskId, Vec<Rank>>,
     /// Sizes of declared output files, of the tasks that have any.
@@ -139,7 +141,7 @@ pub struct Tasks {
 
 impl Tasks {
     /// The table for what `asked` needs of a graph; everything else is culled.
-    pub fn new(graph: &Graph, asked: &[TaskId]) -> Self {
+    pub fn new(graph: &Graph, asked: TaskList) -> Self {
         let count = graph.len();
         let mut tasks = Tasks {
             state: Column::new(count),
@@ -151,26 +153,37 @@ impl Tasks {
             expected_us: Column::new(count),
             ends_at: Column::new(count),
             marks: Column::new(count),
+            asked: TaskSet::new(count),
             copies: BTreeMap::new(),
             file_sizes: BTreeMap::new(),
             failures: BTreeMap::new(),
             counts: [0; 8],
         };
         tasks.counts[TaskState::Waiting as usize] = count as u32;
-        for &task in asked {
-            tasks.mark(task, Marks::ASKED);
+        let needed = graph.needed_by(&asked);
+        for stretch in asked.stretches() {
+            tasks.asked.insert_all(stretch.clone());
         }
-        let needed = graph.needed_by(asked.iter().copied());
-        for task in graph.tasks() {
-            if !needed[task.index()] {
-                tasks.set_state(task, TaskState::Culled);
-                continue;
-            }
-            for input in graph.value_inputs(task) {
-                tasks.consumers.set(input, tasks.consumers.get(input) + 1);
-            }
-        }
+        tasks.cull(graph, &needed);
+        tasks.count_consumers(graph, &needed);
         tasks
+    }
+
+    fn cull(&mut self, graph: &Graph, needed: &TaskSet) {
+        for task in graph.tasks().filter(|task| !needed.contains(*task)) {
+            self.set_state(task, TaskState::Culled);
+        }
+    }
+
+    /// Counts who takes each value. Arrays without inputs are passed over at once.
+    fn count_consumers(&mut self, graph: &Graph, needed: &TaskSet) {
+        for stretch in graph.stretches().filter(|stretch| !stretch.is_source) {
+            for task in stretch.tasks.map(TaskId).filter(|task| needed.contains(*task)) {
+                for input in graph.value_inputs(task) {
+                    self.consumers.set(input, self.consumers.get(input) + 1);
+                }
+            }
+        }
     }
 
     /// How many tasks are in a state.
@@ -214,6 +227,11 @@ impl Tasks {
         self.attempt.fill(tasks, attempt);
         self.counts[TaskState::Waiting as usize] -= tasks.count;
         self.counts[TaskState::Assigned as usize] += tasks.count;
+    }
+
+    /// True if the user wants its output.
+    pub fn is_asked(&self, task: TaskId) -> bool {
+        self.asked.contains(task)
     }
 
     /// True if all of these marks are set.

@@ -46,6 +46,8 @@ const LOOK_FOR_LONG_EVERY: Micros = Micros::from_millis(20);
 pub(super) struct Hands<E> {
     /// Taken away when the loop is over.
     endpoint: Option<E>,
+    /// Ends the keeper's sleep while slots look for what comes from other ranks.
+    bell: Waker,
     graph: Arc<Graph>,
     incarnation: Incarnation,
     host: String,
@@ -124,13 +126,17 @@ impl<E: Endpoint> Hands<E> {
         let (ended_sender, ended) = unbounded();
         let (forward_sender, forwarded) = unbounded();
         let sink = PackSink { pack: pack.clone(), forwarded: forward_sender, waker: endpoint.waker() };
-        let (wake_for_commands, wake_for_calls) = (endpoint.waker(), endpoint.waker());
-        let wake = Box::new(move || wake_for_commands.wake());
-        let commands = CommandExecutor::new(spawner, Box::new(sink), ended_sender.clone(), wake);
+        let (bell, waker) = (Waker::default(), endpoint.waker());
+        let wake = {
+            let bell = bell.clone();
+            move || [&waker, &bell].into_iter().for_each(Waker::wake)
+        };
+        let commands =
+            CommandExecutor::new(spawner, Box::new(sink), ended_sender.clone(), Box::new(wake.clone()));
         let commands = commands.map_err(|error| WorkerError::Io("serve commands", error))?;
         let stops: Arc<Stops> = Arc::default();
-        let wake = Arc::new(move || wake_for_calls.wake());
-        let heavy_calls = FunctionExecutor::new(functions.clone(), stops.clone(), ended_sender, wake);
+        let heavy_calls =
+            FunctionExecutor::new(functions.clone(), stops.clone(), ended_sender, Arc::new(wake));
         let heavy_calls = heavy_calls.map_err(|error| WorkerError::Io("start its threads", error))?;
         let store = Arc::new(Store::new(graph.len()));
         let pool = Pool::new(pool::Setup {
@@ -146,6 +152,7 @@ impl<E: Endpoint> Hands<E> {
             machine: Worker::new(graph.clone(), rank, incarnation, host.clone(), capacity),
             fault: Fault::of(rank),
             endpoint: None,
+            bell,
             graph,
             incarnation,
             host,
@@ -177,6 +184,10 @@ impl<E: Endpoint> Hands<E> {
 
     pub fn waker(&self) -> Waker {
         self.endpoint.as_ref().expect(IN_USE).waker()
+    }
+
+    pub fn bell(&self) -> Waker {
+        self.bell.clone()
     }
 
     pub fn pool(&self) -> Arc<Pool> {

@@ -29,8 +29,8 @@ pub(super) struct Token<E> {
     is_for_any_thread: bool,
     /// Ends the keeper's sleep when something comes to this rank.
     keeper: Waker,
-    /// Ends its sleep when slots look after that.
-    nudge: Waker,
+    /// Ends its sleep while slots look after that, when a heavy task ends or when they stop looking.
+    bell: Waker,
     pool: Arc<Pool>,
 }
 
@@ -48,7 +48,7 @@ impl<E: Endpoint> Token<E> {
             is_over: AtomicBool::new(false),
             is_for_any_thread: hands.is_for_any_thread(),
             keeper: hands.waker(),
-            nudge: Waker::default(),
+            bell: hands.bell(),
             pool: hands.pool(),
             hands: Mutex::new(State { hands, worked: None }),
         }
@@ -73,7 +73,7 @@ impl<E: Endpoint> Token<E> {
                     self.keeper.wait(rest.min(TURN_AT_LEAST_EVERY));
                 }
                 _ => {
-                    self.nudge.wait(pause);
+                    self.bell.wait(pause);
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
             }
@@ -152,7 +152,7 @@ impl<E: Endpoint> Token<E> {
 
     fn call_keeper(&self) {
         self.keeper.wake();
-        self.nudge.wake();
+        self.bell.wake();
     }
 }
 
@@ -183,7 +183,7 @@ impl<E: Endpoint> Turns for Token<E> {
             Some(Looked::Nothing(Rest::Again) | Looked::Moving(Rest::Again)) => Look::Again,
             Some(Looked::Nothing(Rest::Sleep(_)) | Looked::Moving(Rest::Sleep(_))) => {
                 // From here on it is for the keeper to look.
-                self.nudge.wake();
+                self.bell.wake();
                 Look::Quiet
             }
             // Somebody else is at it, for a moment.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, fcntl};
 
@@ -29,8 +30,11 @@ pub struct Capture {
     pub line: Option<Vec<u8>>,
     /// Bytes seen so far.
     pub size: u64,
-    /// The end that does not block; none once the program has closed its own.
+    /// The end that does not block.
     pub pipe: Option<File>,
+    /// The program's end, held open here as well: otherwise the end of every program would be heard
+    /// first from its pipes, one by one, and then again from its keeper, which alone counts.
+    pub held: Option<Arc<OwnedFd>>,
 }
 
 impl Capture {
@@ -50,7 +54,7 @@ impl Capture {
         let pipe = self.pipe.as_ref();
         let held = pipe.and_then(|pipe| fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok()).unwrap_or(0);
         let result = self.read_up_to(usize::try_from(held).unwrap_or(0), sink, buffer);
-        self.pipe = None;
+        (self.pipe, self.held) = (None, None);
         if let Some(line) = self.line.take().filter(|line| !line.is_empty()) {
             sink.forward(self.task, self.stream, &line);
         }
@@ -145,6 +149,7 @@ mod tests {
             line: Some(Vec::new()),
             size: 0,
             pipe: None,
+            held: None,
         }
     }
 

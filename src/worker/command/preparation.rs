@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::{Arc, OnceLock};
 
 use nix::fcntl::OFlag;
 
@@ -24,7 +25,7 @@ pub struct Preparation {
     pub stdout: Option<Capture>,
     pub stderr: Option<Capture>,
     pub hostfile: Option<Hostfile>,
-    streams: [OwnedFd; 3],
+    streams: [Arc<OwnedFd>; 3],
 }
 
 impl Preparation {
@@ -53,7 +54,7 @@ impl Preparation {
 
     /// What becomes the program's standard streams.
     pub fn streams(&self) -> [BorrowedFd<'_>; 3] {
-        self.streams.each_ref().map(AsFd::as_fd)
+        self.streams.each_ref().map(|stream| stream.as_fd())
     }
 }
 
@@ -89,9 +90,9 @@ fn environment(job: &Job, command: &Command) -> Vec<(String, String)> {
     environment
 }
 
-fn open_stdin(job: &Job, stdin: Stdin) -> Result<(Option<Feed>, OwnedFd), Cause> {
+fn open_stdin(job: &Job, stdin: Stdin) -> Result<(Option<Feed>, Arc<OwnedFd>), Cause> {
     let Stdin::Input(place) = stdin else {
-        return Ok((None, File::open("/dev/null").map_err(not_opened("/dev/null"))?.into()));
+        return Ok((None, nothing_to_read()?));
     };
     let missing = || Cause::NotStarted(format!("its input {place} for standard input is missing"));
     let output = job.inputs.get(place as usize).ok_or_else(missing)?;
@@ -100,12 +101,22 @@ fn open_stdin(job: &Job, stdin: Stdin) -> Result<(Option<Feed>, OwnedFd), Cause>
     let mut feed = Feed::new(output.clone(), ours)
         .map_err(|why| Cause::NotStarted(format!("its standard input cannot be written: {why}")))?;
     let done = feed.advance();
-    Ok(((!done).then_some(feed), theirs))
+    Ok(((!done).then_some(feed), Arc::new(theirs)))
+}
+
+/// `/dev/null`, opened once for all programs.
+fn nothing_to_read() -> Result<Arc<OwnedFd>, Cause> {
+    static NOTHING: OnceLock<Arc<OwnedFd>> = OnceLock::new();
+    if let Some(nothing) = NOTHING.get() {
+        return Ok(nothing.clone());
+    }
+    let opened = Arc::new(File::open("/dev/null").map_err(not_opened("/dev/null"))?.into());
+    Ok(NOTHING.get_or_init(|| opened).clone())
 }
 
 /// One of the two streams that a program writes: its end, and ours if it is captured.
 struct Opened {
-    end: OwnedFd,
+    end: Arc<OwnedFd>,
     capture: Option<Capture>,
 }
 
@@ -129,6 +140,7 @@ impl Opened {
 
     fn captured(job: &Job, command: &Command, stream: CapturedStream, forward: bool) -> Result<Self, Cause> {
         let (ours, end) = pipe_to_read().map_err(no_pipe)?;
+        let end = Arc::new(end);
         let capture = Capture {
             task: job.task,
             attempt: job.attempt,
@@ -138,6 +150,7 @@ impl Opened {
             line: forward.then(Vec::new),
             size: 0,
             pipe: Some(ours.into()),
+            held: Some(end.clone()),
         };
         Ok(Opened { end, capture: Some(capture) })
     }
@@ -148,7 +161,7 @@ impl Opened {
         options.write(true).create(true).truncate(true).custom_flags(OFlag::O_NONBLOCK.bits());
         let file = options.open(path).map_err(not_opened(path))?;
         set_nonblocking(&file, false).map_err(not_opened(path))?;
-        Ok(Opened { end: file.into(), capture: None })
+        Ok(Opened { end: Arc::new(file.into()), capture: None })
     }
 
     fn keep(&mut self, keep: bool) {
@@ -163,7 +176,7 @@ fn share_file(job: &Job, command: &Command, out: &mut Opened, err: &mut Opened) 
     if let (Stream::File(first), Stream::File(second)) = (&command.stdout, &command.stderr)
         && first.resolve(job.attempt) == second.resolve(job.attempt)
     {
-        err.end = out.end.try_clone().map_err(no_pipe)?;
+        err.end = out.end.clone();
     }
     Ok(())
 }

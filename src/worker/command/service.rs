@@ -17,7 +17,7 @@ use crate::worker::executor::{Ended, Job};
 use crate::worker::files::{self, Sight};
 use crate::worker::memory_events::MemoryEvents;
 use crate::worker::sink::OutputSink;
-use crate::worker::spawner::{KeeperLink, Reply, SpawnerLink};
+use crate::worker::spawner::{KeeperLink, Reply, Room, SpawnerLink};
 
 /// How long an attempt waits for files that another node wrote; then it fails.
 const ABSENT_PATIENCE: Micros = Micros::from_secs(10);
@@ -41,6 +41,7 @@ pub struct Service {
     idle: Vec<KeeperLink>,
     memory: MemoryEvents,
     buffer: Vec<u8>,
+    room: Room,
     /// True if something ended since the worker's loop was woken.
     news: bool,
     /// Last, as dropping it waits for the keepers, which wait for their sockets to close.
@@ -84,6 +85,7 @@ impl Service {
             idle: Vec::new(),
             memory: MemoryEvents::new(),
             buffer: vec![0; CHUNK_BYTES],
+            room: Room::default(),
             news: false,
         }
     }
@@ -244,7 +246,7 @@ impl Service {
     }
 
     fn on_keeper(&mut self, place: usize) {
-        let reply = self.running[place].keeper.receive();
+        let reply = self.running[place].keeper.receive(&mut self.room);
         let mut running = self.running.swap_remove(place);
         running.finish_streams(&mut *self.sink, &mut self.buffer);
         let ending = match reply {

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use super::kernel::{checksum, kernel};
 use super::number::{Number, Place, add, argument, arithmetic, div, integer, mul, number, sub};
 use super::{Arguments, Context, Functions};
 use crate::clock::now;
@@ -19,7 +20,7 @@ const RANGE_MAX: u64 = 100_000_000;
 
 /// Enters all built-in functions.
 pub(super) fn register(functions: &mut Functions) {
-    let table: [(&str, Builtin); 17] = [
+    let table: [(&str, Builtin); 19] = [
         ("add", |_, arguments| fold("add", &arguments, add)),
         ("sub", |_, arguments| pair("sub", &arguments, sub)),
         ("mul", |_, arguments| fold("mul", &arguments, mul)),
@@ -36,6 +37,8 @@ pub(super) fn register(functions: &mut Functions) {
         ("noop", |_, _| Ok(Value::Null)),
         ("sleep", |context, arguments| sleep(context, &arguments)),
         ("spin", |context, arguments| spin(context, &arguments)),
+        ("kernel", |context, arguments| kernel(context, &arguments)),
+        ("checksum", |_, arguments| checksum(&arguments)),
         ("fail", |_, arguments| Err(message(&arguments))),
     ];
     for (name, function) in table {

@@ -185,7 +185,7 @@ fn functions(runs: &Arc<Mutex<BTreeMap<TaskId, Vec<Attempt>>>>) -> Functions {
 fn graph(inputs: &[Vec<u32>], does: impl Fn(u32) -> &'static str) -> Arc<Graph> {
     let mut builder = GraphBuilder::new("test", "/");
     let ids: Vec<TaskId> =
-        (0..inputs.len()).map(|task| builder.declare(Keys::single(&format!("t{task}"))).unwrap()).collect();
+        (0..inputs.len()).map(|task| builder.declare(Keys::single(format!("t{task}"))).unwrap()).collect();
     let options = builder.options(TaskOptions::default());
     for (task, inputs) in (0..).zip(inputs) {
         let count = inputs.len() as u32;

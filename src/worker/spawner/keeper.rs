@@ -2,6 +2,7 @@
 //!
 //! Single-threaded; waits in one `poll` for its rank, for children and for its own deadlines.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -13,8 +14,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getppid};
 
 use super::descendants::{descendants, signal_all};
-use super::wire::{Exit, Launch, Reply, Request, receive_json, send_json};
-use super::{PARENT_DIED, Reaping, exec, ready, reap};
+use super::program::{Program, inherited_environment};
+use super::wire::{Exit, Launch, Reply, Request, Room, receive_json, send_json};
+use super::{Nest, PARENT_DIED, Reaping, ready, reap};
 use crate::clock::now;
 use crate::core::time::{Micros, Timestamp};
 use crate::worker::hardware::format_list;
@@ -32,15 +34,19 @@ pub(super) const KILL_AGAIN: Micros = Micros::from_millis(10);
 /// The life of a keeper. Returns its exit code, which is not 0 if something is left.
 pub(super) fn run_keeper(socket: OwnedFd, spawner: Pid) -> i32 {
     match watch_signals() {
-        Ok(signals) => Keeper { socket, signals, spawner, attempt: None, leaving: false }.run(),
+        Ok(signals) => Keeper::new(socket, signals, spawner).run(),
         Err(_) => 1,
     }
 }
 
 struct Keeper {
     socket: OwnedFd,
+    room: Room,
     signals: SignalFd,
     spawner: Pid,
+    nest: Nest,
+    /// What programs inherit.
+    environment: Vec<CString>,
     attempt: Option<Attempt>,
     /// True once nobody is there to report to.
     leaving: bool,
@@ -72,6 +78,11 @@ enum Pressure {
 }
 
 impl Keeper {
+    fn new(socket: OwnedFd, signals: SignalFd, spawner: Pid) -> Self {
+        let (room, nest, environment) = (Room::default(), Nest::new(), inherited_environment());
+        Keeper { socket, room, signals, spawner, nest, environment, attempt: None, leaving: false }
+    }
+
     fn run(mut self) -> i32 {
         loop {
             self.check_parent();
@@ -111,7 +122,7 @@ impl Keeper {
     }
 
     fn on_request(&mut self) {
-        match receive_json(self.socket.as_fd()) {
+        match receive_json(self.socket.as_fd(), &mut self.room) {
             Ok(Some((Request::Launch(launch), streams))) => self.on_launch(&launch, streams),
             Ok(Some((Request::Stop { grace_ms }, _))) => self.stop(Micros::from_millis(grace_ms)),
             Ok(None) | Err(_) => self.leave(),
@@ -120,13 +131,17 @@ impl Keeper {
 
     fn on_launch(&mut self, launch: &Launch, streams: Vec<OwnedFd>) {
         let started = match <[OwnedFd; 3]>::try_from(streams) {
-            Ok(streams) => exec(launch, streams).map_err(|error| explain(launch, &error)),
+            Ok(streams) => self.spawn(launch, &streams).map_err(|error| explain(launch, &error)),
             Err(_) => Err("its standard streams did not arrive".to_owned()),
         };
         match started {
             Ok(main) => self.attempt = Some(Attempt { main, exit: None, pressure: Pressure::None }),
             Err(why) => self.reply(&Reply::NotStarted(why)),
         }
+    }
+
+    fn spawn(&mut self, launch: &Launch, streams: &[OwnedFd; 3]) -> io::Result<Pid> {
+        self.nest.start(&Program::new(launch, &self.environment)?, streams)
     }
 
     fn leave(&mut self) {

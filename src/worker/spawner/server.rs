@@ -65,15 +65,17 @@ struct SpawnerLife {
 
 impl SpawnerLife {
     fn run(mut self) {
-        let mut packet = Vec::new();
+        let mut room = [0; 1];
         while getppid() == self.rank {
             let [asked, signalled] = ready([self.socket.as_fd(), self.signals.as_fd()], PollTimeout::NONE);
             if signalled {
                 self.reap();
             }
             if asked {
-                match receive(self.socket.as_fd(), &mut packet) {
-                    Ok(Some(mut descriptors)) => descriptors.pop().into_iter().for_each(|one| self.fork(one)),
+                match receive(self.socket.as_fd(), &mut room) {
+                    Ok(Some((_, mut descriptors))) => {
+                        descriptors.pop().into_iter().for_each(|one| self.fork(one))
+                    }
                     _ => break,
                 }
             }

@@ -39,11 +39,11 @@ pub struct Launch {
     pub cpus: Vec<u32>,
 }
 
-/// What a rank asks of a keeper.
+/// What a rank asks of a keeper, which owns the launch that it receives.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Request {
+pub(super) enum Request<L = Launch> {
     /// Start a program. Its three streams come as descriptors.
-    Launch(Launch),
+    Launch(L),
     /// End it and all that it started: TERM, then KILL.
     Stop { grace_ms: u64 },
 }
@@ -88,18 +88,32 @@ pub(super) fn send_json(
     send(socket, &[IN_MEMORY_FILE], &descriptors)
 }
 
+/// Room for any packet. Used again and again, as it is large.
+#[derive(Debug)]
+pub struct Room(Vec<u8>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Room(vec![0; INLINE_BYTES])
+    }
+}
+
 /// Receives a packet, waiting for it. `None` when the other side is gone.
 pub(super) fn receive_json<T: DeserializeOwned>(
     socket: BorrowedFd<'_>,
+    room: &mut Room,
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut packet = Vec::new();
-    let Some(mut descriptors) = receive(socket, &mut packet)? else { return Ok(None) };
-    if packet[0] == IN_MEMORY_FILE {
-        packet.truncate(1);
-        let memory = descriptors.pop().ok_or(io::ErrorKind::InvalidData)?;
-        File::from(memory).read_to_end(&mut packet)?;
-    }
-    Ok(Some((serde_json::from_slice(&packet[1..])?, descriptors)))
+    let Some((packet, mut descriptors)) = receive(socket, &mut room.0)? else { return Ok(None) };
+    let message = match packet[0] {
+        IN_MEMORY_FILE => {
+            let memory = descriptors.pop().ok_or(io::ErrorKind::InvalidData)?;
+            let mut text = Vec::new();
+            File::from(memory).read_to_end(&mut text)?;
+            serde_json::from_slice(&text)?
+        }
+        _ => serde_json::from_slice(&packet[1..])?,
+    };
+    Ok(Some((message, descriptors)))
 }
 
 /// Sends a packet, which must not be empty.
@@ -112,11 +126,13 @@ pub(super) fn send(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[Borrowe
     Ok(())
 }
 
-/// Receives a packet into `packet` and gives its descriptors. `None` when the other side is gone.
-pub(super) fn receive(socket: BorrowedFd<'_>, packet: &mut Vec<u8>) -> io::Result<Option<Vec<OwnedFd>>> {
-    packet.resize(INLINE_BYTES, 0);
+/// Receives a packet into `room`, with its descriptors. `None` when the other side is gone.
+pub(super) fn receive<'a>(
+    socket: BorrowedFd<'_>,
+    room: &'a mut [u8],
+) -> io::Result<Option<(&'a [u8], Vec<OwnedFd>)>> {
     let mut control = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
-    let mut bytes = [IoSliceMut::new(packet)];
+    let mut bytes = [IoSliceMut::new(room)];
     let received = loop {
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
         match recvmsg::<()>(socket.as_raw_fd(), &mut bytes, Some(&mut control), flags) {
@@ -132,6 +148,5 @@ pub(super) fn receive(socket: BorrowedFd<'_>, packet: &mut Vec<u8>) -> io::Resul
         }
     }
     let length = received.bytes;
-    packet.truncate(length);
-    Ok((length > 0).then_some(descriptors))
+    Ok((length > 0).then_some((&room[..length], descriptors)))
 }

@@ -74,6 +74,12 @@ impl Assembly<'_> {
         let named = self.names.group(number);
         let mut shared = self.share(task, named.count)?;
         let mut places = Places::new(task);
+        if named.count > 1 && shared.is_same_for_all() {
+            let key = ElementKey::new(&named.group, 0);
+            let definition =
+                self.define_one(&mut shared, named.group.first, &scope(task, &places.places, &key))?;
+            return self.builder.define_all(named.count, definition).map(drop).map_err(graph_fault);
+        }
         for element in 0..named.count {
             let id = TaskId(named.group.first.0 + element);
             let key = ElementKey::new(&named.group, element as usize);
@@ -220,6 +226,12 @@ impl Assembly<'_> {
 }
 
 impl Shared<'_> {
+    /// True if no element differs from another in anything but its name.
+    fn is_same_for_all(&self) -> bool {
+        let mut references = self.task.references.iter().chain(&self.task.after);
+        self.uses == 0 && self.found.iter().all(Option::is_some) && references.all(Reference::is_constant)
+    }
+
     /// Where an element stands along the variables that operations depend on; none if no two
     /// elements stand at the same place, so that nothing is worth remembering.
     fn place(&self, places: &[usize]) -> Option<usize> {

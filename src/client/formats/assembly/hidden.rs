@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use crate::core::graph::{Definition, GraphBuilder, GraphError};
-use crate::core::id::TaskId;
+use crate::core::graph::{Definition, GraphBuilder, GraphError, Progression};
+use crate::core::id::{OperationId, OptionsId, TaskId};
 use crate::core::key::Group;
 use crate::core::resources::Resources;
 use crate::core::task::{Argument, Body, Call, Operation, TaskOptions};
@@ -23,6 +23,7 @@ pub(super) struct Hidden {
 
 enum Due {
     Join(Vec<TaskId>),
+    JoinArray { first: TaskId, count: u32 },
     List { first: TaskId, count: u32 },
 }
 
@@ -33,8 +34,8 @@ impl Hidden {
         if let Some(task) = self.joins.get(name) {
             return Ok(*task);
         }
-        let elements = (0..named.count).map(|element| TaskId(named.group.first.0 + element));
-        let task = self.declare(format!("{name}[*]:finished"), Due::Join(elements.collect()), builder)?;
+        let due = Due::JoinArray { first: named.group.first, count: named.count };
+        let task = self.declare(format!("{name}[*]:finished"), due, builder)?;
         self.joins.insert(name.clone(), task);
         Ok(task)
     }
@@ -78,28 +79,30 @@ impl Hidden {
         let idle = TaskOptions { resources: Resources::default(), ..TaskOptions::default() };
         let idle = builder.options(idle);
         for due in self.due {
-            let definition = match due {
+            match due {
                 Due::Join(orders) => {
-                    Definition { operation: join, options: idle, orders, ..Definition::default() }
+                    let join = Definition { operation: join, options: idle, orders, ..Definition::default() };
+                    builder.define(join)?
                 }
-                Due::List { first, count } => list_definition(first, count, builder),
+                Due::JoinArray { first, count } => {
+                    builder.define_alike(1, (join, idle), &[], &[Progression::all(first, count)])?
+                }
+                Due::List { first, count } => {
+                    let what = list_of(count, builder);
+                    builder.define_alike(1, what, &[Progression::all(first, count)], &[])?
+                }
             };
-            builder.define(definition)?;
         }
         Ok(())
     }
 }
 
 /// A list that is passed on says the same as `list` with an argument for each element, in less.
-fn list_definition(first: TaskId, count: u32, builder: &mut GraphBuilder) -> Definition {
+fn list_of(count: u32, builder: &mut GraphBuilder) -> (OperationId, OptionsId) {
     let arguments = vec![Argument::Inputs { first: 0, count }];
     let body = Body::Call(Call { function: "identity".into(), arguments });
-    Definition {
-        operation: builder.operation(Operation { body, inputs: vec![], outputs: vec![] }),
-        options: builder.options(TaskOptions::default()),
-        values: (first.0..first.0 + count).map(TaskId).collect(),
-        orders: vec![],
-    }
+    let operation = builder.operation(Operation { body, inputs: vec![], outputs: vec![] });
+    (operation, builder.options(TaskOptions::default()))
 }
 
 /// A hidden task's name in a user's words: what it stands for.
