@@ -19,7 +19,7 @@ use dagmar::client::formats::make::{Shape, Size, make};
 use dagmar::core::graph::{Definition, Graph, GraphBuilder};
 use dagmar::core::id::TaskId;
 use dagmar::core::key::{Axis, Group};
-use dagmar::core::scheduler::{Options, Scheduler, Urgency};
+use dagmar::core::scheduler::{Options, Precedence, Scheduler, Urgency};
 use dagmar::core::task::{Body, Call, Operation, TaskOptions};
 use dagmar::core::task_list::TaskList;
 use dagmar::observe::report::ReportBuilder;
@@ -97,7 +97,7 @@ fn run_step(step: &str, graph: &str, tasks: u32, path: &Path) {
         "urgency" => {
             let opened = graph_of();
             let (before, start) = (anonymous_kib(), now());
-            let urgency = Urgency::of(&opened);
+            let urgency = Urgency::of(&opened, Precedence::default());
             line("+ urgency", &opened, before, start);
             black_box(urgency.level(TaskId(0)));
         }
@@ -105,7 +105,12 @@ fn run_step(step: &str, graph: &str, tasks: u32, path: &Path) {
             let opened = Arc::new(graph_of());
             let asked: TaskList = opened.sink_stretches().collect();
             let (before, start) = (anonymous_kib(), now());
-            let options = Options { workers: 1, workers_come_back: false, persist_asked: false };
+            let options = Options {
+                workers: 1,
+                workers_come_back: false,
+                persist_asked: false,
+                precedence: Precedence::default(),
+            };
             let scheduler = Scheduler::new(opened.clone(), &asked, options);
             line("+ schedul.", &opened, before, start);
             black_box(scheduler.state(TaskId(0)));

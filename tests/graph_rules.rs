@@ -5,7 +5,7 @@ use dagmar::core::graph::{Definition, Graph, GraphBuilder, Progression};
 use dagmar::core::id::{OperationId, OptionsId, TaskId};
 use dagmar::core::key::{Axis, Group};
 use dagmar::core::resources::Resources;
-use dagmar::core::scheduler::Urgency;
+use dagmar::core::scheduler::{Precedence, Urgency};
 use dagmar::core::task::{Argument, Body, Call, Operation, TaskOptions};
 use dagmar::core::task_list::TaskList;
 use dagmar::core::task_set::TaskSet;
@@ -112,7 +112,8 @@ fn graph(arrays: &[Array], turn: bool, is_listed: bool) -> Graph {
 
 fn agree(one: &Graph, other: &Graph) {
     assert_eq!((one.len(), one.dependency_count()), (other.len(), other.dependency_count()));
-    let (urgency, expected) = (Urgency::of(one), Urgency::of(other));
+    let (urgency, expected) =
+        (Urgency::of(one, Precedence::default()), Urgency::of(other, Precedence::default()));
     for task in one.tasks() {
         assert_eq!(one.key(task), other.key(task));
         assert_eq!(one.value_inputs(task), other.value_inputs(task), "values of {task}");
@@ -226,7 +227,7 @@ fn an_array_of_four_thousand_million_tasks_is_a_few_bytes() {
     assert_eq!(read, graph);
     assert_eq!(read.dependents(TaskId(77)), [TaskId(count + 77)]);
     assert_eq!(read.value_inputs(TaskId(2 * count + 5)), [TaskId(count + 5)]);
-    let urgency = Urgency::of(&read);
+    let urgency = Urgency::of(&read, Precedence::default());
     assert_eq!([0, count, 2 * count].map(|task| urgency.level(TaskId(task))), [0, 1, 2]);
     assert_eq!(urgency.run_end(TaskId(5)), TaskId(count));
     assert!(read.sink_stretches().eq(std::iter::once(2 * count..3 * count)));

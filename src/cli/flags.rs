@@ -258,6 +258,15 @@ pub enum GraphCommand {
     Pack(PackFlags),
     /// Make a graph of a well-known shape, in its packed form
     Make(MakeFlags),
+    /// Make a graph of what another tool wrote, in its packed form
+    Import(ImportFlags),
+}
+
+/// What can be imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ImportFormat {
+    /// An execution that WfCommons recorded: WfFormat 1.5
+    Wfformat,
 }
 
 /// A graph to look at.
@@ -304,6 +313,28 @@ pub struct MakeFlags {
     #[arg(long, default_value_t = 16, requires = "iterations")]
     pub bytes: u32,
     /// Where to write it; `SHAPE.dagmar` if nothing is said
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// How the result is told
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `dagmar graph import`.
+#[derive(Clone, Debug, Args)]
+pub struct ImportFlags {
+    /// The file
+    pub file: PathBuf,
+    /// What the file is
+    #[arg(long, value_enum)]
+    pub from: ImportFormat,
+    /// Shorten times, and shrink values, by this factor
+    #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
+    pub scale: f64,
+    /// Tasks keep a core busy instead of sleeping
+    #[arg(long)]
+    pub spin: bool,
+    /// Where to write it; `FILE.dagmar` if nothing is said
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// How the result is told

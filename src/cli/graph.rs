@@ -1,4 +1,4 @@
-//! `dagmar graph`: look at graphs, pack them, make them.
+//! `dagmar graph`: look at graphs, pack them, make them, import them.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -8,14 +8,18 @@ use serde_json::json;
 
 use crate::client::formats::make::{self, Kernel, SHAPES, Size};
 use crate::client::formats::outline::{Outline, outline};
+use crate::client::formats::{Pastime, Replay, read_wfformat};
 use crate::core::graph::Graph;
 use crate::record::{packed, publish};
 use crate::runtime::exit;
 
 use super::failure::Failure;
-use super::flags::{GraphCommand, GraphFlags, MakeFlags, PackFlags};
+use super::flags::{GraphCommand, GraphFlags, ImportFlags, ImportFormat, MakeFlags, PackFlags};
 use super::output::{Format, Page, tell};
 use super::{CommandResult, OK, source};
+
+/// The largest factor of an import: beyond it, times and sizes would not fit.
+const SCALE_MAX: f64 = 1000.0;
 
 /// Does what was asked.
 pub fn run(command: GraphCommand) -> CommandResult {
@@ -25,6 +29,7 @@ pub fn run(command: GraphCommand) -> CommandResult {
         GraphCommand::Stats(flags) => stats(&flags),
         GraphCommand::Pack(flags) => pack(&flags),
         GraphCommand::Make(flags) => make(&flags),
+        GraphCommand::Import(flags) => import(&flags),
     }
 }
 
@@ -110,6 +115,26 @@ fn make(flags: &MakeFlags) -> CommandResult {
     };
     let graph = graph.map_err(refused)?;
     let out = flags.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}.dagmar", flags.shape)));
+    write(&graph, &out, flags.output)
+}
+
+fn import(flags: &ImportFlags) -> CommandResult {
+    if !(flags.scale > 0.0 && flags.scale <= SCALE_MAX) {
+        let scale = flags.scale;
+        return Err(Failure::usage(format!(
+            "`--scale` cannot be {scale}: it is above 0 and at most {SCALE_MAX}"
+        )));
+    }
+    let path = &flags.file;
+    let bytes = fs::read(path);
+    let bytes =
+        bytes.map_err(|error| Failure::usage(format!("cannot read `{}`: {error}", path.display())))?;
+    let pastime = if flags.spin { Pastime::Spin } else { Pastime::Sleep };
+    let graph = match flags.from {
+        ImportFormat::Wfformat => read_wfformat(path, &bytes, Replay { scale: flags.scale, pastime }),
+    };
+    let graph = graph.map_err(source::refused)?;
+    let out = flags.out.clone().unwrap_or_else(|| path.with_extension("dagmar"));
     write(&graph, &out, flags.output)
 }
 

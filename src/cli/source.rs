@@ -76,7 +76,8 @@ pub fn find(flags: &SourceFlags) -> Result<Graph, Failure> {
     quick::each(elements, work, &directory, &options, &functions).map_err(refused)
 }
 
-fn refused(error: GraphFileError) -> Failure {
+/// What is wrong with a graph file, as a failure of the command.
+pub(super) fn refused(error: GraphFileError) -> Failure {
     Failure::usage(error.to_string()).hint(error.hint().map(str::to_owned))
 }
 

@@ -9,7 +9,7 @@ use crate::clock;
 use crate::core::event::{Event, Outcome, StopReason};
 use crate::core::graph::Graph;
 use crate::core::id::Rank;
-use crate::core::scheduler::{Action, Input, Options, Scheduler, TaskState};
+use crate::core::scheduler::{Action, Input, Options, Precedence, Scheduler, TaskState};
 use crate::core::task_list::TaskList;
 use crate::core::time::{Micros, Timestamp};
 use crate::record::journal::JournalWriter;
@@ -155,8 +155,12 @@ impl<'a> Hands<'a> {
         setup: Setup,
         watcher: &'a mut dyn Watcher,
     ) -> Result<Self, SchedulerError> {
-        let options =
-            Options { workers: endpoint.size() - 1, workers_come_back: false, persist_asked: setup.persist };
+        let options = Options {
+            workers: endpoint.size() - 1,
+            workers_come_back: false,
+            persist_asked: setup.persist,
+            precedence: Precedence::default(),
+        };
         let machine = Scheduler::new(setup.graph.clone(), &setup.asked, options);
         let journal = JournalWriter::create(&setup.directory.journal());
         let began = clock::now();

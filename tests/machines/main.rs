@@ -12,7 +12,7 @@ use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::key::Group;
 use dagmar::core::message::{FromWorker, InputLocation, Order, Report};
 use dagmar::core::resources::Resources;
-use dagmar::core::scheduler::{Action, Input, Options, Scheduler, TaskState};
+use dagmar::core::scheduler::{Action, Input, Options, Precedence, Scheduler, TaskState};
 use dagmar::core::slot::Slot;
 use dagmar::core::span::Span;
 use dagmar::core::task::{Body, Call, Operation, Ranks, TaskOptions};
@@ -63,7 +63,11 @@ fn task(graph: &Graph, key: &str) -> TaskId {
 
 fn scheduler_of(graph: &Arc<Graph>, workers: u32) -> Scheduler {
     let asked: Vec<TaskId> = graph.sinks().collect();
-    Scheduler::new(graph.clone(), &asked, Options { workers, workers_come_back: true, persist_asked: false })
+    Scheduler::new(
+        graph.clone(),
+        &asked,
+        Options { workers, workers_come_back: true, persist_asked: false, precedence: Precedence::default() },
+    )
 }
 
 /// A scheduler with workers of one core each, and what it said last.
@@ -87,7 +91,12 @@ impl Run {
 
     fn of(graph: Arc<Graph>, workers: u32) -> Self {
         let asked: Vec<TaskId> = graph.sinks().collect();
-        let options = Options { workers, workers_come_back: true, persist_asked: false };
+        let options = Options {
+            workers,
+            workers_come_back: true,
+            persist_asked: false,
+            precedence: Precedence::default(),
+        };
         let machine = Scheduler::new(graph.clone(), &asked, options);
         let mut run = Run { graph, machine, orders: vec![], events: vec![], outcome: None };
         for worker in 1..=workers {
@@ -161,7 +170,12 @@ impl Run {
 #[test]
 fn nothing_is_placed_before_every_worker_has_joined() {
     let mut run = Run::new("a", 0, 0);
-    let options = Options { workers: 2, workers_come_back: true, persist_asked: false };
+    let options = Options {
+        workers: 2,
+        workers_come_back: true,
+        persist_asked: false,
+        precedence: Precedence::default(),
+    };
     run.machine = Scheduler::new(run.graph.clone(), &[TaskId(0)], options);
     run.joins(1, LIFE);
     assert_eq!(run.assigned(), []);
@@ -387,7 +401,12 @@ fn a_worker_lost_while_it_is_collected_is_replaced() {
 #[test]
 fn workers_on_one_host_count_once() {
     let mut run = Run::new("m*2", 0, 0);
-    let options = Options { workers: 2, workers_come_back: true, persist_asked: false };
+    let options = Options {
+        workers: 2,
+        workers_come_back: true,
+        persist_asked: false,
+        precedence: Precedence::default(),
+    };
     run.machine = Scheduler::new(run.graph.clone(), &[TaskId(0)], options);
     for (worker, host) in [(1, "n1"), (2, "n1"), (3, "n2")] {
         let report = Report::Joined { host: host.to_owned(), capacity: Resources::cores(1) };
@@ -404,7 +423,12 @@ fn workers_on_one_host_count_once() {
 fn run_of_last_lives(text: &str, cores: &[u32]) -> Run {
     let mut run = Run::new(text, 0, 0);
     let asked: Vec<TaskId> = run.graph.sinks().collect();
-    let options = Options { workers: cores.len() as u32, workers_come_back: false, persist_asked: false };
+    let options = Options {
+        workers: cores.len() as u32,
+        workers_come_back: false,
+        persist_asked: false,
+        precedence: Precedence::default(),
+    };
     run.machine = Scheduler::new(run.graph.clone(), &asked, options);
     for (worker, &cores) in (1..).zip(cores) {
         run.says(

@@ -10,7 +10,7 @@ use dagmar::core::event::{Cause, Event, Outcome, StopReason, Totals};
 use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::message::{FromWorker, Order, PeerMessage, PeerWord, Report, ToWorker};
 use dagmar::core::resources::Resources;
-use dagmar::core::scheduler::{self, Scheduler, TaskState};
+use dagmar::core::scheduler::{self, Precedence, Scheduler, TaskState};
 use dagmar::core::time::Timestamp;
 use dagmar::core::worker::{self, Worker};
 use fastrand::Rng;
@@ -117,7 +117,12 @@ impl World {
             run_us_max: [20, 3_000, 400_000][rng.usize(..3)],
         };
         let workers_come_back = faults.lost_come_back;
-        let options = scheduler::Options { workers, workers_come_back, persist_asked: true };
+        let options = scheduler::Options {
+            workers,
+            workers_come_back,
+            persist_asked: true,
+            precedence: Precedence::default(),
+        };
         let scheduler = Scheduler::new(problem.graph.clone(), &problem.asked, options);
         let states = problem.graph.tasks().map(|task| scheduler.state(task)).collect();
         let mut world = World {

@@ -9,7 +9,8 @@
 //! 4. `schema`: the tree becomes such a description, field by field.
 //! 5. `assembly`: the description becomes a `Graph`, element by element.
 //!
-//! `reader` walks a file through them. `quick` and `make` reach a `Graph` without a file; `outline`
+//! `reader` walks a file through them. `wfformat` takes `text` and goes its own way from
+//! there; `quick` and `make` reach a `Graph` without a file; `outline`
 //! and `request` look at a finished one. What a stage has for later ones is `pub` and named in its
 //! `mod.rs`. Nothing here runs anything. Packed graphs belong to `record`: `Kind::of` tells them apart
 //! and the caller reads them.
@@ -26,9 +27,11 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod text;
+mod wfformat;
 
 pub use description::{Functions, quote};
 pub use disk::FILE_BYTES_MAX;
 pub use reader::{read, read_bytes};
 pub use request::{RequestError, resolve};
 pub use text::{GraphFileError, Kind, Problem, units};
+pub use wfformat::{Pastime, Replay, read_wfformat};

@@ -51,7 +51,7 @@ fn read_file(path: &Path) -> Outcome<Vec<u8>> {
 }
 
 /// A graph's name if the file does not say one: the file's stem, with `-` for what no name has.
-fn name_of(path: &Path) -> String {
+pub(super) fn name_of(path: &Path) -> String {
     let stem = path.file_stem().map_or(Cow::Borrowed(""), |stem| stem.to_string_lossy());
     let fits = |letter: char| letter.is_ascii_alphanumeric() || "_.-".contains(letter);
     let name: String = stem.chars().map(|letter| if fits(letter) { letter } else { '-' }).collect();

@@ -28,17 +28,40 @@ enum Level {
 }
 
 impl Levels {
-    /// The longest path from each task to an exit, in tasks. Hidden joins add nothing.
-    pub fn to_exit(graph: &Graph) -> Self {
+    /// These numbers, one for each task.
+    pub fn listed(graph: &Graph, numbers: Vec<u32>) -> Self {
+        let mut levels = Levels::unknown(graph);
+        levels.of_segment = levels.firsts.iter().map(|first| Level::Listed(*first)).collect();
+        levels.listed = numbers;
+        levels
+    }
+
+    fn unknown(graph: &Graph) -> Self {
         let firsts: Vec<u32> = graph.columns().segments().map(|segment| segment.first).collect();
         let finder = Finder::new(firsts.iter().copied(), graph.len());
         let of_segment = vec![Level::Unknown; firsts.len()];
-        let mut levels = Levels { firsts, finder, of_segment, listed: Vec::new() };
+        Levels { firsts, finder, of_segment, listed: Vec::new() }
+    }
+
+    /// The greatest of all numbers.
+    pub fn greatest(&self) -> u32 {
+        let same = self.of_segment.iter().filter_map(|level| match level {
+            Level::Same(level) => Some(*level),
+            Level::Listed(_) | Level::Unknown => None,
+        });
+        same.chain(self.listed.iter().copied()).max().unwrap_or(0)
+    }
+
+    /// The longest path from each task to an exit, each task as long as `own` says: the same for tasks that
+    /// are alike. Hidden joins add nothing.
+    pub fn to_exit(graph: &Graph, own: impl Fn(TaskId) -> u32) -> Self {
+        let own = &|task: TaskId| if graph.is_join(task) { 0 } else { own(task) };
+        let mut levels = Levels::unknown(graph);
         for (number, segment, piece) in graph.segments_backwards() {
             let is_whole = piece.len() == segment.count as usize;
-            match levels.same(graph, number, segment).filter(|_| is_whole) {
+            match levels.same(graph, (number, segment), own).filter(|_| is_whole) {
                 Some(level) => levels.of_segment[number] = Level::Same(level),
-                None => levels.list(graph, (number, segment), piece),
+                None => levels.list(graph, (number, segment), piece, own),
             }
         }
         levels
@@ -79,11 +102,16 @@ impl Levels {
 
     /// The number that all tasks of a segment have, if rules tell that it is the same: those that wait
     /// for them have one each, and the greatest belongs to a rule that none of the tasks is without.
-    fn same(&self, graph: &Graph, number: usize, segment: Segment) -> Option<u32> {
+    fn same(
+        &self,
+        graph: &Graph,
+        (number, segment): (usize, Segment),
+        own: &impl Fn(TaskId) -> u32,
+    ) -> Option<u32> {
         let (Form::Alike(_), Some(rules)) = (segment.form, graph.dependents.only_rules(number)) else {
             return None;
         };
-        let own = u32::from(!graph.is_join(TaskId(segment.first)));
+        let own = own(TaskId(segment.first));
         let mut greatest = None;
         for rule in rules.clone() {
             let Level::Same(level) = self.of_segment[graph.table.segment_of(rule.first_taker())] else {
@@ -95,10 +123,16 @@ impl Levels {
         let is_for_all = rules.clone().any(|rule| {
             self.get(rule.first_taker()) == greatest && rule.takes_all(segment.first..segment.end())
         });
-        is_for_all.then_some(greatest + own)
+        is_for_all.then_some(greatest.saturating_add(own))
     }
 
-    fn list(&mut self, graph: &Graph, (number, segment): (usize, Segment), piece: Range<u32>) {
+    fn list(
+        &mut self,
+        graph: &Graph,
+        (number, segment): (usize, Segment),
+        piece: Range<u32>,
+        own: &impl Fn(TaskId) -> u32,
+    ) {
         let at = match self.of_segment[number] {
             Level::Listed(at) => at,
             _ => {
@@ -110,7 +144,7 @@ impl Levels {
         };
         for task in piece.rev().map(TaskId) {
             let below = graph.dependents(task).iter().map(|dependent| self.get(dependent)).max();
-            let level = below.unwrap_or(0) + u32::from(!graph.is_join(task));
+            let level = below.unwrap_or(0_u32).saturating_add(own(task));
             self.listed[(at + task.0 - segment.first) as usize] = level;
         }
         self.forget_equal(graph, (number, segment), at);

@@ -17,6 +17,7 @@ use crate::core::time::Timestamp;
 use super::ahead::Ahead;
 use super::durations::Durations;
 use super::multi_node::MultiNode;
+use super::precedence::Precedence;
 use super::priority::Urgency;
 use super::ready::Ready;
 use super::tasks::{TaskState, Tasks};
@@ -71,6 +72,8 @@ pub struct Options {
     pub workers_come_back: bool,
     /// True if what is asked for is to be written into the run directory, not only computed.
     pub persist_asked: bool,
+    /// What is started first.
+    pub precedence: Precedence,
 }
 
 /// Where a run as a whole stands.
@@ -112,6 +115,7 @@ impl Scheduler {
     /// A scheduler for what `asked` needs of a graph.
     pub fn new(graph: Arc<Graph>, asked: impl Into<TaskList>, options: Options) -> Self {
         let ready = Ready::new(&graph);
+        let durations = Durations::new(&graph);
         Scheduler {
             options,
             phase: Phase::Gathering,
@@ -119,8 +123,8 @@ impl Scheduler {
             workers: Workers::new(graph.len(), ready.requests()),
             ready,
             multi_node: MultiNode::default(),
-            urgency: Urgency::of(&graph),
-            durations: Durations::new(&graph),
+            urgency: Urgency::of(&graph, options.precedence),
+            durations,
             ahead: Ahead::of(&graph),
             now: Timestamp::default(),
             out_of_memory_failures: 0,

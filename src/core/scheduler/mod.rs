@@ -13,6 +13,7 @@ mod machine;
 mod multi_node;
 mod parked;
 mod placement;
+mod precedence;
 mod priority;
 mod progress;
 mod ready;
@@ -23,5 +24,6 @@ mod tasks;
 mod workers;
 
 pub use machine::{Action, Input, Options, Scheduler};
+pub use precedence::Precedence;
 pub use priority::Urgency;
 pub use tasks::TaskState;

@@ -1,19 +1,22 @@
 //! The order in which ready tasks are started.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::mem::discriminant;
 use std::ops::Range;
 
 use crate::core::graph::{Graph, Levels, Stretch};
 use crate::core::id::{OptionsId, TaskId};
 
+use super::precedence::Precedence;
+
 /// Runs shorter than this are not worth remembering.
 const RUN_MIN: usize = 16;
 
 /// How urgent every task is.
 ///
-/// A higher `priority` comes first, then the longer path to an exit (the b-level, in tasks), then
-/// the lower id, so that equal graphs are always ordered equally.
+/// A higher `priority` comes first, then what the `Precedence` says, then the lower id, so that equal
+/// graphs are always ordered equally.
 #[derive(Debug)]
 pub struct Urgency {
     levels: Levels,
@@ -25,8 +28,8 @@ impl Urgency {
     /// Weighs all tasks of a graph.
     ///
     /// Takes time linear in tasks and dependencies, but none for each task of an array that is a rule.
-    pub fn of(graph: &Graph) -> Self {
-        let mut levels = Levels::to_exit(graph);
+    pub fn of(graph: &Graph, precedence: Precedence) -> Self {
+        let mut levels = precedence.weigh(graph, most(graph));
         put_priorities_first(graph, &mut levels);
         let runs = runs(graph, &levels);
         Urgency { levels, runs }
@@ -43,6 +46,12 @@ impl Urgency {
         let run = self.runs[..self.runs.partition_point(|run| run.start <= task.0)].last();
         TaskId(run.map_or(0, |run| run.end).max(task.0 + 1))
     }
+}
+
+/// The greatest weight with which the levels of all priorities have room one behind the other.
+fn most(graph: &Graph) -> u32 {
+    let priorities: BTreeSet<i32> = graph.columns().options.iter().map(|options| options.priority).collect();
+    u32::MAX / (priorities.len() as u32 + 1) - 1
 }
 
 /// Turns paths to an exit into levels: those of a higher priority lie below those of a lower one.
@@ -98,42 +107,107 @@ mod tests {
     use crate::core::graph::{Definition, GraphBuilder};
     use crate::core::key::Group;
     use crate::core::task::{Body, Call, Operation, TaskOptions};
+    use crate::core::time::Micros;
 
-    /// Tasks by their priorities and inputs, in the order of ids.
-    fn urgency(tasks: &[(i32, &[u32])]) -> Urgency {
+    /// Expected milliseconds, inputs by number, priority.
+    type Task<'a> = (u64, &'a [u32], i32);
+
+    const ALL: [Precedence; 4] =
+        [Precedence::LongestPath, Precedence::DepthFirst, Precedence::Submission, Precedence::Random(3)];
+
+    fn urgency(tasks: &[Task<'_>], precedence: Precedence) -> Urgency {
         let mut builder = GraphBuilder::new("test", "/");
-        let body = Body::Call(Call { function: "noop".into(), arguments: vec![] });
-        let operation = builder.operation(Operation { body, inputs: vec![], outputs: vec![] });
         for number in 0..tasks.len() {
             builder.declare(Group::single(format!("t{number}"))).unwrap();
         }
-        for (priority, inputs) in tasks {
-            let options = builder.options(TaskOptions { priority: *priority, ..TaskOptions::default() });
+        let body = Body::Call(Call { function: "noop".into(), arguments: vec![] });
+        let operation = builder.operation(Operation { body, inputs: vec![], outputs: vec![] });
+        for &(millis, inputs, priority) in tasks {
+            let expected = Some(Micros::from_millis(millis));
+            let options = builder.options(TaskOptions { expected, priority, ..TaskOptions::default() });
             let values = inputs.iter().copied().map(TaskId).collect();
             builder.define(Definition { operation, options, values, orders: vec![] }).unwrap();
         }
-        Urgency::of(&builder.build().unwrap())
+        Urgency::of(&builder.build().unwrap(), precedence)
     }
 
-    fn order(urgency: &Urgency, count: u32) -> Vec<u32> {
-        let mut tasks: Vec<u32> = (0..count).collect();
-        tasks.sort_by_key(|&task| (urgency.level(TaskId(task)), task));
-        tasks
+    /// Task numbers in the order in which they would be started.
+    fn order(tasks: &[Task<'_>], precedence: Precedence) -> Vec<u32> {
+        let urgency = urgency(tasks, precedence);
+        let mut order: Vec<u32> = (0..tasks.len() as u32).collect();
+        order.sort_by_key(|&task| (urgency.level(TaskId(task)), task));
+        order
     }
 
     #[test]
     fn priority_counts_more_than_the_path_and_the_path_more_than_the_id() {
-        let tasks: [(i32, &[u32]); 6] = [(0, &[]), (0, &[]), (0, &[1]), (-1, &[]), (-1, &[3]), (7, &[])];
-        assert_eq!(order(&urgency(&tasks), 6), [5, 1, 0, 2, 3, 4]);
+        let tasks: [Task<'_>; 6] =
+            [(1, &[], 0), (1, &[], 0), (1, &[1], 0), (1, &[], -1), (1, &[3], -1), (1, &[], 7)];
+        assert_eq!(order(&tasks, Precedence::LongestPath), [5, 1, 0, 2, 3, 4]);
+        for precedence in ALL {
+            assert_eq!(order(&tasks, precedence)[0], 5, "{precedence:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_path_is_measured_in_time() {
+        // Two tasks in a row against one.
+        let check = |each, alone, expected: [u32; 3]| {
+            let tasks: [Task<'_>; 3] = [(each, &[], 0), (each, &[0], 0), (alone, &[], 0)];
+            assert_eq!(order(&tasks, Precedence::LongestPath), expected);
+        };
+        check(1, 5, [2, 0, 1]);
+        check(3, 5, [0, 2, 1]);
+    }
+
+    #[test]
+    fn paths_of_years_in_many_priorities_still_have_levels() {
+        let year = 365 * 86_400 * 1000;
+        let tasks: Vec<Task<'_>> = (0..100).map(|n| (year * (n % 10 + 1), &[][..], n as i32 % 7)).collect();
+        let order = order(&tasks, Precedence::LongestPath);
+        let facts: Vec<(i32, u64)> =
+            order.iter().map(|&n| (tasks[n as usize].2, tasks[n as usize].0)).collect();
+        assert!(facts.windows(2).all(|pair| pair[0] >= pair[1]), "{facts:?}");
+    }
+
+    #[test]
+    fn depth_first_ends_one_branch_before_the_next() {
+        // Two pairs, each added up, and both sums added up.
+        let pairs: [Task<'_>; 7] = [
+            (1, &[], 0),
+            (1, &[], 0),
+            (1, &[], 0),
+            (1, &[], 0),
+            (1, &[0, 2], 0),
+            (1, &[1, 3], 0),
+            (1, &[4, 5], 0),
+        ];
+        assert_eq!(order(&pairs, Precedence::DepthFirst), [0, 2, 4, 1, 3, 5, 6]);
+        assert_eq!(order(&pairs, Precedence::Submission), [0, 1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn depth_first_follows_a_long_chain_without_a_deep_stack() {
+        let inputs: Vec<[u32; 1]> = (0..100_000).map(|number: u32| [number.saturating_sub(1)]).collect();
+        let mut tasks: Vec<Task<'_>> = inputs.iter().map(|input| (1, &input[..], 0)).collect();
+        tasks[0].1 = &[];
+        assert!(order(&tasks, Precedence::DepthFirst).is_sorted());
+    }
+
+    #[test]
+    fn chance_is_the_same_for_the_same_number() {
+        let tasks: [Task<'_>; 50] = [(1, &[], 0); 50];
+        let [one, again, other] = [1, 1, 2].map(|seed| order(&tasks, Precedence::Random(seed)));
+        assert!(one == again && one != other && !one.is_sorted());
     }
 
     #[test]
     fn a_run_ends_where_tasks_differ_or_take_inputs() {
-        let source = |priority| (priority, &[] as &[u32]);
-        let mut tasks = vec![source(0); 20];
+        let source = |priority| (1, &[] as &[u32], priority);
+        let mut tasks: Vec<Task<'_>> = vec![source(0); 20];
         tasks.extend(vec![source(1); 20]);
-        tasks.extend([source(0), (0, &[40]), source(0)]);
-        let urgency = urgency(&tasks);
+        tasks.extend([source(0), (1, &[40], 0), source(0)]);
+        let urgency = urgency(&tasks, Precedence::LongestPath);
         let ends = [0, 7, 19, 20, 39, 40, 41, 42].map(|task| urgency.run_end(TaskId(task)).0);
         assert_eq!(ends, [20, 20, 20, 40, 40, 41, 42, 43]);
     }

@@ -14,6 +14,9 @@ use super::ready::Class;
 /// Expected run time that may wait at a worker for each of its cores, in microseconds: some round
 /// trips, so that a worker never runs dry while its reports are under way.
 const BACKLOG_US: f64 = 4_000.0;
+/// The first task to wait at a worker waits for no longer than this, in microseconds: while it is there,
+/// nobody else starts it, however urgent it is.
+const FIRST_WAITS_US: f64 = 100_000.0;
 /// Tasks that may wait at a worker for each of its cores, however short they are.
 const BACKLOG_TASKS: u32 = 16_384;
 /// Waiting time is told apart in steps of this, in microseconds, so that the index need not follow every task.
@@ -92,7 +95,7 @@ impl WorkerRecord {
             }
             false => backlog.min(1).max(u32::from(self.fits_now(request))),
         };
-        room.max(u32::from(self.waits_for_nobody()))
+        room.max(u32::from(self.welcomes_a_first()))
     }
 
     /// The time until a further task would start, in microseconds; 0 if at once.
@@ -108,10 +111,11 @@ impl WorkerRecord {
         self.expected_us / f64::from(self.capacity.cpus.max(1))
     }
 
-    /// True if everything assigned runs: a first task to wait is welcome, however long it is, so
-    /// that the worker can go on before its report has been answered.
-    fn waits_for_nobody(&self) -> bool {
-        self.capacity.covers_besides(&Resources::default(), &self.committed)
+    /// True if everything assigned runs, and not for long: a first task to wait is welcome, however long
+    /// it is itself, so that the worker can go on before its report has been answered.
+    fn welcomes_a_first(&self) -> bool {
+        self.queue_us() <= FIRST_WAITS_US
+            && self.capacity.covers_besides(&Resources::default(), &self.committed)
     }
 
     /// Committed cores per core in thousandths while one is free, then the waiting time.

@@ -35,8 +35,8 @@ pub(super) fn register(functions: &mut Functions) {
         ("len", |_, arguments| len(&take::<1>("len", arguments)?[0])),
         ("range", |_, arguments| range(&arguments)),
         ("noop", |_, _| Ok(Value::Null)),
-        ("sleep", |context, arguments| sleep(context, &take::<1>("sleep", arguments)?[0])),
-        ("spin", |context, arguments| spin(context, &take::<1>("spin", arguments)?[0])),
+        ("sleep", |context, arguments| sleep(context, &arguments)),
+        ("spin", |context, arguments| spin(context, &arguments)),
         ("kernel", |context, arguments| kernel(context, &arguments)),
         ("checksum", |_, arguments| checksum(&arguments)),
         ("fail", |_, arguments| Err(message(&arguments))),
@@ -233,18 +233,37 @@ fn seconds(function: &str, value: &Value) -> Result<Duration, String> {
 }
 
 /// Waits without using the processor.
-fn sleep(context: &Context, time: &Value) -> Outcome {
-    context.sleep(seconds("sleep", time)?);
-    Ok(Value::Null)
+fn sleep(context: &Context, arguments: &[Cow<'_, Value>]) -> Outcome {
+    let (time, value) = pastime("sleep", arguments)?;
+    context.sleep(time);
+    Ok(value)
 }
 
 /// Waits using the processor.
-fn spin(context: &Context, time: &Value) -> Outcome {
-    let until = now() + seconds("spin", time)?.into();
+fn spin(context: &Context, arguments: &[Cow<'_, Value>]) -> Outcome {
+    let (time, value) = pastime("spin", arguments)?;
+    let until = now() + time.into();
     while now() < until && !context.is_stopped() {
         std::hint::spin_loop();
     }
-    Ok(Value::Null)
+    Ok(value)
+}
+
+/// How long to wait, and what to give then: nothing, or as many bytes as are asked for.
+fn pastime(function: &str, arguments: &[Cow<'_, Value>]) -> Result<(Duration, Value), String> {
+    match arguments {
+        [time] => Ok((seconds(function, time)?, Value::Null)),
+        [time, count] => {
+            let count = integer(function, count, argument(1))?;
+            let too_many = || format!("`{function}` cannot give {count} bytes");
+            let count = usize::try_from(count).map_err(|_| too_many())?;
+            let mut bytes = Vec::new();
+            bytes.try_reserve_exact(count).map_err(|_| too_many())?;
+            bytes.resize(count, 0);
+            Ok((seconds(function, time)?, Value::Bytes(bytes)))
+        }
+        _ => Err(wrong_count(function, "1 or 2", arguments.len())),
+    }
 }
 
 fn message(arguments: &[Cow<'_, Value>]) -> String {
@@ -313,6 +332,7 @@ mod tests {
             ("noop", "[1, 2]", "null"),
             ("sleep", "[0.001]", "null"),
             ("spin", "[0.001]", "null"),
+            ("spin", "[0.001]", "null"),
         ];
         for (name, arguments, expected) in cases {
             assert_eq!(call(name, arguments), Ok(from_json(expected).unwrap()), "{name}({arguments})");
@@ -342,6 +362,8 @@ mod tests {
             ("range", "[1, 2, 0]", "`range` cannot take steps of 0"),
             ("range", "[1000000000]", "`range` makes at most 100000000 numbers, not 1000000000"),
             ("sleep", "[-1]", "`sleep` cannot take -1 seconds"),
+            ("sleep", "[0, -1]", "`sleep` cannot give -1 bytes"),
+            ("spin", "[]", "`spin` takes 1 or 2 arguments, not 0"),
             ("fail", r#"["as asked"]"#, "as asked"),
             ("fail", "[]", "`fail` was called"),
         ];

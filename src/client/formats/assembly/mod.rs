@@ -16,3 +16,4 @@ mod operations;
 mod refusal;
 
 pub use graph::assemble;
+pub use refusal::graph_fault;

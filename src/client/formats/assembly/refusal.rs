@@ -12,7 +12,7 @@ use super::links;
 use super::names::{Found, Names};
 
 /// The builder's error as a fault of the file.
-pub(super) fn graph_fault(error: GraphError) -> Box<Fault> {
+pub fn graph_fault(error: GraphError) -> Box<Fault> {
     match error {
         GraphError::Cycle(_) => Fault::whole(Problem::Inconsistent("a graph in parts has a cycle")),
         GraphError::Key(KeyError::Duplicate(name)) => Fault::whole(Problem::DuplicateKey(name)),

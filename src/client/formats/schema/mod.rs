@@ -14,3 +14,4 @@ mod resources;
 mod task;
 
 pub use graph::read_graph;
+pub use task::check_name;

@@ -54,7 +54,7 @@ pub(super) fn read_task(
 }
 
 /// Names start with a letter, a digit or `_` and go on with these, `.` and `-`.
-pub(super) fn check_name(what: &'static str, name: &str, span: Span) -> Outcome<()> {
+pub fn check_name(what: &'static str, name: &str, span: Span) -> Outcome<()> {
     let first = name.starts_with(|letter: char| letter.is_ascii_alphanumeric() || letter == '_');
     if first && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)) {
         return Ok(());

@@ -72,6 +72,8 @@ pub enum Problem {
     TooManyDependencies,
     /// No such field.
     UnknownField { field: String, of: String },
+    /// A field that must be there is not.
+    MissingField { field: String, of: String },
     /// A field has a value of another type.
     WrongType { field: String, of: String, expected: &'static str, found: &'static str },
     /// A field has a value of the right type that makes no sense.
@@ -118,6 +120,10 @@ pub enum Problem {
     NameNotUtf8 { pattern: String, name: String, directory: String },
     /// Two tasks make one file.
     TwoProducers { file: String, first: String, second: String },
+    /// Two tasks of one name in a list.
+    TwoTasks(String),
+    /// A task that was planned, but of which no run is told.
+    NotRecorded(String),
     /// These tasks wait for each other.
     Cycle(Vec<String>),
     /// Something that the reader should have prevented.
@@ -158,6 +164,7 @@ impl Problem {
         use Problem::*;
         match self {
             UnknownField { field, of } => write!(out, "{of} has an unknown field `{field}`"),
+            MissingField { field, of } => write!(out, "{of} has no `{field}`"),
             WrongType { field, of, expected, found } => {
                 write!(out, "`{field}` of {of} must be {expected}, not {found}")
             }
@@ -231,6 +238,8 @@ impl Problem {
             TwoProducers { file, first, second } => {
                 write!(out, "tasks `{first}` and `{second}` both make `{file}`")
             }
+            TwoTasks(name) => write!(out, "`{name}` names two tasks"),
+            NotRecorded(task) => write!(out, "task `{task}` was not recorded"),
             other => unreachable!("written before: {other:?}"),
         }
     }
