@@ -17,7 +17,7 @@ use dagmar::core::time::Micros;
 use dagmar::core::value::Value;
 use dagmar::record::layout::RunDirectory;
 use dagmar::runtime::envelope::Envelope;
-use dagmar::runtime::worker_loop::{self, Setup, WorkerError};
+use dagmar::runtime::worker_loop::{self, End, Setup, WorkerError};
 use dagmar::transport::endpoint::Endpoint;
 use dagmar::transport::inproc::{self, InProcess};
 use dagmar::worker::function::Functions;
@@ -32,7 +32,7 @@ const LIFE: Incarnation = Incarnation(1);
 struct World {
     scheduler: InProcess,
     peer: InProcess,
-    workers: Vec<JoinHandle<Result<u8, WorkerError>>>,
+    workers: Vec<JoinHandle<Result<End, WorkerError>>>,
     _directory: tempfile::TempDir,
 }
 
@@ -51,7 +51,7 @@ impl World {
                 capacity: Resources::cores(slots),
                 share: Share::default(),
                 functions: Arc::new(Functions::builtin()),
-                spawner: Spawner::start_with(env!("CARGO_BIN_EXE_dagmar").as_ref()).expect("it starts"),
+                spawner: Spawner::start_with(env!("CARGO_BIN_EXE_dagmar").as_ref()).expect("it starts").into(),
             };
             std::thread::spawn(move || worker_loop::work(endpoint, setup).1)
         });
@@ -117,7 +117,7 @@ impl World {
             Envelope::Goodbye(0).send(Rank(worker), &mut self.scheduler).expect("the worker is there");
         }
         for worker in self.workers {
-            assert_eq!(worker.join().expect("no worker panics").expect("no worker fails"), 0);
+            assert_eq!(worker.join().expect("no worker panics").expect("no worker fails"), End::Goodbye(0));
         }
     }
 }
