@@ -33,7 +33,7 @@ impl<T: Entry> Column<T> {
     }
 
     /// How many tasks it has.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.raw.len()
     }
 

@@ -253,7 +253,7 @@ impl Tasks {
 
     /// True if the try is the one a worker is at.
     pub fn is_current(&self, task: TaskId, attempt: Attempt, worker: Rank) -> bool {
-        task.index() < self.state.len()
+        task.index() < self.state.count()
             && self.state.get(task).is_active()
             && self.attempt.get(task) == attempt
             && self.worker.get(task) == worker

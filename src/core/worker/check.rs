@@ -13,7 +13,7 @@ impl Worker {
     pub fn check(&self) {
         self.check_resources();
         self.check_heavies();
-        let tasks = || (0..self.stage.len()).map(TaskId::from);
+        let tasks = || (0..self.stage.count()).map(TaskId::from);
         let admitted = tasks().filter(|&task| self.stage.get(task) == Stage::Admitted);
         assert_eq!(admitted.count(), self.sharing.light_count as usize, "light tasks");
         let heavy = tasks().filter(|&task| self.stage.get(task) == Stage::Heavy);

@@ -294,7 +294,7 @@ impl Worker {
             }
         }
         let mut admitted: BTreeMap<Attempt, Vec<Span>> = BTreeMap::new();
-        let tasks = (0..self.stage.len()).map(TaskId::from);
+        let tasks = (0..self.stage.count()).map(TaskId::from);
         for task in tasks.filter(|&task| self.stage.get(task) == Stage::Admitted) {
             Span::add_to(admitted.entry(self.attempt.get(task)).or_default(), task);
         }
