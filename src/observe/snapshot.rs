@@ -396,7 +396,8 @@ fn sum(spans: impl Iterator<Item = Micros>) -> Micros {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::event::Failure;
+    use crate::core::batch::Batch;
+    use crate::core::event::{Failure, Success};
     use crate::observe::scenario::{Scenario, graph};
 
     #[test]
@@ -460,7 +461,7 @@ mod tests {
         let graph = graph("a:");
         let mut run = Scenario::new(&graph);
         let (task, attempt, worker) = (TaskId(9), Attempt::FIRST, Rank(9));
-        run.tells(Event::TaskFinished { task, attempt, worker, success: Success::default() });
+        run.tells(Event::TasksFinished { worker, batch: Batch::one(task, attempt, Success::default()) });
         assert_eq!(run.snapshot.counts().finished, 0);
     }
 }
