@@ -131,6 +131,13 @@ pub struct RunFlags {
     /// Cores of each worker, instead of what is found
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub cpus: Option<u32>,
+    /// Memory that the outputs at each worker may take before cold ones go to its node's disk; 60 % of what
+    /// the worker has if nothing is said
+    #[arg(long, value_name = "SIZE")]
+    pub memory_limit: Option<String>,
+    /// What outputs may take there: in `$DAGMAR_SCRATCH`, else in `$TMPDIR`
+    #[arg(long, value_name = "SIZE")]
+    pub scratch_limit: Option<String>,
     /// An amount that each worker has of a resource: `gpus=2`, `memory=8GiB`, `licence=1`
     #[arg(long = "resource", value_name = "NAME=N")]
     pub resources: Vec<String>,

@@ -110,7 +110,7 @@ fn welcome(
         let (capacity, share, run_directory) = (capacity.clone(), share.clone(), run_directory.clone());
         let host = hardware.host.clone();
         let welcome = Welcome { incarnation: Incarnation(1), host, capacity, share, run_directory };
-        Envelope::Welcome(welcome).send_with(graph.clone(), Rank::from(number + 1), mpi)?;
+        Envelope::Welcome(welcome).send_with(graph.clone().into(), Rank::from(number + 1), mpi)?;
     }
     Ok(())
 }

@@ -110,7 +110,7 @@ impl World {
     }
 
     fn value(&self, task: u32) -> Option<Value> {
-        match &*self.pool.setup.store.get(TaskId(task))? {
+        match &*self.pool.setup.store.take(TaskId(task)).unwrap()? {
             Output::Value(value) => Some(value.clone()),
             other => panic!("{other:?}"),
         }
