@@ -12,6 +12,8 @@ pub enum Form {
     Captured,
     /// They are a value of bytes.
     Bytes,
+    /// They are a value of text.
+    Text,
     /// They are an encoded output.
     Encoded,
 }
@@ -21,15 +23,20 @@ pub fn plain(output: &Output) -> Option<(Form, &[u8])> {
     match output {
         Output::Captured(bytes) => Some((Form::Captured, bytes)),
         Output::Value(Value::Bytes(bytes)) => Some((Form::Bytes, bytes)),
+        Output::Value(Value::Text(text)) => Some((Form::Text, text.as_bytes())),
         _ => None,
     }
 }
 
-/// The output that plain bytes stand for; encoded ones are given back.
+/// The output that plain bytes stand for. Others are given back: encoded ones, and text that is none.
 pub fn output_of(form: Form, bytes: Vec<u8>) -> Result<Output, Vec<u8>> {
     match form {
         Form::Captured => Ok(Output::Captured(bytes)),
         Form::Bytes => Ok(Output::Value(Value::Bytes(bytes))),
+        Form::Text => match String::from_utf8(bytes) {
+            Ok(text) => Ok(Output::Value(Value::Text(text))),
+            Err(error) => Err(error.into_bytes()),
+        },
         Form::Encoded => Err(bytes),
     }
 }
@@ -65,11 +72,13 @@ mod tests {
 
     #[test]
     fn bytes_stay_what_they_are() {
-        for output in [Output::Captured(vec![7; 3]), Output::Value(Value::Bytes(vec![7; 3]))] {
+        let text = Output::Value(Value::Text("äb".to_owned()));
+        for output in [Output::Captured(vec![7; 3]), Output::Value(Value::Bytes(vec![7; 3])), text] {
             let (form, bytes) = plain(&output).expect("they are bytes");
             assert_eq!(output_of(form, bytes.to_vec()), Ok(output));
         }
         assert_eq!(plain(&Output::Value(Value::Int(1))), None);
+        assert_eq!(output_of(Form::Text, vec![0xff]), Err(vec![0xff]));
     }
 
     #[test]

@@ -397,7 +397,10 @@ impl fmt::Debug for Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
+    use crate::core::time::Micros;
     use crate::core::value::Value;
+    use crate::worker::spilled::Coding;
 
     const TERMS: Terms = Terms { attempt: Attempt(1), is_kept: true, is_persisted: false };
 
@@ -462,6 +465,106 @@ mod tests {
         assert!(store.find(TaskId(0), Some(Attempt(1))).is_none());
         store.remove(TaskId(0), Attempt(2));
         assert_eq!(store.take(TaskId(0)).unwrap(), None);
+    }
+
+    /// A store that may hold 1 MiB, and blocks of 256 KiB.
+    fn within(scratch_limit_bytes: u64) -> Arc<Store> {
+        let coding =
+            Coding { encode: |_| unreachable!("bytes are plain"), decode: |_| Err("so are they".into()) };
+        let (limit_bytes, scratch) = (1 << 20, std::env::temp_dir());
+        Store::within(100, memory::Setup { limit_bytes, scratch_limit_bytes, scratch, coding })
+    }
+
+    fn block(number: u8) -> Arc<Output> {
+        Arc::new(Output::Value(Value::Bytes(vec![number; 256 << 10])))
+    }
+
+    fn fill(store: &Store, tasks: std::ops::Range<u8>) {
+        for number in tasks {
+            store.insert(TaskId(number.into()), Attempt(1), block(number), 256 << 10);
+        }
+    }
+
+    fn until(what: &str, is_so: impl Fn() -> bool) {
+        let began = clock::now();
+        while !is_so() {
+            assert!(clock::now().since(began) < Micros::from_secs(60), "{what}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_is_on_the_disk_and_comes_back_whole() {
+        let store = within(u64::MAX);
+        fill(&store, 0..16);
+        until("there is room", || store.room() < Room::Closed);
+        let memory = store.memory().unwrap();
+        assert!(memory.moved_bytes().0 >= 12 * (256 << 10), "{:?}", memory.moved_bytes());
+        for number in (0..16).chain(0..16) {
+            assert_eq!(store.take(TaskId(number.into())).unwrap(), Some(block(number)));
+        }
+        assert!(memory.moved_bytes().1 >= 24 * (256 << 10), "{:?}", memory.moved_bytes());
+        (0..16).for_each(|number| store.remove(TaskId(number), Attempt(1)));
+        until("everything is released", || store.room() == Room::Ample);
+        assert!((0..16).all(|number| store.find(TaskId(number), None).is_none()));
+    }
+
+    #[test]
+    fn what_a_task_holds_counts_until_it_lets_go() {
+        let store = within(u64::MAX);
+        fill(&store, 0..3);
+        let held: Vec<_> = (0..3).map(|number| store.take(TaskId(number)).unwrap()).collect();
+        (0..3).for_each(|number| store.remove(TaskId(number), Attempt(1)));
+        assert_eq!(store.room(), Room::Short);
+        drop(held);
+        store.settle();
+        assert_eq!(store.room(), Room::Ample);
+    }
+
+    #[test]
+    fn a_full_disk_loses_nothing() {
+        let store = within(512 << 10);
+        fill(&store, 0..9);
+        until("the disk is full", || {
+            store.room() == Room::Closed && store.memory().unwrap().no_room().is_some()
+        });
+        for number in 0..9 {
+            assert_eq!(store.take(TaskId(number.into())).unwrap(), Some(block(number)));
+        }
+        (0..9).for_each(|number| store.remove(TaskId(number), Attempt(1)));
+        until("everything is released", || store.room() == Room::Ample);
+    }
+
+    #[test]
+    fn whoever_reads_while_others_release_finds_all_or_nothing() {
+        let seed = fastrand::u64(..);
+        let store = within(u64::MAX);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let store = &store;
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(seed + thread);
+                    for _ in 0..200 {
+                        let number = random.u8(0..16);
+                        match random.u8(0..4) {
+                            0 => drop(store.insert(
+                                TaskId(number.into()),
+                                Attempt(1),
+                                block(number),
+                                256 << 10,
+                            )),
+                            1 => store.remove(TaskId(number.into()), Attempt(1)),
+                            _ => {
+                                let found = store.take(TaskId(number.into())).unwrap();
+                                assert!(found.is_none_or(|output| output == block(number)), "seed {seed}");
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        (0..16).for_each(|number| store.remove(TaskId(number), Attempt(1)));
+        until(&format!("everything is released, seed {seed}"), || store.room() == Room::Ample);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod harness;
 mod bad_graphs;
 mod failures;
 mod faults;
+mod memory;
 mod mpi_programs;
 mod obstacles;
 mod outputs;

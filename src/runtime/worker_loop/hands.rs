@@ -287,7 +287,7 @@ impl<E: Endpoint> Hands<E> {
             Envelope::Plain(message, form) => {
                 let bytes = parcel.body.len();
                 let encoded =
-                    |_| CodecError::Malformed("an encoded output that is said to be plain".to_owned());
+                    |_| CodecError::Malformed("an output that is not what it is said to be".to_owned());
                 let output = || plain::output_of(form, parcel.body.into_vec()).map_err(encoded);
                 self.on_peer(from, message, bytes, output)?;
                 return Ok(Come::FromPeers);
