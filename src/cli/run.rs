@@ -91,15 +91,8 @@ fn overrides(flags: &RunFlags) -> Result<Overrides, Failure> {
         BindFlag::None => Bind::None,
         BindFlag::Cores => Bind::Cores,
     };
-    let memory_limit = size("--memory-limit", flags.memory_limit.as_deref())?;
-    let scratch_limit = size("--scratch-limit", flags.scratch_limit.as_deref())?;
+    let (memory_limit, scratch_limit) = flags.limits.bytes()?;
     Ok(Overrides { cpus: flags.cpus, resources, bind, memory_limit, scratch_limit })
-}
-
-fn size(flag: &str, text: Option<&str>) -> Result<Option<u64>, Failure> {
-    let Some(text) = text else { return Ok(None) };
-    let size = units::spoken_size(text);
-    size.map(Some).map_err(|why| Failure::usage(format!("cannot understand `{flag} {text}`: {why}")))
 }
 
 fn run_on(mut cluster: Cluster, work: Preparation, flags: &RunFlags) -> CommandResult {

@@ -29,14 +29,14 @@ use super::{CommandResult, OK, source, wait};
 pub fn run(flags: &SubmitFlags) -> CommandResult {
     let work = Preparation::of_source(&flags.source)?;
     let request = flags.allocation.request()?;
-    let program = own_program()?;
+    let (program, limits) = (own_program()?, flags.limits.bytes()?);
     check_fit(&work, &request)?;
     if flags.dry_run {
         return print_script(&work, &request, &program, flags.output);
     }
     check_limits(&request, &*open(request.system, request.commands(), Path::new("")))?;
     let directory = work.set_down()?;
-    let handed = Handover { directory: &directory, request: &request, program: &program }.hand_over();
+    let handed = Handover { directory: &directory, request: &request, program: &program, limits }.hand_over();
     let (submitted, system) = handed.map_err(|error| refused(error, &directory))?;
     answer(flags, &directory, &request, &submitted, &*system)?;
     if flags.wait {
@@ -105,6 +105,8 @@ struct Handover<'a> {
     directory: &'a RunDirectory,
     request: &'a Request,
     program: &'a Path,
+    /// Bytes of memory that outputs may take, and of the disk.
+    limits: (Option<u64>, Option<u64>),
 }
 
 /// Why a run was not handed over.
@@ -130,7 +132,8 @@ impl Handover<'_> {
         let mut submission = Submission::new(system, cluster, mark.clone(), clock::now());
         submission.commands = commands.to_record();
         submission.clusters.clone_from(&commands.clusters);
-        let plan = request.launch_plan(self.program);
+        let mut plan = request.launch_plan(self.program);
+        (plan.memory_limit, plan.scratch_limit) = self.limits;
         let write = || {
             publish::publish(&directory.job_script(), text.as_bytes())?;
             fs::set_permissions(directory.job_script(), fs::Permissions::from_mode(0o700))?;

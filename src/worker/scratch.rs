@@ -173,7 +173,8 @@ mod tests {
         let large = scratch.write(&[2; 8192]).unwrap();
         assert_eq!((large.begin, scratch.parts().end), (4096, end));
         drop((large, parts));
-        assert_eq!((scratch.used_bytes(), scratch.parts().end, scratch.parts().free.len()), (0, 0, 0));
+        let parts = scratch.parts();
+        assert_eq!((parts.used, parts.end, parts.free.len()), (0, 0, 0));
     }
 
     #[test]
