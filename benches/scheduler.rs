@@ -176,7 +176,9 @@ impl Run {
             for action in actions.drain(..) {
                 match action {
                     Action::ToWorker { worker, message } => workers.deliver(worker, message, &mut self.inbox),
-                    Action::Record(Event::TasksFinished { batch, .. }) => self.finished += batch.len() as usize,
+                    Action::Record(Event::TasksFinished { batch, .. }) => {
+                        self.finished += batch.len() as usize
+                    }
                     Action::Record(_) => (),
                     Action::Finish(outcome) => return assert_eq!(outcome, Outcome::Done),
                 }
@@ -210,7 +212,9 @@ impl Workers for Prompt {
             match order {
                 Order::Assign(assigned) => finish(&mut batch, assigned.tasks),
                 Order::Leave => reports.push(Report::Left(Totals::default())),
-                Order::Retract(..) | Order::End(..) | Order::Release(..) | Order::Hold(..) | Order::Stop => (),
+                Order::Retract(..) | Order::End(..) | Order::Release(..) | Order::Hold(..) | Order::Stop => {
+                    ()
+                }
             }
         }
         if !batch.is_empty() {
@@ -260,9 +264,8 @@ impl Pool {
 
 impl Machines {
     fn new(graph: &Arc<Graph>, workers: u32) -> Self {
-        let machine = |rank| {
-            Worker::new(graph.clone(), Rank(rank), LIFE, "node".to_owned(), Resources::cores(CORES))
-        };
+        let machine =
+            |rank| Worker::new(graph.clone(), Rank(rank), LIFE, "node".to_owned(), Resources::cores(CORES));
         Machines {
             graph: graph.clone(),
             machines: (1..=workers).map(machine).collect(),

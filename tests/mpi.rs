@@ -144,7 +144,7 @@ fn conform(mut endpoint: Mpi) {
 fn close_during_a_transfer(mut endpoint: Mpi) {
     const WITHIN: Duration = Duration::from_secs(10);
     let goodbye = || Parcel { head: vec![0], ..Parcel::default() };
-    let large = Parcel { head: vec![1], body: Arc::new(vec![1; 64 << 20]) };
+    let large = Parcel { head: vec![1], body: vec![1; 64 << 20].into() };
     match endpoint.rank() {
         Rank(0) => {
             await_parcel(&mut endpoint);
@@ -281,6 +281,6 @@ fn parcel_of(body: &Arc<Vec<u8>>) -> Parcel {
     if body.len() <= 1024 {
         Parcel { head: body.to_vec(), ..Parcel::default() }
     } else {
-        Parcel { head: vec![0; 16], body: body.clone() }
+        Parcel { head: vec![0; 16], body: body.clone().into() }
     }
 }

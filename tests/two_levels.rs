@@ -51,7 +51,9 @@ impl World {
                 capacity: Resources::cores(slots),
                 share: Share::default(),
                 functions: Arc::new(Functions::builtin()),
-                spawner: Spawner::start_with(env!("CARGO_BIN_EXE_dagmar").as_ref()).expect("it starts").into(),
+                spawner: Spawner::start_with(env!("CARGO_BIN_EXE_dagmar").as_ref())
+                    .expect("it starts")
+                    .into(),
             };
             std::thread::spawn(move || worker_loop::work(endpoint, setup).1)
         });

@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::allocation_flags::AllocationFlags;
 use super::cluster::ClusterCommand;
+use super::failure::Failure;
 use super::output::Format;
+use crate::client::formats::units;
 
 /// Runs graphs of tasks: on this machine, under mpirun, or in a batch job.
 #[derive(Clone, Debug, Parser)]
@@ -132,6 +134,9 @@ pub struct RunFlags {
     /// Cores of each worker, instead of what is found
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub cpus: Option<u32>,
+    /// What outputs may take.
+    #[command(flatten)]
+    pub limits: LimitFlags,
     /// An amount that each worker has of a resource: `gpus=2`, `memory=8GiB`, `licence=1`
     #[arg(long = "resource", value_name = "NAME=N")]
     pub resources: Vec<String>,
@@ -148,6 +153,32 @@ pub struct RunFlags {
     /// How the result is told
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,
+}
+
+/// What the outputs at each worker may take.
+#[derive(Clone, Debug, Default, Args)]
+pub struct LimitFlags {
+    /// Memory that the outputs at each worker may take before cold ones go to its node's disk; 60 % of what
+    /// the worker has if nothing is said
+    #[arg(long, value_name = "SIZE")]
+    pub memory_limit: Option<String>,
+    /// What outputs may take there: in `$DAGMAR_SCRATCH`, else in `$TMPDIR`
+    #[arg(long, value_name = "SIZE")]
+    pub scratch_limit: Option<String>,
+}
+
+impl LimitFlags {
+    /// Bytes of memory, and of the disk.
+    pub fn bytes(&self) -> Result<(Option<u64>, Option<u64>), Failure> {
+        let memory = size("--memory-limit", self.memory_limit.as_deref())?;
+        Ok((memory, size("--scratch-limit", self.scratch_limit.as_deref())?))
+    }
+}
+
+fn size(flag: &str, text: Option<&str>) -> Result<Option<u64>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    let size = units::spoken_size(text);
+    size.map(Some).map_err(|why| Failure::usage(format!("cannot understand `{flag} {text}`: {why}")))
 }
 
 /// `--bind`.
@@ -179,6 +210,9 @@ pub struct SubmitFlags {
     /// What is asked of the batch system.
     #[command(flatten)]
     pub allocation: AllocationFlags,
+    /// What outputs may take.
+    #[command(flatten)]
+    pub limits: LimitFlags,
     /// Print the job script and do nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -295,6 +295,11 @@ impl Launch {
         for (name, amount) in &self.plan.resources {
             words.extend(["--resource".to_owned(), format!("{name}={amount}")]);
         }
+        let limits =
+            [("--memory-limit", self.plan.memory_limit), ("--scratch-limit", self.plan.scratch_limit)];
+        for (flag, bytes) in limits.into_iter().filter_map(|(flag, bytes)| Some((flag, bytes?))) {
+            words.extend([flag.to_owned(), format!("{bytes}B")]);
+        }
         words
     }
 

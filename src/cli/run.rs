@@ -92,7 +92,8 @@ fn overrides(flags: &RunFlags) -> Result<Overrides, Failure> {
         BindFlag::None => Bind::None,
         BindFlag::Cores => Bind::Cores,
     };
-    Ok(Overrides { cpus: flags.cpus, resources, bind })
+    let (memory_limit, scratch_limit) = flags.limits.bytes()?;
+    Ok(Overrides { cpus: flags.cpus, resources, bind, memory_limit, scratch_limit })
 }
 
 fn run_on(mut cluster: Cluster, work: Preparation, flags: &RunFlags) -> CommandResult {

@@ -30,7 +30,7 @@ use super::{CommandResult, OK, source, wait};
 pub fn run(flags: &SubmitFlags) -> CommandResult {
     let work = Work::of_source(&flags.source)?;
     let request = flags.allocation.request()?;
-    let program = own_program()?;
+    let (program, limits) = (own_program()?, flags.limits.bytes()?);
     if let Work::Graph(graph) = &work {
         check_fit(graph, &request)?;
     }
@@ -39,8 +39,9 @@ pub fn run(flags: &SubmitFlags) -> CommandResult {
     }
     check_limits(&request, &*open(request.system, request.commands(), Path::new("")))?;
     let directory = work.set_down()?;
-    let handed =
-        Handover { directory: &directory, request: &request, program: &program, work: &work }.hand_over();
+    let handover =
+        Handover { directory: &directory, request: &request, program: &program, work: &work, limits };
+    let handed = handover.hand_over();
     let (submitted, system) = handed.map_err(|error| refused(error, &directory))?;
     answer(flags, &directory, &request, &submitted, &*system)?;
     if flags.wait {
@@ -110,6 +111,8 @@ struct Handover<'a> {
     request: &'a Request,
     program: &'a Path,
     work: &'a Work,
+    /// Bytes of memory that outputs may take, and of the disk.
+    limits: (Option<u64>, Option<u64>),
 }
 
 /// Why a run was not handed over.
@@ -137,6 +140,7 @@ impl Handover<'_> {
         submission.clusters.clone_from(&commands.clusters);
         let mut plan = request.launch_plan(self.program);
         self.work.enter_into(&mut plan);
+        (plan.memory_limit, plan.scratch_limit) = self.limits;
         let write = || {
             publish::publish(&directory.job_script(), text.as_bytes())?;
             fs::set_permissions(directory.job_script(), fs::Permissions::from_mode(0o700))?;

@@ -241,6 +241,10 @@ pub struct Totals {
     pub sent_bytes: u64,
     /// Bytes of outputs received from other workers.
     pub received_bytes: u64,
+    /// Bytes of outputs that were written to the node's disk because memory was short.
+    pub spilled_bytes: u64,
+    /// Bytes of outputs that were read back from there.
+    pub read_back_bytes: u64,
 }
 
 /// Why a run is stopped before its end.

@@ -33,6 +33,12 @@ pub struct LaunchPlan {
     /// Amounts of named resources that each worker has, as `dagmar run --resource` takes them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub resources: BTreeMap<String, u64>,
+    /// Bytes of memory that the outputs at each worker may take; a part of what it has, if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<u64>,
+    /// Bytes that they may take on its node's disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch_limit: Option<u64>,
     /// Seconds that the allocation lasts, for batch systems that do not tell its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub walltime_s: Option<u64>,
@@ -121,6 +127,8 @@ impl LaunchPlan {
             workers_per_node: 1,
             cpus_per_worker: None,
             resources: BTreeMap::new(),
+            memory_limit: None,
+            scratch_limit: None,
             walltime_s: None,
             margin_s: 60,
             program,
@@ -162,6 +170,7 @@ mod tests {
         let path = directory.path().join("launch.toml");
         let mut plan = LaunchPlan::new("mysite", 4, "/opt/dagmar".into());
         plan.resources.insert("gpus".into(), 2);
+        (plan.memory_limit, plan.scratch_limit) = (Some(1 << 30), Some(1 << 40));
         plan.prefix = vec!["apptainer".into(), "exec".into(), "a b.sif".into()];
         plan.environment.insert("LANG".into(), "C \"x\"\n".into());
         plan.write(&path).unwrap();

@@ -45,6 +45,10 @@ pub struct Report {
     pub utilisation: f64,
     /// Bytes of outputs that went from worker to worker.
     pub moved_bytes: u64,
+    /// Bytes of outputs that went to the disks of nodes because memory was short.
+    pub spilled_bytes: u64,
+    /// Bytes of outputs that were read back from there.
+    pub read_back_bytes: u64,
     /// Length of the longest chain of measured durations over the dependencies.
     #[serde(rename = "critical_path_s", serialize_with = "seconds")]
     pub critical_path: Micros,
@@ -148,6 +152,8 @@ impl<'a> ReportBuilder<'a> {
             cpus: workers().map(|worker| worker.capacity.cpus).fold(0, u32::saturating_add),
             utilisation: utilisation(&self.snapshot),
             moved_bytes: moved_bytes(workers()),
+            spilled_bytes: workers().map(|worker| worker.totals.spilled_bytes).sum(),
+            read_back_bytes: workers().map(|worker| worker.totals.read_back_bytes).sum(),
             critical_path: path.length,
             critical_path_tasks: path.tasks.len() as u32,
             critical_path_keys: longest.into_iter().map(|task| self.graph.key(task)).collect(),
@@ -242,6 +248,10 @@ impl Report {
     /// The summary line by line.
     pub fn to_lines(&self) -> Vec<String> {
         let mut lines = vec![self.first_line(), self.second_line()];
+        if self.spilled_bytes > 0 {
+            let (spilled, read_back) = (Bytes(self.spilled_bytes), Bytes(self.read_back_bytes));
+            lines.push(format!("  memory was short: {spilled} written to disk, {read_back} read back"));
+        }
         let mishaps = self.mishaps();
         if !mishaps.is_empty() {
             lines.push(format!("  {}", mishaps.join(", ")));
@@ -342,7 +352,7 @@ mod tests {
     use crate::observe::scenario::{Scenario, graph};
 
     fn leave(run: &mut Scenario<'_>, worker: u32, sent_bytes: u64) {
-        let totals = Totals { sent_bytes, received_bytes: 0 };
+        let totals = Totals { sent_bytes, ..Totals::default() };
         run.tells(Event::WorkerLeft { worker: Rank(worker), totals });
     }
 
@@ -382,6 +392,8 @@ mod tests {
           "cpus": 4,
           "utilisation": 0.18958375,
           "moved_bytes": 12400000,
+          "spilled_bytes": 0,
+          "read_back_bytes": 0,
           "critical_path_s": 0.91,
           "critical_path_tasks": 3,
           "critical_path_keys": [

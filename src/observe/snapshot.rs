@@ -323,6 +323,8 @@ impl Snapshot {
         if let Some(worker) = self.workers.get_mut(&rank) {
             worker.totals.sent_bytes += totals.sent_bytes;
             worker.totals.received_bytes += totals.received_bytes;
+            worker.totals.spilled_bytes += totals.spilled_bytes;
+            worker.totals.read_back_bytes += totals.read_back_bytes;
         }
     }
 

@@ -8,9 +8,10 @@ use crate::core::id::{Incarnation, Rank};
 use crate::core::message::{FromWorker, PeerMessage, ToWorker};
 use crate::core::resources::Resources;
 use crate::transport::codec::{self, CodecError};
-use crate::transport::endpoint::{Endpoint, Parcel, TransportError};
+use crate::transport::endpoint::{Body, Endpoint, Parcel, TransportError};
 use crate::worker::hardware::Hardware;
 use crate::worker::output::Output;
+use crate::worker::plain::{self, Form};
 use crate::worker::share::Share;
 use crate::worker::typed::Typed;
 
@@ -31,6 +32,8 @@ pub enum Envelope {
     FromWorker(FromWorker),
     /// Between workers. Body: the encoded output, for `PeerWord::Output`.
     Peer(PeerMessage),
+    /// The same of an output that is bytes already. Body: those, from where they lie.
+    Plain(PeerMessage, Form),
     /// Part of a stream that goes to the standard stream of `dagmar run`. Body: its bytes.
     Forward(StandardStream),
     /// This worker cannot go on; why. No body.
@@ -71,20 +74,31 @@ pub enum StandardStream {
     Err,
 }
 
+/// An output that is lent to the transport while its bytes are sent.
+pub struct Lent(Arc<Output>);
+
+impl Lent {
+    /// The output, and what its bytes mean, if it need not be encoded.
+    pub fn of(output: &Arc<Output>) -> Option<(Form, Arc<Lent>)> {
+        plain::plain(output).map(|(form, _)| (form, Arc::new(Lent(output.clone()))))
+    }
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        plain::plain(&self.0).map_or(&[], |(_, bytes)| bytes)
+    }
+}
+
 impl Envelope {
     /// Sends the message with a body.
-    pub fn send_with(
-        &self,
-        body: Arc<Vec<u8>>,
-        to: Rank,
-        endpoint: &mut dyn Endpoint,
-    ) -> Result<(), TransportError> {
+    pub fn send_with(&self, body: Body, to: Rank, endpoint: &mut dyn Endpoint) -> Result<(), TransportError> {
         endpoint.send(to, Parcel { head: codec::encode(self), body })
     }
 
     /// Sends the message alone.
     pub fn send(&self, to: Rank, endpoint: &mut dyn Endpoint) -> Result<(), TransportError> {
-        self.send_with(Arc::default(), to, endpoint)
+        self.send_with(Body::default(), to, endpoint)
     }
 
     /// An output as the body of a parcel: a byte for its kind, then captured bytes as they are, the

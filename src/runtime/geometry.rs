@@ -15,6 +15,10 @@ use division::{split, split_cpus};
 /// The most GPUs that a worker may be said to have: each has a name.
 pub const GPUS_MAX: u64 = 1024;
 
+/// How much of a worker's memory outputs take before they go to the disk. The rest is for tasks that run, and
+/// for what is being sent and read.
+const OUTPUTS_PERCENT: u64 = 60;
+
 /// Sentences that a person is told at most.
 const WARNINGS_MAX: usize = 8;
 
@@ -27,6 +31,10 @@ pub struct Overrides {
     pub resources: BTreeMap<String, u64>,
     /// What tasks are bound to.
     pub bind: Bind,
+    /// Bytes of memory that the outputs at each worker may take.
+    pub memory_limit: Option<u64>,
+    /// Bytes that they may take on the node's disk.
+    pub scratch_limit: Option<u64>,
 }
 
 /// What each worker has, and what a person should know about it.
@@ -111,7 +119,10 @@ impl Node<'_> {
                 _ => drop(capacity.custom.insert(name.clone(), amount)),
             }
         }
-        (capacity, Share { cpus, gpus, bind: self.overrides.bind })
+        let Overrides { bind, memory_limit, scratch_limit, .. } = *self.overrides;
+        let found = Some(capacity.memory_bytes / 100 * OUTPUTS_PERCENT).filter(|bytes| *bytes > 0);
+        let memory_limit = memory_limit.or(found);
+        (capacity, Share { cpus, gpus, bind, memory_limit, scratch_limit })
     }
 
     /// How many CPUs each worker has, and which if that is known.

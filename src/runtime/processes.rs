@@ -106,7 +106,7 @@ impl Processes {
                 if parcel.body.is_empty() {
                     return Err(StartError::NotKept(worker));
                 }
-                let output = Envelope::output_of(&parcel.body).map_err(garbled)?;
+                let output = Envelope::output_of(&Arc::new(parcel.body.into_vec())).map_err(garbled)?;
                 missing -= usize::from(fetched.insert(number, Arc::new(output)).is_none());
             }
         }
@@ -165,7 +165,7 @@ fn welcome(
         let host = hardware.host.clone();
         let welcome = Welcome { incarnation, host, capacity, share, run_directory };
         let body = if is_sent(hardware) { &graph } else { &nothing };
-        Envelope::Welcome(welcome).send_with(body.clone(), Rank::from(number + 1), mpi)?;
+        Envelope::Welcome(welcome).send_with(body.clone().into(), Rank::from(number + 1), mpi)?;
     }
     Ok(())
 }
@@ -261,7 +261,7 @@ fn await_welcome(mpi: &mut Mpi, keep: &Keep) -> Result<Result<(Welcome, Graph), 
             Ok(Envelope::Fetch(numbers)) => {
                 for number in numbers {
                     let body = keep.get(number).map_or_else(Vec::new, |output| Envelope::body_of(&output));
-                    Envelope::Fetched(number).send_with(Arc::new(body), from, mpi)?;
+                    Envelope::Fetched(number).send_with(Arc::new(body).into(), from, mpi)?;
                 }
             }
             Ok(Envelope::Forget(numbers)) => numbers.into_iter().for_each(|number| drop(keep.remove(number))),

@@ -75,7 +75,7 @@ impl Settings {
                 return Err(StartError::Setting(format!("{BIND}={other}"), "it takes `cores` or `none`"));
             }
         };
-        let overrides = Overrides { cpus: count(CPUS)?, resources, bind };
+        let overrides = Overrides { cpus: count(CPUS)?, resources, bind, ..Overrides::default() };
         let into = variable(INTO).map(PathBuf::from);
         Ok(Settings { workers: count(WORKERS)?.unwrap_or(1), overrides, into })
     }

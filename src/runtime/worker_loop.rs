@@ -22,6 +22,7 @@ use crate::transport::endpoint::{Endpoint, TransportError};
 use crate::worker::binding;
 use crate::worker::function::Functions;
 use crate::worker::hardware::format_list;
+use crate::worker::memory::NoRoom;
 use crate::worker::pool::Turns;
 use crate::worker::share::Share;
 use crate::worker::spawner::SpawnerLink;
@@ -71,6 +72,8 @@ pub enum WorkerError {
     Garbled(Rank, CodecError),
     /// Something on this node failed: what, and why.
     Io(&'static str, io::Error),
+    /// Memory and disk are full of outputs, and nothing can release any.
+    NoRoom(Box<NoRoom>),
     /// What starts its programs is gone, and a process with threads and MPI cannot start another.
     NoSpawner,
 }
@@ -81,6 +84,7 @@ impl fmt::Display for WorkerError {
             WorkerError::Transport(error) => write!(out, "a worker cannot go on: {error}"),
             WorkerError::Garbled(rank, error) => write!(out, "rank {rank} sent what cannot be read: {error}"),
             WorkerError::Io(what, error) => write!(out, "a worker cannot {what}: {error}"),
+            WorkerError::NoRoom(no_room) => out.write_str(&hands::tell_no_room(no_room)),
             WorkerError::NoSpawner => write!(out, "its spawner, which starts all programs, is gone"),
         }
     }

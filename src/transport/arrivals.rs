@@ -5,7 +5,6 @@
 //! MPI: the memory that MPI writes is a `Landing`, which the fence owns and this file asks for room.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use super::endpoint::Parcel;
 use super::mpi::fence::{Filled, Landing, Room};
@@ -93,10 +92,7 @@ impl Arrivals {
         if queue.is_empty() {
             return self.ready.push_back((source, parcel));
         }
-        queue.push_back(Arriving {
-            head: Part::Here(parcel.head),
-            body: Part::Here(Arc::unwrap_or_clone(parcel.body)),
-        });
+        queue.push_back(Arriving { head: Part::Here(parcel.head), body: Part::Here(parcel.body.into_vec()) });
     }
 
     /// A parcel begins: its head, unless that comes in pieces too, and how long its parts are.
@@ -137,7 +133,7 @@ impl Arrivals {
             let Some(Arriving { head, body, .. }) = from.queue.pop_front() else { break };
             from.first += 1;
             self.ready
-                .push_back((source, Parcel { head: head.into_bytes(), body: Arc::new(body.into_bytes()) }));
+                .push_back((source, Parcel { head: head.into_bytes(), body: body.into_bytes().into() }));
         }
     }
 }

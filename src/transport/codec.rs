@@ -206,8 +206,11 @@ mod tests {
                 input
             }),
             Just(Report::Heartbeat),
-            (any::<u64>(), any::<u64>())
-                .prop_map(|(sent_bytes, received_bytes)| Report::Left(Totals { sent_bytes, received_bytes })),
+            any::<(u64, u64, u64, u64)>().prop_map(
+                |(sent_bytes, received_bytes, spilled_bytes, read_back_bytes)| {
+                    Report::Left(Totals { sent_bytes, received_bytes, spilled_bytes, read_back_bytes })
+                }
+            ),
         ]
     }
 

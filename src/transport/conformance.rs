@@ -4,7 +4,6 @@
 //! Traffic is made of numbers that both sides can compute, so every parcel is checked to the byte.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::endpoint::{Endpoint, Parcel, TransportError};
@@ -119,7 +118,7 @@ impl Ranks<'_> {
         let mut head = self.stage.to_le_bytes().to_vec();
         head.extend(number.to_le_bytes());
         head.extend(pattern(number ^ 1, padding));
-        let parcel = Parcel { head, body: Arc::new(pattern(number, body)) };
+        let parcel = Parcel { head, body: pattern(number, body).into() };
         self.endpoint.send(Rank(to), parcel).expect("the receiver is there");
     }
 
@@ -378,7 +377,7 @@ fn a_waker_ends_a_wait(ranks: &mut Ranks<'_>, _: &Plan) {
 /// The last check, for it closes the endpoint: nobody receives what the neighbour sends.
 fn close_while_a_large_body_is_on_its_way(ranks: &mut Ranks<'_>) {
     let neighbour = Rank(ranks.neighbour());
-    let large = Parcel { head: Vec::new(), body: Arc::new(vec![1; LARGE_BYTES]) };
+    let large = Parcel { head: Vec::new(), body: vec![1; LARGE_BYTES].into() };
     // The neighbour may have closed before, and a transport may know it.
     if let Err(error) = ranks.endpoint.send(neighbour, large) {
         assert_eq!(error, TransportError::Gone(neighbour));

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
 
+use super::endpoint::Body;
 use crate::core::id::Rank;
 
 /// Bodies of which pieces are still to be sent.
@@ -26,7 +26,7 @@ struct Queue {
 
 #[derive(Debug)]
 struct Leaving {
-    body: Arc<Vec<u8>>,
+    body: Body,
     sent: usize,
 }
 
@@ -34,7 +34,7 @@ struct Leaving {
 #[derive(Debug)]
 pub(super) struct Piece {
     pub(super) to: Rank,
-    pub(super) body: Arc<Vec<u8>>,
+    pub(super) body: Body,
     pub(super) range: Range<usize>,
 }
 
@@ -44,7 +44,7 @@ const WINDOW: usize = 3;
 
 impl Departures {
     /// Puts a body behind those that go to the same rank. It must not be empty.
-    pub(super) fn add(&mut self, to: Rank, body: Arc<Vec<u8>>) {
+    pub(super) fn add(&mut self, to: Rank, body: Body) {
         let queue = self.queues.entry(to).or_default();
         queue.bodies.push_back(Leaving { body, sent: 0 });
         self.consider(to);
@@ -96,8 +96,8 @@ impl Departures {
 mod tests {
     use super::*;
 
-    fn body(bytes: usize) -> Arc<Vec<u8>> {
-        Arc::new(vec![0; bytes])
+    fn body(bytes: usize) -> Body {
+        vec![0; bytes].into()
     }
 
     fn next(departures: &mut Departures) -> Option<(u32, Range<usize>)> {

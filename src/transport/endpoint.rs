@@ -1,6 +1,7 @@
 //! One rank's connection to the others. Threads of one process and MPI look the same behind it.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -14,7 +15,76 @@ pub struct Parcel {
     /// The encoded message.
     pub head: Vec<u8>,
     /// Bytes that come with it; often none. Any length, over 2 GiB too.
-    pub body: Arc<Vec<u8>>,
+    pub body: Body,
+}
+
+/// Bytes that are sent from where they lie, or that have come. To clone them copies none.
+#[derive(Clone)]
+pub struct Body(Bytes);
+
+#[derive(Clone)]
+enum Bytes {
+    Own(Arc<Vec<u8>>),
+    /// Somebody else's: they stay as they are for as long as the transport holds them.
+    Lent(Arc<dyn AsRef<[u8]> + Send + Sync>),
+}
+
+impl Body {
+    /// Bytes within something that is kept until they are sent.
+    pub fn lent(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Self {
+        Body(Bytes::Lent(owner))
+    }
+
+    /// The bytes as a vector: themselves if nobody else has them, else a copy.
+    pub fn into_vec(self) -> Vec<u8> {
+        match self.0 {
+            Bytes::Own(bytes) => Arc::unwrap_or_clone(bytes),
+            Bytes::Lent(owner) => (*owner).as_ref().to_vec(),
+        }
+    }
+}
+
+impl From<Arc<Vec<u8>>> for Body {
+    fn from(bytes: Arc<Vec<u8>>) -> Self {
+        Body(Bytes::Own(bytes))
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Body::from(Arc::new(bytes))
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Body::from(Arc::default())
+    }
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Own(bytes) => bytes,
+            Bytes::Lent(owner) => (**owner).as_ref(),
+        }
+    }
+}
+
+impl PartialEq for Body {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Body {}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} bytes", self.len())
+    }
 }
 
 /// Why bytes could not be moved.

@@ -11,7 +11,6 @@ pub(super) mod fence;
 pub mod library;
 mod life;
 
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use nix::unistd::Pid;
 use super::arrivals::{Announced, Arrivals, Misfit};
 use super::backoff::{Backoff, Pace};
 use super::departures::Departures;
-use super::endpoint::{Endpoint, Parcel, Rest, TransportError, Waker};
+use super::endpoint::{Body, Endpoint, Parcel, Rest, TransportError, Waker};
 use super::launcher::{launcher_of, launcher_rank_count};
 use crate::clock;
 use crate::core::id::Rank;
@@ -76,7 +75,7 @@ pub struct Mpi {
     /// What went wrong during a wait, for the next `receive`.
     failure: Option<TransportError>,
     /// The body of parcels that have none.
-    no_body: Arc<Vec<u8>>,
+    no_body: Body,
 }
 
 /// How far the ranks are in leaving each other. Plain messages: a barrier that does not block is the
@@ -116,7 +115,7 @@ impl Mpi {
             departures: Departures::default(),
             parting: Parting::default(),
             failure: None,
-            no_body: Arc::default(),
+            no_body: Body::default(),
             world,
         })
     }
@@ -239,7 +238,7 @@ impl Mpi {
         announcement.extend((body_bytes as u64).to_le_bytes());
         self.world.send(to, TAG_ANNOUNCEMENT, announcement)?;
         if let Some(head) = head {
-            self.departures.add(to, Arc::new(head));
+            self.departures.add(to, head.into());
         }
         if body_bytes > 0 {
             self.departures.add(to, parcel.body);
@@ -414,7 +413,7 @@ fn whole(mut bytes: Vec<u8>) -> Option<Parcel> {
     let head_bytes = u32::from_le_bytes(*head_bytes) as usize;
     let body = rest.get(head_bytes..)?.to_vec();
     bytes.truncate(head_bytes);
-    Some(Parcel { head: bytes, body: Arc::new(body) })
+    Some(Parcel { head: bytes, body: body.into() })
 }
 
 /// The announcement in `bytes`, if it is one.

@@ -151,6 +151,7 @@ mod tests {
             cpus: (0..cpus).map(|id| Cpu { node: id / 4, core: id, id, package: 0 }).collect(),
             gpus: (0..gpus).map(|id| Gpu { kind: GpuKind::Nvidia, id: id.to_string() }).collect(),
             bind,
+            ..Share::default()
         }
     }
 

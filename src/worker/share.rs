@@ -15,6 +15,10 @@ pub struct Share {
     pub gpus: Vec<Gpu>,
     /// Whether tasks are kept on their CPUs.
     pub bind: Bind,
+    /// Bytes of memory that outputs may take; none if there is no limit.
+    pub memory_limit: Option<u64>,
+    /// Bytes that they may take on the node's disk; none if there is no limit.
+    pub scratch_limit: Option<u64>,
 }
 
 /// What the processes of a task are bound to.

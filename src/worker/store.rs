@@ -3,13 +3,21 @@
 //! Which outputs stay, the worker's machine decides. Every task has a cell with a lock of its own, in
 //! chunks that come into being on first use: slots meet only where their tasks do, and a graph of ten
 //! million tasks costs nothing until it runs.
+//!
+//! Large outputs are counted by `memory`, and may be on the disk: they are here all the same, and come back
+//! when they are taken.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use crate::core::id::{Attempt, TaskId};
+use crate::core::worker::memory::{Leaving, Room};
 
+use super::memory::{self, COUNTED_FROM, Memory};
 use super::output::Output;
+use super::plain;
+use super::spilled::Spilled;
 
 /// Cells that come into being together.
 const CHUNK: usize = 1024;
@@ -17,6 +25,18 @@ const CHUNK: usize = 1024;
 /// Outputs by task, and who waits for those that are not here.
 pub struct Store {
     chunks: Box<[OnceLock<Chunk>]>,
+    /// None if there is no limit.
+    memory: Option<Memory>,
+    own: Weak<Store>,
+}
+
+/// Where an output is.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// In memory.
+    Here(Arc<Output>),
+    /// On the disk.
+    Away(Arc<Spilled>),
 }
 
 type Chunk = Box<[Mutex<Cell>]>;
@@ -44,6 +64,10 @@ pub struct Ticket {
 #[derive(Debug, Default)]
 struct Cell {
     output: Option<Arc<Output>>,
+    /// It on the disk; it may be in memory as well.
+    spilled: Option<Arc<Spilled>>,
+    /// True if the output counts in `memory`.
+    is_counted: bool,
     /// Which try made the output.
     attempt: Attempt,
     /// Times that the task has begun to wait.
@@ -75,41 +99,207 @@ pub struct Waiters {
 }
 
 impl Store {
-    /// An empty store for a graph of so many tasks.
+    /// An empty store for a graph of so many tasks, without a limit.
     pub fn new(tasks: usize) -> Self {
-        Store { chunks: (0..tasks.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect() }
+        let chunks = (0..tasks.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect();
+        Store { chunks, memory: None, own: Weak::new() }
     }
 
-    /// Keeps an output; one of another try makes way. Returns who waited for it: each is to be counted
-    /// down.
-    pub fn insert(&self, task: TaskId, attempt: Attempt, output: Arc<Output>) -> Waiters {
+    /// An empty store whose outputs take no more memory than they may.
+    pub fn within(tasks: usize, setup: memory::Setup) -> Arc<Self> {
+        Arc::new_cyclic(|own| Store {
+            memory: Some(Memory::new(setup)),
+            own: own.clone(),
+            ..Store::new(tasks)
+        })
+    }
+
+    /// What keeps it within its limit, if it has one.
+    pub fn memory(&self) -> Option<&Memory> {
+        self.memory.as_ref()
+    }
+
+    /// How much room there is for more.
+    pub fn room(&self) -> Room {
+        self.memory.as_ref().map_or(Room::Ample, Memory::room)
+    }
+
+    pub(super) fn own(&self) -> Weak<Store> {
+        self.own.clone()
+    }
+
+    /// Keeps an output of about `bytes`; one of another try makes way. Returns who waited for it: each is to
+    /// be counted down.
+    pub fn insert(&self, task: TaskId, attempt: Attempt, output: Arc<Output>, bytes: u64) -> Waiters {
+        let is_counted = self.memory.is_some() && bytes >= COUNTED_FROM;
+        if is_counted {
+            self.count(task, plain::memory_of(&output));
+        }
         let mut cell = self.cell(task);
-        let before = cell.output.replace(output);
+        let before = (cell.output.replace(output), cell.spilled.take());
+        let was_counted = std::mem::replace(&mut cell.is_counted, is_counted);
         cell.attempt = attempt;
         let waiters = Waiters { first: cell.first_consumer.take(), others: cell.consumers.take() };
         drop(cell);
         // A large output takes a while to go: not under the lock.
         drop(before);
+        if was_counted && !is_counted {
+            self.forget(task, None);
+        }
+        if is_counted {
+            self.settle();
+        }
         waiters
     }
 
-    /// The output of a task, whichever try made it.
-    pub fn get(&self, task: TaskId) -> Option<Arc<Output>> {
-        self.existing(task)?.output.clone()
+    fn count(&self, task: TaskId, bytes: u64) {
+        let Some(memory) = &self.memory else { return };
+        memory.lock().ledger.enter(task, bytes);
     }
 
-    /// The output of one try of a task.
-    pub fn get_of(&self, task: TaskId, attempt: Attempt) -> Option<Arc<Output>> {
+    /// The output of a task, whichever try made it, in memory. Reads it if it is on the disk: no thread asks
+    /// that moves messages.
+    pub fn take(&self, task: TaskId) -> io::Result<Option<Arc<Output>>> {
+        let Some(cell) = self.existing(task) else { return Ok(None) };
+        let (output, spilled, is_counted) = (cell.output.clone(), cell.spilled.clone(), cell.is_counted);
+        drop(cell);
+        match (output, spilled, &self.memory) {
+            (Some(output), _, memory) => {
+                if let Some(memory) = memory.as_ref().filter(|_| is_counted) {
+                    memory.lock().ledger.on_used(task);
+                }
+                Ok(Some(output))
+            }
+            (None, Some(spilled), Some(memory)) => self.read_back(task, &spilled, memory).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Reads an output, and keeps it in memory again if nobody else does and it was not released meanwhile.
+    fn read_back(&self, task: TaskId, spilled: &Arc<Spilled>, memory: &Memory) -> io::Result<Arc<Output>> {
+        let output = spilled.read(memory.coding())?;
+        memory.on_read(spilled.bytes());
+        let mut state = memory.lock();
+        let mut cell = self.cell(task);
+        let is_same = cell.spilled.as_ref().is_some_and(|other| Arc::ptr_eq(other, spilled));
+        if is_same && cell.output.is_none() {
+            cell.output = Some(output.clone());
+            state.ledger.on_read(task);
+        }
+        drop(cell);
+        memory.settle(state, self);
+        Ok(output)
+    }
+
+    /// Where the output of a task is: of one try, or of whichever made it.
+    pub fn find(&self, task: TaskId, attempt: Option<Attempt>) -> Option<Found> {
         let cell = self.existing(task)?;
-        cell.output.clone().filter(|_| cell.attempt == attempt)
+        if attempt.is_some_and(|attempt| cell.attempt != attempt) {
+            return None;
+        }
+        cell.output.clone().map(Found::Here).or_else(|| cell.spilled.clone().map(Found::Away))
     }
 
     /// Drops the output of one try, if it is here.
     pub fn remove(&self, task: TaskId, attempt: Attempt) {
         let Some(mut cell) = self.existing(task) else { return };
-        let output = if cell.attempt == attempt { cell.output.take() } else { None };
+        if cell.attempt != attempt {
+            return;
+        }
+        let (output, spilled) = (cell.output.take(), cell.spilled.take());
+        let was_counted = std::mem::take(&mut cell.is_counted);
         drop(cell);
-        drop(output);
+        drop(spilled);
+        match was_counted {
+            true => self.forget(task, output),
+            false => drop(output),
+        }
+    }
+
+    /// A counted output is kept no more.
+    fn forget(&self, task: TaskId, output: Option<Arc<Output>>) {
+        let Some(memory) = &self.memory else { return };
+        // A large output takes a while to go: not under the lock.
+        let weak = output.map(|output| Arc::downgrade(&output));
+        let mut state = memory.lock();
+        let bytes = state.ledger.bytes_of(task);
+        if let Some(weak) = weak {
+            state.linger(weak, bytes);
+        }
+        state.ledger.forget(task);
+        memory.settle(state, self);
+    }
+
+    /// Looks what is too much, and what may start: somebody let go of an output, or one was made.
+    pub fn settle(&self) {
+        if let Some(memory) = &self.memory {
+            memory.settle(memory.lock(), self);
+        }
+    }
+
+    /// True if somebody holds this output besides the store.
+    pub(super) fn is_held(&self, task: TaskId) -> bool {
+        let cell = self.existing(task);
+        cell.is_none_or(|cell| cell.output.as_ref().is_none_or(|output| Arc::strong_count(output) > 1))
+    }
+
+    /// Writes an output to the disk, unless it is there, and keeps it in memory no more.
+    pub(super) fn write_out(&self, leaving: Leaving) {
+        let Some(memory) = &self.memory else { return };
+        let cell = self.existing(leaving.task);
+        let (output, spilled) = cell.map_or((None, None), |cell| (cell.output.clone(), cell.spilled.clone()));
+        let is_wanted = memory.lock().ledger.leaving_bytes(leaving).is_some();
+        let Some(output) = output.filter(|_| is_wanted) else {
+            let mut state = memory.lock();
+            state.ledger.on_stayed(leaving, false);
+            return memory.settle(state, self);
+        };
+        let written = match spilled {
+            Some(spilled) => Ok((spilled, 0)),
+            None => memory.write(&output).map(|spilled| {
+                let bytes = spilled.bytes();
+                (Arc::new(spilled), bytes)
+            }),
+        };
+        self.on_written(memory, leaving, output, written);
+    }
+
+    fn on_written(
+        &self,
+        memory: &Memory,
+        leaving: Leaving,
+        output: Arc<Output>,
+        written: Result<(Arc<Spilled>, u64), String>,
+    ) {
+        let mut state = memory.lock();
+        let spilled = match written {
+            Ok((spilled, bytes)) => {
+                memory.note_write(bytes);
+                spilled
+            }
+            Err(why) => {
+                state.refuse(leaving, why);
+                return memory.settle(state, self);
+            }
+        };
+        let mut cell = self.cell(leaving.task);
+        let is_same = cell.output.as_ref().is_some_and(|other| Arc::ptr_eq(other, &output));
+        if is_same && let Some(bytes) = state.ledger.leaving_bytes(leaving) {
+            let kept = cell.output.take();
+            cell.spilled = Some(spilled);
+            drop(cell);
+            state.ledger.on_left(leaving);
+            drop(state);
+            // A large output takes a while to go: not under the lock.
+            let weak = Arc::downgrade(&output);
+            drop((kept, output));
+            state = memory.lock();
+            state.linger(weak, bytes);
+        } else {
+            drop(cell);
+            state.ledger.on_stayed(leaving, false);
+        }
+        memory.settle(state, self);
     }
 
     /// A task begins to wait. It cannot become ready before `wait_for`.
@@ -127,7 +317,7 @@ impl Store {
         let mut here = 1;
         for input in inputs {
             let mut cell = self.cell(input);
-            if cell.output.is_some() {
+            if cell.output.is_some() || cell.spilled.is_some() {
                 here += 1;
             } else {
                 cell.add_consumer(ticket);
@@ -209,7 +399,10 @@ impl fmt::Debug for Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
+    use crate::core::time::Micros;
     use crate::core::value::Value;
+    use crate::worker::spilled::Coding;
 
     const TERMS: Terms = Terms { attempt: Attempt(1), is_kept: true, is_persisted: false };
 
@@ -224,7 +417,7 @@ mod tests {
 
     /// Keeps an output and returns who became ready.
     fn arrive(store: &Store, task: u32, attempt: u32) -> Vec<u32> {
-        let waiters = store.insert(TaskId(task), Attempt(attempt), output(i64::from(task)));
+        let waiters = store.insert(TaskId(task), Attempt(attempt), output(i64::from(task)), 8);
         waiters.filter(|&ticket| store.count_down(ticket).is_some()).map(|ticket| ticket.task().0).collect()
     }
 
@@ -255,7 +448,7 @@ mod tests {
         let store = Store::new(10);
         assert_eq!(wait(&store, 5, &[0, 1]), None);
         // 0 comes, but is counted down late.
-        let late: Vec<Ticket> = store.insert(TaskId(0), Attempt(1), output(0)).collect();
+        let late: Vec<Ticket> = store.insert(TaskId(0), Attempt(1), output(0), 8).collect();
         store.withdraw(TaskId(5));
         assert_eq!(wait(&store, 5, &[0, 1, 2]), None);
         assert_eq!(store.count_down(late[0]), None);
@@ -266,14 +459,114 @@ mod tests {
     #[test]
     fn an_output_goes_only_with_its_own_try() {
         let store = Store::new(1);
-        assert_eq!(store.get(TaskId(0)), None);
-        store.insert(TaskId(0), Attempt(1), output(1));
-        store.insert(TaskId(0), Attempt(2), output(2));
+        assert_eq!(store.take(TaskId(0)).unwrap(), None);
+        store.insert(TaskId(0), Attempt(1), output(1), 8);
+        store.insert(TaskId(0), Attempt(2), output(2), 8);
         store.remove(TaskId(0), Attempt(1));
-        assert_eq!(store.get(TaskId(0)), Some(output(2)));
-        assert_eq!(store.get_of(TaskId(0), Attempt(1)), None);
+        assert_eq!(store.take(TaskId(0)).unwrap(), Some(output(2)));
+        assert!(store.find(TaskId(0), Some(Attempt(1))).is_none());
         store.remove(TaskId(0), Attempt(2));
-        assert_eq!(store.get(TaskId(0)), None);
+        assert_eq!(store.take(TaskId(0)).unwrap(), None);
+    }
+
+    /// A store that may hold 1 MiB, and blocks of 256 KiB.
+    fn within(scratch_limit_bytes: u64) -> Arc<Store> {
+        let coding =
+            Coding { encode: |_| unreachable!("bytes are plain"), decode: |_| Err("so are they".into()) };
+        let (limit_bytes, scratch) = (1 << 20, std::env::temp_dir());
+        Store::within(100, memory::Setup { limit_bytes, scratch_limit_bytes, scratch, coding })
+    }
+
+    fn block(number: u8) -> Arc<Output> {
+        Arc::new(Output::Value(Value::Bytes(vec![number; 256 << 10])))
+    }
+
+    fn fill(store: &Store, tasks: std::ops::Range<u8>) {
+        for number in tasks {
+            store.insert(TaskId(number.into()), Attempt(1), block(number), 256 << 10);
+        }
+    }
+
+    fn until(what: &str, is_so: impl Fn() -> bool) {
+        let began = clock::now();
+        while !is_so() {
+            assert!(clock::now().since(began) < Micros::from_secs(60), "{what}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_is_on_the_disk_and_comes_back_whole() {
+        let store = within(u64::MAX);
+        fill(&store, 0..16);
+        until("there is room", || store.room() < Room::Closed);
+        let memory = store.memory().unwrap();
+        assert!(memory.moved_bytes().0 >= 12 * (256 << 10), "{:?}", memory.moved_bytes());
+        for number in (0..16).chain(0..16) {
+            assert_eq!(store.take(TaskId(number.into())).unwrap(), Some(block(number)));
+        }
+        assert!(memory.moved_bytes().1 >= 12 * (256 << 10), "{:?}", memory.moved_bytes());
+        (0..16).for_each(|number| store.remove(TaskId(number), Attempt(1)));
+        until("everything is released", || store.room() == Room::Ample);
+        assert!((0..16).all(|number| store.find(TaskId(number), None).is_none()));
+    }
+
+    #[test]
+    fn what_a_task_holds_counts_until_it_lets_go() {
+        let store = within(u64::MAX);
+        fill(&store, 0..3);
+        let held: Vec<_> = (0..3).map(|number| store.take(TaskId(number)).unwrap()).collect();
+        (0..3).for_each(|number| store.remove(TaskId(number), Attempt(1)));
+        assert_eq!(store.room(), Room::Short);
+        drop(held);
+        store.settle();
+        assert_eq!(store.room(), Room::Ample);
+    }
+
+    #[test]
+    fn a_full_disk_loses_nothing() {
+        let store = within(512 << 10);
+        fill(&store, 0..9);
+        until("the disk is full", || {
+            store.room() == Room::Closed && store.memory().unwrap().no_room().is_some()
+        });
+        for number in 0..9 {
+            assert_eq!(store.take(TaskId(number.into())).unwrap(), Some(block(number)));
+        }
+        (0..9).for_each(|number| store.remove(TaskId(number), Attempt(1)));
+        until("everything is released", || store.room() == Room::Ample);
+    }
+
+    #[test]
+    fn whoever_reads_while_others_release_finds_all_or_nothing() {
+        let seed = fastrand::u64(..);
+        let store = within(u64::MAX);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let store = &store;
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(seed + thread);
+                    for _ in 0..200 {
+                        let number = random.u8(0..16);
+                        match random.u8(0..4) {
+                            0 => drop(store.insert(
+                                TaskId(number.into()),
+                                Attempt(1),
+                                block(number),
+                                256 << 10,
+                            )),
+                            1 => store.remove(TaskId(number.into()), Attempt(1)),
+                            _ => {
+                                let found = store.take(TaskId(number.into())).unwrap();
+                                assert!(found.is_none_or(|output| output == block(number)), "seed {seed}");
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        (0..16).for_each(|number| store.remove(TaskId(number), Attempt(1)));
+        until(&format!("everything is released, seed {seed}"), || store.room() == Room::Ample);
     }
 
     #[test]

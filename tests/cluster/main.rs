@@ -9,6 +9,7 @@ mod bad_graphs;
 mod failures;
 mod faults;
 mod imports;
+mod memory;
 mod mpi_programs;
 mod obstacles;
 mod outputs;

@@ -176,10 +176,8 @@ impl Hand {
 
 #[test]
 fn an_output_stays_until_all_its_consumers_here_have_run() {
-    let mut hand = Hand::admitted(
-        "a b:a c:a",
-        &[assignment(0, &[], 2), assignment(1, &[], 0), assignment(2, &[], 0)],
-    );
+    let mut hand =
+        Hand::admitted("a b:a c:a", &[assignment(0, &[], 2), assignment(1, &[], 0), assignment(2, &[], 0)]);
     let finished = |task| report(vec![Report::Finished(success(task))]);
     assert_eq!(hand.ends(0), [finished(0)]);
     assert_eq!(hand.ends(1), [finished(1)]);

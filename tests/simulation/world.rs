@@ -33,8 +33,19 @@ const STORY: usize = 400;
 enum Due {
     ToWorker(Rank, ToWorker),
     ToScheduler(Rank, FromWorker),
-    ToPeer { from: Rank, to: Rank, message: PeerMessage, value: u64 },
-    Ended { worker: Rank, life: Incarnation, task: TaskId, attempt: Attempt, cause: Option<Cause> },
+    ToPeer {
+        from: Rank,
+        to: Rank,
+        message: PeerMessage,
+        value: u64,
+    },
+    Ended {
+        worker: Rank,
+        life: Incarnation,
+        task: TaskId,
+        attempt: Attempt,
+        cause: Option<Cause>,
+    },
     /// The pool of a worker may start something.
     Pool(Rank, Incarnation),
     /// Ends of light tasks are handed in.
@@ -279,9 +290,7 @@ impl World {
 
     fn count_late_retracts(&mut self, worker: Rank, message: &ToWorker) {
         let running = &self.nodes[&worker].running;
-        let is_late = |order: &&Order| {
-            matches!(order, Order::Retract(tasks, _) if tasks.tasks().any(|task| running.contains_key(&task)))
-        };
+        let is_late = |order: &&Order| matches!(order, Order::Retract(tasks, _) if tasks.tasks().any(|task| running.contains_key(&task)));
         for _ in 0..message.orders.iter().filter(is_late).count() {
             self.coverage.happened(Happening::RetractCameTooLate);
         }

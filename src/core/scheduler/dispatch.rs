@@ -160,8 +160,8 @@ impl Scheduler {
         for input in &inputs {
             self.note_copy(input.task, worker);
         }
-        let persist = self.graph.options(first).keep
-            || (self.options.persist_asked && self.tasks.is_asked(first));
+        let persist =
+            self.graph.options(first).keep || (self.options.persist_asked && self.tasks.is_asked(first));
         let urgency = self.urgency.level(first);
         let special = self.special(first, hosts);
         let assignment = Assignment { tasks, attempt, urgency, consumers, persist, inputs, special };

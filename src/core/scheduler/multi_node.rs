@@ -107,8 +107,7 @@ impl Scheduler {
             self.begin_collecting();
         }
         let Some(collection) = &mut self.multi_node.collection else { return false };
-        let is_idle =
-            |rank: &&Rank| self.workers.get(**rank).is_some_and(|record| record.assigned == 0);
+        let is_idle = |rank: &&Rank| self.workers.get(**rank).is_some_and(|record| record.assigned == 0);
         collection.idle += collection.team[collection.idle..].iter().take_while(is_idle).count();
         collection.idle == collection.team.len()
     }

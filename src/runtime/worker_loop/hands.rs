@@ -1,5 +1,7 @@
 //! Everything that a worker's machine hears and does: the rank's endpoint, its pool, its executors.
 
+mod recall;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -17,12 +19,14 @@ use crate::core::time::{Micros, Timestamp};
 use crate::core::worker::{Action, Input, Worker};
 use crate::record::layout::RunDirectory;
 use crate::record::pack::PackWriter;
-use crate::transport::endpoint::{Endpoint, Parcel, Rest, Waker};
+use crate::transport::codec::CodecError;
+use crate::transport::endpoint::{Body as Bytes, Endpoint, Parcel, Rest, Waker};
 use crate::worker::binding::{Binding, Slots};
 use crate::worker::command::CommandExecutor;
 use crate::worker::executor::{Ended, Executor, Job, RankPlaces};
 use crate::worker::function::{FunctionExecutor, Stops};
 use crate::worker::output::Output;
+use crate::worker::plain;
 use crate::worker::pool::{self, Ends, Pool, Recorder};
 use crate::worker::store::{Store, Terms};
 
@@ -30,6 +34,8 @@ use super::super::envelope::Envelope;
 use super::super::fault::Fault;
 use super::super::sink::{Forwarded, PackSink, SharedPack};
 use super::{End, Setup, TURN_AT_LEAST_EVERY, WorkerError};
+use recall::Recalls;
+pub(super) use recall::tell_no_room;
 
 /// A light task that runs for longer than this is told of.
 const LONG: Micros = Micros::from_millis(100);
@@ -54,6 +60,7 @@ pub(super) struct Hands<E> {
     directory: RunDirectory,
     machine: Worker,
     store: Arc<Store>,
+    recalls: Recalls,
     pool: Arc<Pool>,
     pack: SharedPack,
     /// Taken apart when the worker leaves.
@@ -138,7 +145,7 @@ impl<E: Endpoint> Hands<E> {
         let heavy_calls =
             FunctionExecutor::new(functions.clone(), stops.clone(), ended_sender, Arc::new(wake));
         let heavy_calls = heavy_calls.map_err(|error| WorkerError::Io("start its threads", error))?;
-        let store = Arc::new(Store::new(graph.len()));
+        let store = recall::store(graph.len(), &share);
         let pool = Pool::new(pool::Setup {
             graph: graph.clone(),
             slots: capacity.cpus,
@@ -158,6 +165,7 @@ impl<E: Endpoint> Hands<E> {
             host,
             directory,
             store,
+            recalls: Recalls::default(),
             pool: Arc::new(pool),
             pack,
             executors: Some(Executors { functions: heavy_calls, commands }),
@@ -213,6 +221,7 @@ impl<E: Endpoint> Hands<E> {
         let come = self.take_in()?;
         self.act()?;
         let now = clock::now();
+        self.check_room(now)?;
         if come == Come::Orders || self.is_turn_due(now) {
             self.turn()?;
         }
@@ -263,26 +272,39 @@ impl<E: Endpoint> Hands<E> {
             come = Come::Orders;
             self.on_ended(ended)?;
         }
+        if self.take_in_recalled()? {
+            come = Come::Orders;
+        }
         Ok(come)
     }
 
     fn forward(&mut self) -> Result<(), WorkerError> {
         while let Ok((stream, bytes)) = self.forwarded.try_recv() {
-            self.send(&Envelope::Forward(stream), bytes, Rank::SCHEDULER)?;
+            self.send(&Envelope::Forward(stream), Arc::new(bytes).into(), Rank::SCHEDULER)?;
         }
         Ok(())
     }
 
-    fn send(&mut self, envelope: &Envelope, body: Vec<u8>, to: Rank) -> Result<(), WorkerError> {
+    fn send(&mut self, envelope: &Envelope, body: Bytes, to: Rank) -> Result<(), WorkerError> {
         let endpoint = self.endpoint.as_mut().expect(IN_USE);
-        Ok(envelope.send_with(Arc::new(body), to, endpoint)?)
+        Ok(envelope.send_with(body, to, endpoint)?)
     }
 
     fn on_parcel(&mut self, from: Rank, parcel: Parcel) -> Result<Come, WorkerError> {
         match Envelope::read(&parcel).map_err(|error| WorkerError::Garbled(from, error))? {
             Envelope::ToWorker(message) => self.feed(Input::FromScheduler(message)),
             Envelope::Peer(message) => {
-                self.on_peer(from, message, &parcel.body)?;
+                let bytes = parcel.body.len();
+                let output = || Envelope::output_of(&Arc::new(parcel.body.into_vec()));
+                self.on_peer(from, message, bytes, output)?;
+                return Ok(Come::FromPeers);
+            }
+            Envelope::Plain(message, form) => {
+                let bytes = parcel.body.len();
+                let encoded =
+                    |_| CodecError::Malformed("an output that is not what it is said to be".to_owned());
+                let output = || plain::output_of(form, parcel.body.into_vec()).map_err(encoded);
+                self.on_peer(from, message, bytes, output)?;
                 return Ok(Come::FromPeers);
             }
             Envelope::Rest => self.end = Some(End::Rest),
@@ -292,7 +314,13 @@ impl<E: Endpoint> Hands<E> {
         Ok(Come::Orders)
     }
 
-    fn on_peer(&mut self, from: Rank, message: PeerMessage, body: &Arc<Vec<u8>>) -> Result<(), WorkerError> {
+    fn on_peer(
+        &mut self,
+        from: Rank,
+        message: PeerMessage,
+        bytes: usize,
+        output: impl FnOnce() -> Result<Output, CodecError>,
+    ) -> Result<(), WorkerError> {
         if message.to != self.incarnation {
             // It was said in an earlier run, where the same numbers meant other tasks.
             return Ok(());
@@ -300,11 +328,11 @@ impl<E: Endpoint> Hands<E> {
         let told = self.actions.len();
         self.feed(Input::FromPeer { peer: from, message });
         let PeerWord::Output(task, attempt) = message.word else { return Ok(()) };
-        self.totals.received_bytes += body.len() as u64;
+        self.totals.received_bytes += bytes as u64;
         // An output that is dropped at once must set nobody free, and what is to be done with any other
         // is done after this.
         if !self.actions[told..].contains(&Action::Drop(task, attempt)) {
-            let output = Envelope::output_of(body).map_err(|error| WorkerError::Garbled(from, error))?;
+            let output = output().map_err(|error| WorkerError::Garbled(from, error))?;
             self.pool.deliver(task, attempt, Arc::new(output));
         }
         Ok(())
@@ -441,25 +469,7 @@ impl<E: Endpoint> Hands<E> {
     /// Reports only what outlives this process: captured bytes are handed to the system first.
     fn report(&mut self, message: FromWorker) -> Result<(), WorkerError> {
         self.pack.flush().map_err(|error| WorkerError::Io("write its pack", error))?;
-        self.send(&Envelope::FromWorker(message), Vec::new(), Rank::SCHEDULER)
-    }
-
-    fn say(&mut self, peer: Rank, message: PeerMessage) -> Result<(), WorkerError> {
-        let body = match message.word {
-            PeerWord::Output(task, attempt) => Envelope::body_of(&self.output(task, Some(attempt))),
-            _ => Vec::new(),
-        };
-        self.totals.sent_bytes += body.len() as u64;
-        self.send(&Envelope::Peer(message), body, peer)
-    }
-
-    /// An output that the machine said is here.
-    fn output(&self, task: TaskId, attempt: Option<Attempt>) -> Arc<Output> {
-        let output = match attempt {
-            Some(attempt) => self.store.get_of(task, attempt),
-            None => self.store.get(task),
-        };
-        output.unwrap_or_else(|| panic!("the output of task {task} is not in the store"))
+        self.send(&Envelope::FromWorker(message), Bytes::default(), Rank::SCHEDULER)
     }
 
     fn admit(&mut self, assignment: &Assignment) {
@@ -482,18 +492,16 @@ impl<E: Endpoint> Hands<E> {
     }
 
     /// Starts a heavy task.
-    fn start(&mut self, assignment: Assignment) {
-        self.fault.strike();
+    fn start_with(&mut self, assignment: Assignment, inputs: Vec<Arc<Output>>) {
         let (task, attempt, terms) = (assignment.tasks.first, assignment.attempt, terms_of(&assignment));
         let is_call = matches!(self.graph.operation(task).body, Body::Call(_));
         self.heavy.insert(task, terms);
         let binding = self.bind(task, attempt, is_call);
-        let inputs = self.graph.value_inputs(task).iter();
         let job = Job {
             graph: self.graph.clone(),
             task,
             attempt,
-            inputs: inputs.map(|input| self.output(input, None)).collect(),
+            inputs,
             expected_files: expected_files(&self.graph, &assignment),
             keep_value: terms.is_kept,
             persist: terms.is_persisted,
@@ -531,6 +539,9 @@ impl<E: Endpoint> Hands<E> {
 
     /// Ends an attempt. Calls look at one table, whether the pool runs them or not.
     fn stop(&mut self, task: TaskId, attempt: Attempt, cause: Cause) {
+        if self.recalls.stop(task, &cause) {
+            return;
+        }
         let is_call = matches!(self.graph.operation(task).body, Body::Call(_));
         let executors = self.executors.as_mut().expect("nothing runs after the worker left");
         match is_call {
@@ -545,6 +556,7 @@ impl<E: Endpoint> Hands<E> {
         drop(self.executors.take());
         self.pool.close();
         self.forward()?;
+        self.count_spilled();
         let reports = vec![Report::Left(self.totals)];
         self.report(FromWorker { incarnation: self.incarnation, reports })
     }

@@ -5,12 +5,15 @@
 //! shared by reference and never encoded. The pool starts what it was given and takes back what it is told
 //! to: which tasks it gets and which outputs stay, the worker's machine decides.
 //!
+//! While memory is short, tasks that take outputs go before those that only make one (`held`).
+//!
 //! Between tasks and when they are idle, slots take the turns of the rank's loop (`Turns`), so that on its
 //! way from one rank's slot to another's a task passes no third thread.
 
 mod claims;
 mod crew;
 mod ends;
+mod held;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -29,14 +32,17 @@ use crate::core::graph::Graph;
 use crate::core::id::{Attempt, TaskId};
 use crate::core::span::Span;
 use crate::core::time::{Micros, Timestamp};
+use crate::core::worker::memory::Room;
 
 use super::function::{Functions, Stops};
 use super::output::Output;
+use super::plain;
 use super::store::{Store, Terms, Ticket};
 use claims::{Bits, Claims, Group};
 use crew::Crew;
 use ends::AllEnds;
 pub use ends::Ends;
+use held::Held;
 use slot::{Running, Slot};
 
 /// How long closing waits for functions that do not look whether they should return.
@@ -96,6 +102,8 @@ pub struct Pool {
     /// What was admitted and may run, oldest first.
     admitted: Injector<Item>,
     stealers: OnceLock<Box<[Stealer<Item>]>>,
+    /// What waits for memory.
+    held: Held,
     ends: AllEnds,
     running: Box<[Running]>,
     crew: Crew,
@@ -145,6 +153,7 @@ impl Pool {
             watched_count: AtomicUsize::new(0),
             admitted: Injector::new(),
             stealers: OnceLock::new(),
+            held: Held::default(),
             ends: AllEnds::new(slots),
             running: (0..slots).map(|_| Running::default()).collect(),
             crew: Crew::new(slots),
@@ -160,6 +169,11 @@ impl Pool {
     pub fn start(self: &Arc<Self>, turns: &Arc<dyn Turns>) -> io::Result<()> {
         let deques: Vec<Deque<Item>> = (0..self.setup.slots).map(|_| Deque::new_lifo()).collect();
         let _ = self.stealers.set(deques.iter().map(Deque::stealer).collect());
+        if let Some(memory) = self.setup.store.memory() {
+            let pool = Arc::downgrade(self);
+            memory
+                .on_room(Box::new(move || pool.upgrade().into_iter().for_each(|pool| pool.crew.wake_all())));
+        }
         let mut threads = self.threads.lock().expect("no thread panics holding this lock");
         for (number, deque) in deques.into_iter().enumerate() {
             let slot = Slot::new(number, self.clone(), turns.clone(), deque);
@@ -231,7 +245,8 @@ impl Pool {
 
     /// An output that was not made by a slot is here: whoever waited for it may run.
     pub fn deliver(&self, task: TaskId, attempt: Attempt, output: Arc<Output>) {
-        for ticket in self.setup.store.insert(task, attempt, output) {
+        let bytes = plain::memory_of(&output);
+        for ticket in self.setup.store.insert(task, attempt, output, bytes) {
             if let Some(terms) = self.setup.store.count_down(ticket) {
                 self.on_ready(ticket, terms);
             }
@@ -323,9 +338,24 @@ impl Pool {
         now.since(Timestamp(self.last_turn.load(Ordering::Relaxed)))
     }
 
+    /// True if a slot would find something that may start.
     fn has_work(&self) -> bool {
-        let mut others = self.stealers.get().into_iter().flatten();
-        !self.admitted.is_empty() || others.any(|other| !other.is_empty())
+        match self.setup.store.room() {
+            Room::Ample => self.has_items() || !self.held.is_empty(),
+            Room::Short => self.has_items() || self.held.has_one(),
+            Room::Full => self.has_items(),
+            Room::Closed => false,
+        }
+    }
+
+    fn has_items(&self) -> bool {
+        let is_filled = |stealers: &Box<[Stealer<Item>]>| stealers.iter().any(|other| !other.is_empty());
+        !self.admitted.is_empty() || self.stealers.get().is_some_and(is_filled)
+    }
+
+    /// True if tasks could start but for the memory that they might take.
+    pub fn waits_for_room(&self) -> bool {
+        self.setup.store.room() >= Room::Full && (!self.held.is_empty() || self.has_items())
     }
 
     fn oldest_admitted(&self) -> Option<Item> {

@@ -10,6 +10,7 @@ use crate::core::event::{Cause, Failure, Success};
 use crate::core::id::{Attempt, TaskId};
 use crate::core::span::Span;
 use crate::core::time::{Micros, Timestamp};
+use crate::core::worker::memory::Room;
 use crate::worker::function::{Attempted, Caller, Returned};
 use crate::worker::output::Output;
 use crate::worker::store::{Terms, Waiters};
@@ -47,6 +48,8 @@ pub struct Slot {
     /// The end of the last task is the start of the next.
     clock: Timestamp,
     was_idle: bool,
+    /// True while it runs what was held back.
+    is_at_held: bool,
     /// How many tasks are taken at a time, if they do the same as the last.
     grain: u32,
     last: TaskId,
@@ -80,7 +83,8 @@ impl Slot {
     pub fn new(number: usize, pool: Arc<Pool>, turns: Arc<dyn Turns>, deque: Deque<Item>) -> Self {
         let caller = Caller::new(pool.setup.functions.clone(), pool.setup.stops.clone());
         let (inputs, clock) = (Vec::new(), Timestamp::default());
-        Slot { number, pool, turns, deque, caller, inputs, clock, was_idle: true, grain: 1, last: TaskId(0) }
+        let (was_idle, is_at_held, last) = (true, false, TaskId(0));
+        Slot { number, pool, turns, deque, caller, inputs, clock, was_idle, is_at_held, grain: 1, last }
     }
 
     /// Works until the pool is closed.
@@ -101,20 +105,54 @@ impl Slot {
         while !self.pool.is_closing() && !self.pool.crew.is_crowded() {
             let Some(item) = self.next() else { return };
             self.run_some(item);
+            if std::mem::take(&mut self.is_at_held) {
+                self.pool.held.end_one();
+            }
         }
     }
 
     fn next(&mut self) -> Option<Item> {
+        let room = self.pool.setup.store.room();
+        if room > Room::Ample {
+            return self.next_while_short(room);
+        }
         if let Some(item) = self.deque.pop() {
             return Some(item);
         }
-        let item = self.pool.oldest_admitted().or_else(|| self.pool.steal_for(self.number))?;
+        let item = self.pool.held.take().or_else(|| self.next_of_others())?;
+        self.on_found();
+        Some(item)
+    }
+
+    /// What takes outputs goes first; what takes none is held back, and one of those starts if nothing else
+    /// does.
+    fn next_while_short(&mut self, room: Room) -> Option<Item> {
+        if room == Room::Closed {
+            return None;
+        }
+        while let Some(item) = self.deque.pop().or_else(|| self.next_of_others()) {
+            if !self.pool.setup.graph.value_inputs(item.tasks.first).is_empty() {
+                self.on_found();
+                return Some(item);
+            }
+            self.pool.held.push(item);
+        }
+        let item = if room == Room::Short { self.pool.held.take_one()? } else { return None };
+        self.is_at_held = true;
+        self.on_found();
+        Some(item)
+    }
+
+    fn next_of_others(&self) -> Option<Item> {
+        self.pool.oldest_admitted().or_else(|| self.pool.steal_for(self.number))
+    }
+
+    fn on_found(&mut self) {
         if std::mem::take(&mut self.was_idle) && self.pool.has_work() {
             // Who brought it may have left it to this slot, while it looked for news, to wake others.
             self.pool.crew.wake(1);
         }
         self.clock = now();
-        Some(item)
     }
 
     /// Nothing to do: tells what ended, then looks for news for a while, if no other slot does, then sleeps.
@@ -234,6 +272,10 @@ impl Slot {
             record(&self.pool, task, terms, returned)
         });
         self.inputs.clear();
+        if self.pool.setup.store.room() > Room::Ample {
+            // What was released while this task held it is gone only now.
+            self.pool.setup.store.settle();
+        }
         self.clock = now();
         running.end();
         let is_due = self.enter_end(task, terms, started, returned, has_more);
@@ -262,7 +304,7 @@ impl Slot {
         let waiters = match returned {
             Ok(Returned { output, size_bytes, file_sizes }) => {
                 let kept = output.filter(|_| terms.is_kept);
-                let waiters = kept.map(|output| store.insert(task, attempt, output));
+                let waiters = kept.map(|output| store.insert(task, attempt, output, size_bytes));
                 ends.succeed(task, attempt, Success { started, ran, size_bytes, file_sizes });
                 waiters.unwrap_or_default()
             }
@@ -300,7 +342,10 @@ fn gather(pool: &Pool, task: TaskId, inputs: &mut Vec<Arc<Output>>) -> Result<()
     let graph = &pool.setup.graph;
     for input in graph.value_inputs(task) {
         let gone = || Cause::NotStarted(format!("the output of `{}` is gone", graph.key(input)));
-        inputs.push(pool.setup.store.get(input).ok_or_else(gone)?);
+        let unread = |error| {
+            Cause::NotStarted(format!("cannot read the output of `{}` back: {error}", graph.key(input)))
+        };
+        inputs.push(pool.setup.store.take(input).map_err(unread)?.ok_or_else(gone)?);
     }
     Ok(())
 }

@@ -9,14 +9,20 @@ use crate::core::graph::{Definition, GraphBuilder};
 use crate::core::key::Group as Keys;
 use crate::core::task::{Argument, Body, Call, Operation, TaskOptions};
 use crate::core::value::Value;
+use crate::worker::memory;
+use crate::worker::spilled::Coding;
 
 const PATIENCE: Micros = Micros::from_secs(60);
+/// Bytes of a block.
+const BLOCK: usize = 64 << 10;
 
 /// Stands for the rank's loop: whoever takes a turn collects what ended.
 #[derive(Default)]
 struct Collector {
     pool: OnceLock<Arc<Pool>>,
     is_due: AtomicBool,
+    /// True if what was taken is released, as if every output had one consumer.
+    releases: AtomicBool,
     ended: Mutex<Ended>,
 }
 
@@ -34,6 +40,10 @@ impl Collector {
         ended.turns += 1;
         for ends in pool.take_ends() {
             for batch in ends.batches {
+                if self.releases.load(Ordering::SeqCst) {
+                    let inputs = batch.tasks().flat_map(|task| pool.setup.graph.value_inputs(task).iter());
+                    inputs.for_each(|input| pool.setup.store.remove(input, batch.attempt));
+                }
                 ended.finished.extend(batch.tasks().map(|task| (task, batch.attempt)));
             }
             ended.failed.extend(ends.failures);
@@ -85,6 +95,10 @@ struct World {
 impl World {
     /// Task `i` has these inputs and does `does(i)`: the name of a function.
     fn new(slots: u32, inputs: &[Vec<u32>], does: impl Fn(u32) -> &'static str) -> Self {
+        World::on(Arc::new(Store::new(inputs.len())), slots, inputs, does)
+    }
+
+    fn on(store: Arc<Store>, slots: u32, inputs: &[Vec<u32>], does: impl Fn(u32) -> &'static str) -> Self {
         let graph = graph(inputs, does);
         let runs: Arc<Mutex<BTreeMap<TaskId, Vec<Attempt>>>> = Arc::default();
         let recorded = Arc::new(Recorded::default());
@@ -92,7 +106,7 @@ impl World {
             slots,
             functions: Arc::new(functions(&runs)),
             stops: Arc::default(),
-            store: Arc::new(Store::new(graph.len())),
+            store,
             recorder: recorded.clone(),
             graph: graph.clone(),
         };
@@ -110,7 +124,7 @@ impl World {
     }
 
     fn value(&self, task: u32) -> Option<Value> {
-        match &*self.pool.setup.store.get(TaskId(task))? {
+        match &*self.pool.setup.store.take(TaskId(task)).unwrap()? {
             Output::Value(value) => Some(value.clone()),
             other => panic!("{other:?}"),
         }
@@ -171,6 +185,7 @@ fn functions(runs: &Arc<Mutex<BTreeMap<TaskId, Vec<Attempt>>>>) -> Functions {
         let number = |value: &Value| if let Value::Int(number) = value { *number } else { -1 };
         Ok(Value::Int(inputs.iter().map(number).fold(1, sum)))
     });
+    functions.register("block", |_, _| Ok(Value::Bytes(vec![1; BLOCK])));
     functions.register("unlucky", |_, _| Ok(Value::Int(13)));
     functions.register("refuse", |_, _| Err("no".to_owned()));
     functions.register("linger", |context, _| {
@@ -392,4 +407,76 @@ fn closing_ends_what_runs() {
     world.pool.close();
     world.collector.due();
     assert!(world.causes().iter().all(|cause| *cause == Cause::Stopped));
+}
+
+/// A tree: so many leaves, and each further task takes two of those before it.
+fn tree(leaves: u32) -> Vec<Vec<u32>> {
+    let reductions = (0..leaves - 1).map(|place| vec![2 * place, 2 * place + 1]);
+    (0..leaves).map(|_| vec![]).chain(reductions).collect()
+}
+
+fn store_of(blocks: u64, on_disk: u64, tasks: usize) -> Arc<Store> {
+    let coding =
+        Coding { encode: |_| unreachable!("blocks are plain"), decode: |_| Err("so are they".into()) };
+    let (limit_bytes, scratch_limit_bytes) = (blocks * BLOCK as u64, on_disk * BLOCK as u64);
+    let scratch = std::env::temp_dir();
+    Store::within(tasks, memory::Setup { limit_bytes, scratch_limit_bytes, scratch, coding })
+}
+
+#[test]
+fn a_tree_of_reductions_holds_a_few_blocks_and_not_all_leaves() {
+    let inputs = tree(256);
+    for slots in [1, 2] {
+        // Nine blocks for each slot, twenty whose release is on its way, and half as much again.
+        let world = World::on(store_of(64, u64::MAX >> 32, inputs.len()), slots, &inputs, |_| "block");
+        world.collector.releases.store(true, Ordering::SeqCst);
+        world.admit(0, inputs.len() as u32, 1);
+        world.await_ends(inputs.len());
+        let memory = world.pool.setup.store.memory().unwrap();
+        assert_eq!(memory.moved_bytes(), (0, 0), "{slots} slots");
+    }
+}
+
+#[test]
+fn more_blocks_than_memory_has_room_for_go_through_the_disk() {
+    // Sixty blocks, then sixty tasks that take one each, of which sixteen blocks have room.
+    let inputs: Vec<Vec<u32>> =
+        (0..120).map(|task| if task < 60 { vec![] } else { vec![task - 60] }).collect();
+    let world = World::on(store_of(16, u64::MAX >> 32, inputs.len()), 2, &inputs, |task| {
+        if task < 60 { "block" } else { "sum" }
+    });
+    world.admit(0, 60, 1);
+    world.await_ends(60);
+    world.admit(60, 60, 1);
+    world.await_ends(120);
+    let (written, read) = world.pool.setup.store.memory().unwrap().moved_bytes();
+    assert!(written >= 44 * BLOCK as u64 && read >= 40 * BLOCK as u64, "{written} {read}");
+}
+
+#[test]
+fn with_memory_and_disk_full_what_has_no_inputs_waits_until_something_is_released() {
+    let inputs = vec![vec![]; 40];
+    let world = World::on(store_of(16, 4, inputs.len()), 2, &inputs, |_| "block");
+    world.admit(0, 40, 1);
+    let began = clock::now();
+    let store = world.pool.setup.store.clone();
+    while world.pool.working() > 0
+        || !world.pool.waits_for_room()
+        || store.memory().unwrap().no_room().is_none()
+    {
+        assert!(clock::now().since(began) < PATIENCE, "it fills memory and disk");
+        std::thread::yield_now();
+    }
+    world.collector.due();
+    let finished = world.collector.ended.lock().unwrap().finished.clone();
+    assert!((20..40).contains(&finished.len()), "{} of 40 ran", finished.len());
+    // What there is is released, until all have run.
+    let mut left: Vec<TaskId> = (0..40).map(TaskId).collect();
+    while !left.is_empty() {
+        assert!(clock::now().since(began) < PATIENCE, "{left:?} run");
+        let here = left.extract_if(.., |task| store.find(*task, None).is_some());
+        here.for_each(|task| store.remove(task, Attempt(1)));
+        std::thread::yield_now();
+    }
+    world.await_ends(40);
 }

@@ -125,7 +125,14 @@ impl World {
     }
 
     /// Runs a task for real: its value is computed from what the store holds *now*.
-    pub(super) fn start(&mut self, rank: Rank, task: TaskId, attempt: Attempt, is_kept: bool, is_light: bool) {
+    pub(super) fn start(
+        &mut self,
+        rank: Rank,
+        task: TaskId,
+        attempt: Attempt,
+        is_kept: bool,
+        is_light: bool,
+    ) {
         let node = self.nodes.get_mut(&rank).expect("a machine acts on its own node");
         let input = |id: TaskId| {
             let here = node.store.get(&id).map(|(_, value)| *value);
