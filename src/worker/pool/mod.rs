@@ -349,8 +349,8 @@ impl Pool {
     }
 
     fn has_items(&self) -> bool {
-        let is_filled = |stealers: &Box<[Stealer<Item>]>| stealers.iter().any(|other| !other.is_empty());
-        !self.admitted.is_empty() || self.stealers.get().is_some_and(is_filled)
+        let mut others = self.stealers.get().into_iter().flatten();
+        !self.admitted.is_empty() || others.any(|other| !other.is_empty())
     }
 
     /// True if tasks could start but for the memory that they might take.
