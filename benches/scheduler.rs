@@ -213,7 +213,6 @@ impl Workers for Prompt {
                 Order::Assign(assigned) => finish(&mut batch, assigned.tasks),
                 Order::Leave => reports.push(Report::Left(Totals::default())),
                 Order::Retract(..) | Order::End(..) | Order::Release(..) | Order::Hold(..) | Order::Stop => {
-                    ()
                 }
             }
         }
