@@ -212,8 +212,7 @@ impl Workers for Prompt {
             match order {
                 Order::Assign(assigned) => finish(&mut batch, assigned.tasks),
                 Order::Leave => reports.push(Report::Left(Totals::default())),
-                Order::Retract(..) | Order::End(..) | Order::Release(..) | Order::Hold(..) | Order::Stop => {
-                }
+                Order::Retract(..) | Order::End(..) | Order::Release(..) | Order::Hold(..) | Order::Stop => {}
             }
         }
         if !batch.is_empty() {
