@@ -11,7 +11,7 @@ use super::time::{Micros, Timestamp};
 ///
 /// Takes about three bytes for a task of some microseconds that follows the one before. Damaged
 /// batches read as zeros; they lead to no panic.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Batch {
     /// Which try it was of each.
     pub attempt: Attempt,
@@ -29,6 +29,18 @@ pub struct Batch {
     #[serde(skip)]
     ended: Timestamp,
 }
+
+/// The end of the last, which is there only to add to it, tells no batches apart.
+impl PartialEq for Batch {
+    fn eq(&self, other: &Self) -> bool {
+        let facts = |it: &Batch| (it.attempt, it.ran, it.began);
+        facts(self) == facts(other)
+            && (&self.spans, &self.file_sizes, &self.packed)
+                == (&other.spans, &other.file_sizes, &other.packed)
+    }
+}
+
+impl Eq for Batch {}
 
 impl Batch {
     /// No successes yet of tasks at this try.
