@@ -82,41 +82,24 @@ impl Entry for f32 {
     }
 }
 
-impl Entry for Timestamp {
-    type Raw = u64;
+/// Types that are a number with a meaning.
+macro_rules! entries {
+    ($($name:ident($raw:ty)),*) => {$(
+        impl Entry for $name {
+            type Raw = $raw;
 
-    fn of(raw: u64) -> Self {
-        Timestamp(raw)
-    }
+            fn of(raw: $raw) -> Self {
+                $name(raw)
+            }
 
-    fn raw(self) -> u64 {
-        self.0
-    }
+            fn raw(self) -> $raw {
+                self.0
+            }
+        }
+    )*};
 }
 
-impl Entry for Attempt {
-    type Raw = u32;
-
-    fn of(raw: u32) -> Self {
-        Attempt(raw)
-    }
-
-    fn raw(self) -> u32 {
-        self.0
-    }
-}
-
-impl Entry for Rank {
-    type Raw = u32;
-
-    fn of(raw: u32) -> Self {
-        Rank(raw)
-    }
-
-    fn raw(self) -> u32 {
-        self.0
-    }
-}
+entries!(Timestamp(u64), Attempt(u32), Rank(u32));
 
 #[cfg(test)]
 mod tests {
