@@ -16,6 +16,8 @@ pub(super) struct Backoff {
     last_traffic: Timestamp,
     pause: Duration,
     turns: u32,
+    /// True if it was asked again since the last sleep.
+    asked_again: bool,
 }
 
 /// The limits of a pace.
@@ -64,13 +66,14 @@ impl Pace {
 
 impl Backoff {
     pub(super) fn new(pace: Pace, now: Timestamp) -> Self {
-        Backoff { pace, last_traffic: now, pause: PAUSE_MIN, turns: 0 }
+        Backoff { pace, last_traffic: now, pause: PAUSE_MIN, turns: 0, asked_again: false }
     }
 
     /// Something was sent, came, or advanced.
     pub(super) fn on_traffic(&mut self, now: Timestamp) {
         self.last_traffic = now;
         self.pause = PAUSE_MIN;
+        self.asked_again = false;
     }
 
     /// What to do now that asking brought nothing.
@@ -79,6 +82,12 @@ impl Backoff {
         if now.since(self.last_traffic) < spin {
             self.turns = (self.turns + 1) % self.pace.turns_per_yield;
             return if self.turns == 0 { Rest::Yield } else { Rest::Again };
+        }
+        // Open MPI looks first and takes in what came afterwards: who asked only once after a sleep would
+        // learn of it after the next one.
+        self.asked_again = !self.asked_again;
+        if self.asked_again {
+            return Rest::Again;
         }
         let silence = Duration::from(now.since(self.last_traffic)) / IDLE_SHARE;
         let pause_max = silence.clamp(self.pace.pause_max, self.pace.pause_max_idle);
@@ -96,6 +105,15 @@ mod tests {
         Timestamp(1_000_000 + micros)
     }
 
+    /// How long it sleeps, having asked twice.
+    fn pause(backoff: &mut Backoff, now: Timestamp) -> Duration {
+        assert_eq!(backoff.rest(now, false), Rest::Again);
+        match backoff.rest(now, false) {
+            Rest::Sleep(pause) => pause,
+            other => panic!("it does not sleep: {other:?}"),
+        }
+    }
+
     fn worker() -> Backoff {
         Backoff::new(Pace::new(false, true), at(0))
     }
@@ -105,9 +123,17 @@ mod tests {
         let mut backoff = worker();
         let turns: Vec<_> = (0..32).map(|_| backoff.rest(at(79), false)).collect();
         assert_eq!((turns[0], turns[15], turns[31]), (Rest::Again, Rest::Yield, Rest::Yield));
-        let pauses: Vec<_> = (0..7).map(|_| backoff.rest(at(80), false)).collect();
-        let expected = [50, 100, 200, 400, 800, 1_000, 1_000];
-        assert_eq!(pauses, expected.map(|micros| Rest::Sleep(Duration::from_micros(micros))));
+        let pauses: Vec<_> = (0..7).map(|_| pause(&mut backoff, at(80))).collect();
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1_000, 1_000].map(Duration::from_micros));
+    }
+
+    #[test]
+    fn after_each_sleep_it_asks_twice() {
+        let mut backoff = worker();
+        for expected in [50, 100, 200] {
+            assert_eq!(backoff.rest(at(80), false), Rest::Again);
+            assert_eq!(backoff.rest(at(80), false), Rest::Sleep(Duration::from_micros(expected)));
+        }
     }
 
     #[test]
@@ -118,13 +144,14 @@ mod tests {
         }
         backoff.on_traffic(at(600));
         assert_eq!(backoff.rest(at(650), false), Rest::Again);
-        assert_eq!(backoff.rest(at(700), false), Rest::Sleep(PAUSE_MIN));
+        assert_eq!(pause(&mut backoff, at(700)), PAUSE_MIN);
     }
 
     #[test]
     fn a_transfer_keeps_it_attentive_for_longer_but_not_for_ever() {
         let mut backoff = worker();
         assert_eq!(backoff.rest(at(1_000), true), Rest::Again);
+        assert_eq!(backoff.rest(at(6_000), true), Rest::Again);
         assert_eq!(backoff.rest(at(6_000), true), Rest::Sleep(PAUSE_MIN));
     }
 
@@ -132,15 +159,15 @@ mod tests {
     fn without_a_core_for_each_rank_every_turn_yields() {
         let mut backoff = Backoff::new(Pace::new(false, false), at(0));
         assert_eq!(backoff.rest(at(199), false), Rest::Yield);
-        assert_eq!(backoff.rest(at(200), false), Rest::Sleep(PAUSE_MIN));
+        assert_eq!(pause(&mut backoff, at(200)), PAUSE_MIN);
     }
 
     #[test]
     fn the_scheduler_sleeps_longer_only_after_a_long_silence() {
         let mut backoff = Backoff::new(Pace::new(true, false), at(0));
-        for (silence, pause) in [(9_000, 200), (64_000, 1_000), (9_000_000, 2_000)] {
-            let last = (0..9).map(|_| backoff.rest(at(silence), false)).last();
-            assert_eq!(last, Some(Rest::Sleep(Duration::from_micros(pause))));
+        for (silence, expected) in [(9_000, 200), (64_000, 1_000), (9_000_000, 2_000)] {
+            let last = (0..9).map(|_| pause(&mut backoff, at(silence))).last();
+            assert_eq!(last, Some(Duration::from_micros(expected)));
         }
     }
 }
