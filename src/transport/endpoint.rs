@@ -162,9 +162,21 @@ pub enum Rest {
 ///
 /// One thread waits, any number wake. What was written before `wake` is seen after the wait that
 /// it ended.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Waker {
-    shared: Arc<Wakeup>,
+    sleeper: Arc<dyn Sleeper>,
+}
+
+/// What a waker wakes.
+pub trait Sleeper: fmt::Debug + Send + Sync {
+    /// See `Waker::wake`.
+    fn wake(&self);
+
+    /// See `Waker::wait`.
+    fn wait(&self, limit: Duration) -> bool;
+
+    /// See `Waker::take`.
+    fn take(&self) -> bool;
 }
 
 /// The word is enough for who is awake; lock and condition only put the waiting thread to sleep.
@@ -182,35 +194,58 @@ const CALLED: u8 = 1;
 /// The owner sleeps, or is about to, and holds the lock until it does.
 const ASLEEP: u8 = 2;
 
+impl Default for Waker {
+    fn default() -> Self {
+        Waker::of(Arc::<Wakeup>::default())
+    }
+}
+
 impl Waker {
+    /// A waker of something that can be woken in another way than from this process only.
+    pub fn of(sleeper: Arc<dyn Sleeper>) -> Self {
+        Waker { sleeper }
+    }
+
     /// Ends the current wait, or the next one at once. Makes a system call only if the owner sleeps.
     pub fn wake(&self) {
-        if self.shared.state.swap(CALLED, Ordering::AcqRel) == ASLEEP {
-            // The owner lets go of the lock by falling asleep: the notice cannot come too early.
-            drop(self.shared.lock.lock().expect("no thread panics holding this lock"));
-            self.shared.changed.notify_one();
-        }
+        self.sleeper.wake();
     }
 
     /// Waits for `wake`, at most `limit`. True if it was called.
     pub fn wait(&self, limit: Duration) -> bool {
-        let shared = &*self.shared;
-        if limit.is_zero() {
-            return self.take();
-        }
-        let guard = shared.lock.lock().expect("no thread panics holding this lock");
-        if shared.state.compare_exchange(QUIET, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            let asleep = |_: &mut ()| shared.state.load(Ordering::Acquire) == ASLEEP;
-            let waited = shared.changed.wait_timeout_while(guard, limit, asleep);
-            drop(waited.expect("no thread panics holding this lock"));
-        }
-        shared.state.swap(QUIET, Ordering::AcqRel) == CALLED
+        self.sleeper.wait(limit)
     }
 
     /// Whether `wake` was called since the last wait, without waiting; forgets it.
     pub fn take(&self) -> bool {
-        self.shared.state.load(Ordering::Acquire) == CALLED
-            && self.shared.state.swap(QUIET, Ordering::AcqRel) == CALLED
+        self.sleeper.take()
+    }
+}
+
+impl Sleeper for Wakeup {
+    fn wake(&self) {
+        if self.state.swap(CALLED, Ordering::AcqRel) == ASLEEP {
+            // The owner lets go of the lock by falling asleep: the notice cannot come too early.
+            drop(self.lock.lock().expect("no thread panics holding this lock"));
+            self.changed.notify_one();
+        }
+    }
+
+    fn wait(&self, limit: Duration) -> bool {
+        if limit.is_zero() {
+            return self.take();
+        }
+        let guard = self.lock.lock().expect("no thread panics holding this lock");
+        if self.state.compare_exchange(QUIET, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            let asleep = |_: &mut ()| self.state.load(Ordering::Acquire) == ASLEEP;
+            let waited = self.changed.wait_timeout_while(guard, limit, asleep);
+            drop(waited.expect("no thread panics holding this lock"));
+        }
+        self.state.swap(QUIET, Ordering::AcqRel) == CALLED
+    }
+
+    fn take(&self) -> bool {
+        self.state.load(Ordering::Acquire) == CALLED && self.state.swap(QUIET, Ordering::AcqRel) == CALLED
     }
 }
 

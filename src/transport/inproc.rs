@@ -26,6 +26,7 @@ const PACE: Pace = Pace {
     spin: Micros(50),
     spin_in_transfer: Micros::ZERO,
     turns_per_yield: 1,
+    pause_min: Duration::from_secs(1),
     pause_max: Duration::from_secs(1),
     pause_max_idle: Duration::from_secs(1),
 };

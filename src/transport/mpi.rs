@@ -7,10 +7,12 @@
 //! Small parcels are one message. A large one is announced by a message and follows in pieces,
 //! straight from the sender's memory into the receiver's; `departures` and `arrivals` keep count.
 
+mod bells;
 pub(super) mod fence;
 pub mod library;
 mod life;
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -26,7 +28,8 @@ use super::launcher::{launcher_of, launcher_rank_count};
 use crate::clock;
 use crate::core::id::Rank;
 use crate::core::time::{Micros, Timestamp};
-use fence::{Outgoing, Probed, Started, Threads, World};
+use bells::Bells;
+use fence::{Neighbours, Outgoing, Probed, Started, Threads, World};
 use library::Library;
 
 pub use life::{StartError, abort_job};
@@ -68,6 +71,7 @@ pub struct Mpi {
     threads: Threads,
     ranks_on_node: u32,
     waker: Waker,
+    bells: Option<Arc<Bells>>,
     backoff: Backoff,
     arrivals: Arrivals,
     departures: Departures,
@@ -101,17 +105,27 @@ impl Mpi {
         {
             return Err(StartError::WrongLauncher { variable, launched, known: world.size, library });
         }
-        let node = node(&mut world)?;
+        let (rank, size) = (world.rank, world.size);
+        let (node, bells) =
+            world.on_node(|neighbours| Ok((node(neighbours)?, Bells::hang(neighbours, rank, size)?)))?;
         // Sleeps end 50 us late otherwise, which would double the shortest ones.
         let _ = prctl::set_timerslack(1_000);
-        let pace = Pace::new(world.rank == Rank::SCHEDULER, node.ranks <= node.cores);
+        let mut pace = Pace::new(rank == Rank::SCHEDULER, node.ranks <= node.cores);
+        if bells.is_some() && node.ranks == size {
+            pace = pace.rung();
+        }
+        let waker = match &bells {
+            Some(bells) => Waker::of(bells.clone()),
+            None => Waker::default(),
+        };
         Ok(Mpi {
             library,
             threads,
             ranks_on_node: node.ranks,
-            waker: Waker::default(),
+            waker,
+            bells,
             backoff: Backoff::new(pace, clock::now()),
-            arrivals: Arrivals::new(world.size),
+            arrivals: Arrivals::new(size),
             departures: Departures::default(),
             parting: Parting::default(),
             failure: None,
@@ -181,7 +195,9 @@ impl Mpi {
         }
         let mut moved = !finished.is_empty();
         while let Some(piece) = self.departures.next(PIECE_BYTES) {
+            let to = piece.to;
             self.world.send_piece(TAG_PIECE, piece)?;
+            self.ring(to);
             moved = true;
         }
         Ok(moved)
@@ -246,6 +262,13 @@ impl Mpi {
         self.advance_sends().map(drop)
     }
 
+    /// Ends the sleep of a rank that something was sent to.
+    fn ring(&self, to: Rank) {
+        if let Some(bells) = &self.bells {
+            bells.ring(to);
+        }
+    }
+
     fn is_sending(&self) -> bool {
         !self.world.sends.is_empty() || !self.departures.is_empty()
     }
@@ -268,7 +291,10 @@ impl Mpi {
         if !self.parting.has_told && (is_heard || !is_scheduler) {
             self.parting.has_told = true;
             let hearers = if is_scheduler { 1..self.world.size } else { 0..1 };
-            hearers.map(Rank).try_for_each(|rank| self.world.send(rank, TAG_PARTING, vec![0]))?;
+            for hearer in hearers.map(Rank) {
+                self.world.send(hearer, TAG_PARTING, vec![0])?;
+                self.ring(hearer);
+            }
         }
         Ok(is_heard && !self.is_sending())
     }
@@ -315,12 +341,14 @@ impl Endpoint for Mpi {
         self.backoff.on_traffic(clock::now());
         let (head_bytes, body_bytes) = (parcel.head.len(), parcel.body.len());
         if body_bytes == 0 && head_bytes <= EAGER_BYTES {
-            self.world.send(to, TAG_HEAD, parcel.head)
+            self.world.send(to, TAG_HEAD, parcel.head)?;
         } else if head_bytes + body_bytes + 4 <= EAGER_BYTES {
-            self.world.send(to, TAG_WHOLE, in_one(parcel))
+            self.world.send(to, TAG_WHOLE, in_one(parcel))?;
         } else {
-            self.send_in_pieces(to, parcel)
+            self.send_in_pieces(to, parcel)?;
         }
+        self.ring(to);
+        Ok(())
     }
 
     fn receive(&mut self) -> Result<Option<(Rank, Parcel)>, TransportError> {
@@ -444,12 +472,12 @@ struct Node {
 const CPU_BYTES: usize = CpuSet::count().div_ceil(8);
 
 /// The ranks of this node and the cores in any of their affinity masks, found together.
-fn node(world: &mut World) -> Result<Node, TransportError> {
+fn node(neighbours: &Neighbours) -> Result<Node, TransportError> {
     let mut mine = [0_u8; CPU_BYTES];
     let cores = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
     for core in (0..CpuSet::count()).filter(|&core| cores.is_set(core).unwrap_or(false)) {
         mine[core / 8] |= 1 << (core % 8);
     }
-    let (ranks, all) = world.union_on_node(&mine)?;
-    Ok(Node { ranks, cores: all.iter().map(|byte| byte.count_ones()).sum() })
+    let all = neighbours.union(&mine)?;
+    Ok(Node { ranks: neighbours.count, cores: all.iter().map(|byte| byte.count_ones()).sum() })
 }

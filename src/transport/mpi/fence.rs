@@ -141,6 +141,28 @@ pub(super) struct World {
 // all calls with it, and gives it to another thread only if MPI allows that (`Threads`).
 unsafe impl Send for World {}
 
+/// The ranks of this rank's node, this one included.
+pub(super) struct Neighbours {
+    shared: MPI_Comm,
+    pub(super) count: u32,
+    /// True for one of them.
+    pub(super) is_first: bool,
+}
+
+impl Neighbours {
+    /// The bits that any of them sets. All ask together.
+    pub(super) fn union<const N: usize>(&self, mine: &[u8; N]) -> Result<[u8; N]> {
+        let mut union = [0_u8; N];
+        // SAFETY: both arrays have as many bytes as are named, and all ranks of it call together.
+        let code = unsafe {
+            let (from, to) = (mine.as_ptr().cast(), union.as_mut_ptr().cast());
+            ffi::MPI_Allreduce(from, to, N as c_int, ffi::RSMPI_UINT8_T, ffi::RSMPI_BOR, self.shared)
+        };
+        check("MPI_Allreduce", code)?;
+        Ok(union)
+    }
+}
+
 /// A message that was probed and will be received by nobody else.
 #[derive(Debug)]
 pub(super) struct Probed {
@@ -158,10 +180,9 @@ pub(super) enum Outgoing {
 }
 
 impl World {
-    /// How many ranks share this rank's node, and the bits that any of them sets. All ask together.
-    pub(super) fn union_on_node<const N: usize>(&mut self, mine: &[u8; N]) -> Result<(u32, [u8; N])> {
-        let (mut shared, mut size) = (self.all, 0);
-        let mut union = [0_u8; N];
+    /// Lets the ranks of each node agree on something. All ranks of the world do so together.
+    pub(super) fn on_node<T>(&mut self, agree: impl FnOnce(&Neighbours) -> Result<T>) -> Result<T> {
+        let (mut shared, mut size, mut place) = (self.all, 0, 0);
         // SAFETY: `shared` is written by the call, which all ranks make together.
         let code = unsafe {
             let kind = ffi::RSMPI_COMM_TYPE_SHARED;
@@ -170,15 +191,12 @@ impl World {
         check("MPI_Comm_split_type", code)?;
         // SAFETY: `shared` is a communicator now, and `size` is written.
         check("MPI_Comm_size", unsafe { ffi::MPI_Comm_size(shared, &mut size) })?;
-        // SAFETY: both arrays have as many bytes as are named, and all ranks of it call together.
-        let code = unsafe {
-            let (from, to) = (mine.as_ptr().cast(), union.as_mut_ptr().cast());
-            ffi::MPI_Allreduce(from, to, N as c_int, ffi::RSMPI_UINT8_T, ffi::RSMPI_BOR, shared)
-        };
-        check("MPI_Allreduce", code)?;
+        // SAFETY: as above, for `place`.
+        check("MPI_Comm_rank", unsafe { ffi::MPI_Comm_rank(shared, &mut place) })?;
+        let agreed = agree(&Neighbours { shared, count: rank_of(size).0, is_first: place == 0 })?;
         // SAFETY: nobody uses `shared` after this.
         check("MPI_Comm_free", unsafe { ffi::MPI_Comm_free(&mut shared) })?;
-        Ok((rank_of(size).0, union))
+        Ok(agreed)
     }
 
     /// The next message that has come, if any. It must be received, by `take` or `receive`.
