@@ -62,31 +62,52 @@ pub struct Inputs {
 pub fn place(candidate: &Candidate<'_>, inputs: &Inputs, workers: &Workers) -> Choice {
     let is_ahead = inputs.ready_at.is_some();
     let room = |record: &WorkerRecord| record.room(candidate.request, candidate.expected_us, is_ahead);
-    let by_load = || workers.least_loaded(candidate.class).take(WORKERS_LOOKED_AT);
-    let starts_now = by_load().find(|(_, record)| record.fits_now(candidate.request) && room(record) > 0);
-    let idlest = starts_now.or_else(|| by_load().find(|(_, record)| room(record) > 0));
     let owner = inputs.owner.and_then(|rank| Some((rank, workers.get(rank)?)));
     let owner = owner
         .filter(|(_, record)| record.reserved_for.is_none() && record.capacity.covers(candidate.request));
-    let at = |(rank, record): (Rank, &WorkerRecord)| Choice::At(rank, room(record));
-    let Some(owner) = owner else { return idlest.map_or(Choice::Nowhere, at) };
-    let at_owner = starts_in(candidate, inputs, owner.1, inputs.all_bytes - inputs.held_bytes);
-    let elsewhere = idlest.filter(|(rank, _)| *rank != owner.0);
-    let at_idlest =
-        elsewhere.map(|(_, record)| starts_in(candidate, inputs, record, inputs.all_bytes) + FETCH_US);
-    match (room(owner.1) > 0, elsewhere.zip(at_idlest)) {
-        (_, Some((idlest, us))) if us < at_owner => at(idlest),
-        (true, _) => at(owner),
+    let Some(owner) = owner else {
+        let idlest = idlest(candidate, workers, room);
+        return idlest.map_or(Choice::Nowhere, |(rank, record)| Choice::At(rank, room(record)));
+    };
+    let owner_room = room(owner.1);
+    let inputs_in = inputs.ready_at.map_or(0.0, |at| at.since(candidate.now).0 as f64);
+    let wait_us = |record: &WorkerRecord| record.wait_us(candidate.request).max(inputs_in);
+    let at_owner = wait_us(owner.1) + (inputs.all_bytes - inputs.held_bytes) / BYTES_PER_US;
+    let to_fetch = inputs.all_bytes / BYTES_PER_US + FETCH_US;
+    if owner_room > 0 && at_owner <= inputs_in + to_fetch {
+        // Nobody else could start it before, however idle.
+        return Choice::At(owner.0, owner_room);
+    }
+    let elsewhere = idlest(candidate, workers, room).filter(|(rank, _)| *rank != owner.0);
+    match (owner_room > 0, elsewhere) {
+        (_, Some((rank, record))) if wait_us(record) + to_fetch < at_owner => Choice::At(rank, room(record)),
+        (true, _) => Choice::At(owner.0, owner_room),
         (false, Some(_)) => Choice::Park(owner.0),
         (false, None) if is_ahead => Choice::Park(owner.0),
         (false, None) => Choice::Nowhere,
     }
 }
 
-/// When the task could start at a worker that has to fetch so many bytes, in microseconds from now.
-fn starts_in(candidate: &Candidate<'_>, inputs: &Inputs, record: &WorkerRecord, missing_bytes: f64) -> f64 {
-    let inputs_in = inputs.ready_at.map_or(0.0, |at| at.since(candidate.now).0 as f64);
-    record.wait_us(candidate.request).max(inputs_in) + missing_bytes / BYTES_PER_US
+/// The first of the least loaded workers that can start the task at once, else the first that has room.
+fn idlest<'a>(
+    candidate: &Candidate<'_>,
+    workers: &'a Workers,
+    room: impl Fn(&WorkerRecord) -> u32,
+) -> Option<(Rank, &'a WorkerRecord)> {
+    let mut first = None;
+    for (rank, record) in workers.least_loaded(candidate.class).take(WORKERS_LOOKED_AT) {
+        if first.is_some() && !record.has_free_core() {
+            // Nor has anyone behind it.
+            break;
+        }
+        if room(record) > 0 {
+            if record.fits_now(candidate.request) {
+                return Some((rank, record));
+            }
+            first = first.or(Some((rank, record)));
+        }
+    }
+    first
 }
 
 /// What it costs at most to have a task's inputs somewhere else, in microseconds.
