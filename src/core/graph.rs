@@ -22,7 +22,7 @@ mod progression;
 mod row;
 
 pub use builder::{Definition, GraphBuilder};
-pub use columns::{Columns, Rows};
+pub use columns::{Columns, Facts, Rows};
 pub use levels::Levels;
 pub use numbers::Numbers;
 pub use progression::Progression;
@@ -163,6 +163,19 @@ impl Graph {
                 (number, segment, segment.first.max(*first)..segment.end().min(first + count))
             })
         })
+    }
+
+    /// What is to be known of a task, for whoever wants more than one thing of it.
+    #[inline]
+    pub fn facts(&self, task: TaskId) -> Facts<'_> {
+        self.table.facts(task)
+    }
+
+    /// The end of a stretch of tasks from this one on that are alike and take nothing; the task itself if
+    /// it is in none. A stretch may be told of in pieces.
+    #[inline]
+    pub fn sources_end(&self, task: TaskId) -> TaskId {
+        self.table.sources_end(task)
     }
 
     /// What a task does.

@@ -244,7 +244,7 @@ impl Scheduler {
             let run = Span { first: task, count: self.urgency.run_end(task).0 - task.0 };
             let is_run = run.count > 1 && self.graph.options(task).several_nodes().is_none();
             if is_run && !self.graph.is_join(task) && self.tasks.count(TaskState::Culled) == 0 {
-                self.ready.push(self.ready.class_of(&self.graph, task), self.urgency.level(task), run);
+                self.ready.push(self.ready.class(self.graph.options_id(task)), self.urgency.level(task), run);
                 task = run.end();
                 continue;
             }

@@ -7,6 +7,7 @@
 
 mod ahead;
 mod check;
+mod copies;
 mod dispatch;
 mod durations;
 mod machine;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ops::Bound::{Excluded, Unbounded};
 
 use crate::core::graph::Graph;
-use crate::core::id::TaskId;
+use crate::core::id::{OptionsId, TaskId};
 use crate::core::resources::Resources;
 use crate::core::span::Span;
 
@@ -32,7 +32,7 @@ pub struct Ready {
     requests: Vec<Resources>,
     class_of_options: Vec<Class>,
     queues: Vec<Queue>,
-    /// The most urgent run of each queue that is not empty, and its class.
+    /// The most urgent run of each queue that is not empty, and its class. Unused if there is one queue.
     heads: BTreeSet<(u32, TaskId, Class)>,
 }
 
@@ -75,9 +75,9 @@ impl Ready {
         &self.requests
     }
 
-    /// Which request a task makes.
-    pub fn class_of(&self, graph: &Graph, task: TaskId) -> Class {
-        self.class_of_options[graph.options_id(task).index()]
+    /// Which request tasks with these options make.
+    pub fn class(&self, options: OptionsId) -> Class {
+        self.class_of_options[options.index()]
     }
 
     /// Enters tasks that follow each other.
@@ -101,8 +101,11 @@ impl Ready {
     /// The most urgent run behind `after`, over all classes. A class that nothing has room for is left
     /// behind by going on from its head: its other entries are less urgent still.
     pub fn next_head(&mut self, after: Option<(Run, Class)>) -> Option<(Run, Class)> {
-        let from = after.map_or(Unbounded, |(run, class)| Excluded((run.level, run.tasks.first, class)));
-        let &(_, _, class) = self.heads.range((from, Unbounded)).next()?;
+        let after = after.map(|(run, class)| (run.level, run.tasks.first, class));
+        let class = match &self.queues[..] {
+            [only] => only.head.filter(|_| after.is_none()).map(|_| Class(0)),
+            _ => self.heads.range((after.map_or(Unbounded, Excluded), Unbounded)).next().map(|head| head.2),
+        }?;
         let queue = &mut self.queues[class.0];
         queue.close();
         queue.runs.peek().map(|run| (run.0, class))
@@ -124,7 +127,7 @@ impl Ready {
 
     fn set_head(&mut self, class: Class, head: Option<(u32, TaskId)>) {
         let before = std::mem::replace(&mut self.queues[class.0].head, head);
-        if before != head {
+        if before != head && self.queues.len() > 1 {
             before.map(|(level, task)| self.heads.remove(&(level, task, class)));
             head.map(|(level, task)| self.heads.insert((level, task, class)));
         }

@@ -11,6 +11,8 @@ use crate::core::task_list::TaskList;
 use crate::core::task_set::TaskSet;
 use crate::core::time::Timestamp;
 
+use super::copies::Copies;
+
 /// Where a task stands, in the words that users see.
 ///
 /// Readiness is not a state: a `Waiting` task whose inputs are all met is ready.
@@ -76,6 +78,8 @@ impl Marks {
     pub const KEPT: Marks = Marks(1);
     /// `worker` holds the value.
     pub const HELD: Marks = Marks(2);
+    /// All its dependents look ahead: once it is announced, its end is no news to any of them.
+    pub const KNOWN: Marks = Marks(4);
     /// Its dependents count it as met although it has not finished: they look ahead.
     pub const ANNOUNCED: Marks = Marks(8);
     /// A consumer of the value ends otherwise than by success at `worker`, which therefore cannot know by
@@ -130,7 +134,7 @@ pub struct Tasks {
     /// The tasks whose output the user wants.
     asked: TaskSet,
     /// Further workers that were told to fetch the value and may hold it.
-    pub copies: BTreeMap<TaskId, Vec<Rank>>,
+    pub copies: Copies,
     /// Sizes of declared output files, of the tasks that have any.
     pub file_sizes: BTreeMap<TaskId, Vec<u64>>,
     /// Attempts that failed by their own fault, of the tasks that had any.
@@ -154,7 +158,7 @@ impl Tasks {
             ends_at: Column::new(count),
             marks: Column::new(count),
             asked: TaskSet::new(count),
-            copies: BTreeMap::new(),
+            copies: Copies::new(count),
             file_sizes: BTreeMap::new(),
             failures: BTreeMap::new(),
             counts: [0; 8],
@@ -242,6 +246,13 @@ impl Tasks {
     /// Sets marks.
     pub fn mark(&mut self, task: TaskId, marks: Marks) {
         self.marks.set(task, Marks(self.marks.get(task).0 | marks.0));
+    }
+
+    /// Gives tasks these marks in the place of those they had, but for what is said of an output of theirs.
+    pub fn mark_afresh(&mut self, tasks: Span, marks: Marks) {
+        for task in tasks.tasks() {
+            self.marks.set(task, Marks(self.marks.get(task).0 & Marks::HELD.0 | marks.0));
+        }
     }
 
     /// Clears marks. True if any of them was set.
