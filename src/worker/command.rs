@@ -94,15 +94,15 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Ends the thread's `poll`. Rung many times before it is heard, it writes one byte.
+/// Ends the thread's `poll`. It makes a system call only if the thread sleeps: awake, it looks for orders by itself.
 struct Bell {
-    rung: Arc<AtomicBool>,
+    is_awake: Arc<AtomicBool>,
     rope: UnixStream,
 }
 
 /// The side of the bell that `poll` watches.
 struct Hearing {
-    rung: Arc<AtomicBool>,
+    is_awake: Arc<AtomicBool>,
     stream: UnixStream,
 }
 
@@ -111,22 +111,30 @@ impl Bell {
         let (rope, stream) = UnixStream::pair()?;
         rope.set_nonblocking(true)?;
         stream.set_nonblocking(true)?;
-        let rung = Arc::new(AtomicBool::new(false));
-        Ok((Arc::new(Bell { rung: rung.clone(), rope }), Hearing { rung, stream }))
+        let is_awake = Arc::new(AtomicBool::new(true));
+        Ok((Arc::new(Bell { is_awake: is_awake.clone(), rope }), Hearing { is_awake, stream }))
     }
 
     fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
+        if !self.is_awake.swap(true, Ordering::SeqCst) {
             let _ = (&self.rope).write(&[0]);
         }
     }
 }
 
 impl Hearing {
-    /// Makes the bell silent. Orders are looked for after this, so none is missed.
+    /// Orders that are given from now on end the sleep. Who calls this looks for orders before it sleeps.
+    fn fall_asleep(&self) {
+        self.is_awake.store(false, Ordering::SeqCst);
+    }
+
+    /// Orders that are given from now on are found without the bell.
+    fn wake_up(&self) {
+        self.is_awake.store(true, Ordering::SeqCst);
+    }
+
+    /// Makes the bell silent.
     fn hush(&self) {
-        let mut rings = [0; 16];
-        while matches!((&self.stream).read(&mut rings), Ok(1..)) {}
-        self.rung.store(false, Ordering::Release);
+        let _ = (&self.stream).read(&mut [0; 16]);
     }
 }

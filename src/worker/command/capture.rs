@@ -51,14 +51,22 @@ impl Capture {
     /// Reads what is left once the program is gone, and closes the pipe even if somebody else
     /// still holds the other end.
     pub fn finish(&mut self, sink: &mut dyn OutputSink, buffer: &mut [u8]) -> Result<(), Cause> {
-        let pipe = self.pipe.as_ref();
-        let held = pipe.and_then(|pipe| fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok()).unwrap_or(0);
-        let result = self.read_up_to(usize::try_from(held).unwrap_or(0), sink, buffer);
+        let result = self.read_rest(sink, buffer);
         (self.pipe, self.held) = (None, None);
         if let Some(line) = self.line.take().filter(|line| !line.is_empty()) {
             sink.forward(self.task, self.stream, &line);
         }
         result
+    }
+
+    /// Most programs left nothing to read, or no more than fits into one chunk. No more than a full pipe
+    /// follows it, as somebody else may write on.
+    fn read_rest(&mut self, sink: &mut dyn OutputSink, buffer: &mut [u8]) -> Result<(), Cause> {
+        let size = self.size;
+        self.read_up_to(1, sink, buffer)?;
+        let Some(pipe) = self.pipe.as_ref().filter(|_| self.size > size) else { return Ok(()) };
+        let held = fcntl(pipe, FcntlArg::F_GETPIPE_SZ).unwrap_or(0);
+        self.read_up_to(usize::try_from(held).unwrap_or(0), sink, buffer)
     }
 
     fn read_up_to(&mut self, most: usize, sink: &mut dyn OutputSink, buffer: &mut [u8]) -> Result<(), Cause> {
@@ -109,7 +117,8 @@ impl Capture {
 /// Makes a pipe whose first end, of which one is kept here, does not block.
 pub fn pipe_to_read() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    set_nonblocking(&ours, true)?;
+    // A new pipe has no flags that this could take away.
+    fcntl(&ours, FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
     Ok((ours, theirs))
 }
 

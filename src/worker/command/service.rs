@@ -97,7 +97,7 @@ impl Service {
             self.look_for_files();
             self.check_deadlines();
             self.announce();
-            let events = self.wait();
+            let events = self.sleep();
             // From the last to the first, so that removing an attempt moves only served ones.
             for &watched in events.iter().rev() {
                 self.on_event(watched);
@@ -202,7 +202,14 @@ impl Service {
         }
     }
 
-    /// Waits for anything to happen.
+    /// Waits for anything to happen, unless orders came meanwhile.
+    fn sleep(&self) -> Vec<Watched> {
+        self.hearing.fall_asleep();
+        let events = if self.orders.is_empty() { self.wait() } else { Vec::new() };
+        self.hearing.wake_up();
+        events
+    }
+
     fn wait(&self) -> Vec<Watched> {
         let (watched, mut polled): (Vec<Watched>, Vec<PollFd<'_>>) = self.watched().into_iter().unzip();
         if poll(&mut polled, self.limit()).is_err() {

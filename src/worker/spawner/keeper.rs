@@ -96,10 +96,16 @@ impl Keeper {
             if asked {
                 self.on_request();
             }
-            if self.tend().is_err() {
+            // A program that was only just started has not ended unless a signal says so.
+            let is_news = signalled || !asked || self.is_pressed();
+            if is_news && self.tend().is_err() {
                 return 1;
             }
         }
+    }
+
+    fn is_pressed(&self) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| !matches!(attempt.pressure, Pressure::None))
     }
 
     fn wait(&self) -> [bool; 2] {
@@ -272,8 +278,9 @@ pub(super) fn watch_signals() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 
+/// Takes a signal that has come. `poll` tells of those that are left.
 pub(super) fn drain(signals: &SignalFd) {
-    while let Ok(Some(_)) = signals.read_signal() {}
+    let _ = signals.read_signal();
 }
 
 /// The time until `deadline` for `poll`, rounded up so that nothing is looked at too early.

@@ -3,6 +3,7 @@
 //! Everything is made before the child exists, which must not allocate. Names are looked for as the
 //! C library does it, on the PATH that the program itself gets.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::marker::PhantomData;
@@ -33,17 +34,17 @@ pub(super) fn inherited_environment() -> Vec<CString> {
 }
 
 /// The strings of a program that is to be started.
-pub(super) struct Program {
+pub(super) struct Program<'a> {
     places: Vec<CString>,
     arguments: Vec<CString>,
     directory: CString,
-    environment: Vec<CString>,
+    environment: Vec<Cow<'a, CStr>>,
     cpus: Option<CpuSet>,
 }
 
-impl Program {
+impl<'a> Program<'a> {
     /// Makes the strings of a launch. `inherited` is what its environment is added to.
-    pub fn new(launch: &Launch, inherited: &[CString]) -> io::Result<Self> {
+    pub fn new(launch: &Launch, inherited: &'a [CString]) -> io::Result<Self> {
         let words = std::iter::once(&launch.program).chain(&launch.arguments);
         let environment = overlay(inherited, &launch.environment)?;
         Ok(Program {
@@ -64,14 +65,14 @@ impl Program {
             program: self,
             arguments: Pointers::new(words),
             script: Pointers::new(script),
-            environment: Pointers::new(self.environment.iter().map(CString::as_c_str)),
+            environment: Pointers::new(self.environment.iter().map(|one| &**one)),
         }
     }
 }
 
 /// A program and the arrays that the kernel wants.
 pub(super) struct Image<'a> {
-    program: &'a Program,
+    program: &'a Program<'a>,
     arguments: Pointers<'a>,
     script: Pointers<'a>,
     environment: Pointers<'a>,
@@ -131,10 +132,10 @@ impl<'a> Pointers<'a> {
 }
 
 /// `inherited` with variables added, of which later ones win.
-fn overlay(inherited: &[CString], added: &[(String, String)]) -> io::Result<Vec<CString>> {
-    let mut environment = inherited.to_vec();
+fn overlay<'a>(inherited: &'a [CString], added: &[(String, String)]) -> io::Result<Vec<Cow<'a, CStr>>> {
+    let mut environment: Vec<Cow<'a, CStr>> = inherited.iter().map(|one| one.as_c_str().into()).collect();
     for (name, value) in added {
-        let variable = CString::new(format!("{name}={value}"))?;
+        let variable = Cow::Owned(CString::new(format!("{name}={value}"))?);
         match environment.iter().position(|other| value_of(name.as_bytes(), other).is_some()) {
             Some(place) => environment[place] = variable,
             None => environment.push(variable),
@@ -149,7 +150,7 @@ fn value_of<'a>(name: &[u8], variable: &'a CStr) -> Option<&'a [u8]> {
 
 /// Where a program may be: where its name says if that has a slash, else in the folders of PATH, of
 /// which an empty one is the working directory.
-fn places(program: &[u8], environment: &[CString]) -> io::Result<Vec<CString>> {
+fn places(program: &[u8], environment: &[Cow<'_, CStr>]) -> io::Result<Vec<CString>> {
     if program.is_empty() {
         return Ok(Vec::new());
     }
@@ -166,10 +167,14 @@ fn places(program: &[u8], environment: &[CString]) -> io::Result<Vec<CString>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
-    fn program(name: &str, environment: &[(&str, &str)]) -> Program {
-        let inherited = [c"PATH=/a::/b", c"HOME=/root"].map(CStr::to_owned);
+    static INHERITED: LazyLock<[CString; 2]> =
+        LazyLock::new(|| [c"PATH=/a::/b", c"HOME=/root"].map(CStr::to_owned));
+
+    fn program(name: &str, environment: &[(&str, &str)]) -> Program<'static> {
         let environment =
             environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let launch = Launch {
@@ -179,7 +184,7 @@ mod tests {
             directory: "/".to_owned(),
             cpus: Vec::new(),
         };
-        Program::new(&launch, &inherited).unwrap()
+        Program::new(&launch, &*INHERITED).unwrap()
     }
 
     /// The places that are tried if each has this fault, and what is told.
