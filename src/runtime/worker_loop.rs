@@ -4,6 +4,7 @@
 //! thread, the keeper, when they do not.
 
 mod hands;
+mod summons;
 mod token;
 
 use std::fmt;
@@ -130,6 +131,7 @@ fn run<E: Endpoint + 'static>(hands: Hands<E>) -> (E, Result<End, WorkerError>) 
     let pool = hands.pool();
     let token = Arc::new(Token::new(hands));
     let turns: Arc<dyn Turns> = token.clone();
+    token.let_commands_take(&turns);
     let worked = match pool.start(&turns) {
         Ok(()) => token.keep(),
         Err(error) => Err(WorkerError::Io("start its threads", error)),

@@ -89,6 +89,16 @@ impl Backoff {
     /// What to do now that asking brought nothing.
     pub(super) fn rest(&mut self, now: Timestamp, in_transfer: bool) -> Rest {
         let spin = if in_transfer { self.pace.spin_in_transfer } else { self.pace.spin };
+        self.rest_after(spin, now)
+    }
+
+    /// The same for who is at ease: only transfers keep it awake.
+    pub(super) fn rest_at_ease(&mut self, now: Timestamp, in_transfer: bool) -> Rest {
+        let spin = if in_transfer { self.pace.spin_in_transfer } else { Micros::ZERO };
+        self.rest_after(spin, now)
+    }
+
+    fn rest_after(&mut self, spin: Micros, now: Timestamp) -> Rest {
         if now.since(self.last_traffic) < spin {
             self.turns = (self.turns + 1) % self.pace.turns_per_yield;
             return if self.turns == 0 { Rest::Yield } else { Rest::Again };
@@ -155,6 +165,14 @@ mod tests {
         backoff.on_traffic(at(600));
         assert_eq!(backoff.rest(at(650), false), Rest::Again);
         assert_eq!(pause(&mut backoff, at(700)), PAUSE_MIN);
+    }
+
+    #[test]
+    fn at_ease_it_sleeps_at_once() {
+        let mut backoff = worker();
+        assert_eq!(backoff.rest_at_ease(at(1), false), Rest::Again);
+        assert_eq!(backoff.rest_at_ease(at(1), false), Rest::Sleep(PAUSE_MIN));
+        assert_eq!(backoff.rest_at_ease(at(1), true), Rest::Again);
     }
 
     #[test]

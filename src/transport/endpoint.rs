@@ -136,7 +136,8 @@ pub trait Endpoint: Send {
     fn is_in_transfer(&self) -> bool;
 
     /// What to do before asking again, now that `receive` brought nothing. Sleeps are ended by the waker.
-    fn rest(&mut self) -> Rest;
+    /// Who is at ease has nothing that waits for what may come, and need not stay awake for it.
+    fn rest(&mut self, is_at_ease: bool) -> Rest;
 
     /// Ends a `wait`, or a sleep of who uses this endpoint, from another thread.
     fn waker(&self) -> Waker;

@@ -97,8 +97,12 @@ impl Endpoint for InProcess {
         false
     }
 
-    fn rest(&mut self) -> Rest {
-        match self.backoff.rest(clock::now(), false) {
+    fn rest(&mut self, is_at_ease: bool) -> Rest {
+        let rest = match is_at_ease {
+            true => self.backoff.rest_at_ease(clock::now(), false),
+            false => self.backoff.rest(clock::now(), false),
+        };
+        match rest {
             Rest::Sleep(_) => Rest::Sleep(PACE.pause_max),
             other => other,
         }

@@ -384,12 +384,15 @@ impl Endpoint for Mpi {
         self.is_sending() || !self.world.receives.is_empty()
     }
 
-    fn rest(&mut self) -> Rest {
+    fn rest(&mut self, is_at_ease: bool) -> Rest {
         if self.arrivals.is_ready() || self.failure.is_some() {
             return Rest::Again;
         }
-        let in_transfer = self.is_in_transfer();
-        self.backoff.rest(clock::now(), in_transfer)
+        let (now, in_transfer) = (clock::now(), self.is_in_transfer());
+        match is_at_ease {
+            true => self.backoff.rest_at_ease(now, in_transfer),
+            false => self.backoff.rest(now, in_transfer),
+        }
     }
 
     fn waker(&self) -> Waker {

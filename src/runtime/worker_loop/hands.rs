@@ -33,6 +33,7 @@ use crate::worker::store::{Store, Terms};
 use super::super::envelope::Envelope;
 use super::super::fault::Fault;
 use super::super::sink::{Forwarded, PackSink, SharedPack};
+use super::summons::Summons;
 use super::{End, Setup, TURN_AT_LEAST_EVERY, WorkerError};
 use recall::Recalls;
 pub(super) use recall::tell_no_room;
@@ -63,6 +64,7 @@ pub(super) struct Hands<E> {
     recalls: Recalls,
     pool: Arc<Pool>,
     pack: SharedPack,
+    summons: Summons,
     /// Taken apart when the worker leaves.
     executors: Option<Executors>,
     ended: Receiver<Ended>,
@@ -134,12 +136,10 @@ impl<E: Endpoint> Hands<E> {
         let (forward_sender, forwarded) = unbounded();
         let sink = PackSink { pack: pack.clone(), forwarded: forward_sender, waker: endpoint.waker() };
         let (bell, waker) = (Waker::default(), endpoint.waker());
-        let wake = {
-            let bell = bell.clone();
-            move || [&waker, &bell].into_iter().for_each(Waker::wake)
-        };
-        let commands =
-            CommandExecutor::new(spawner, Box::new(sink), ended_sender.clone(), Box::new(wake.clone()));
+        let summons = Summons::new(waker, bell.clone());
+        let (wake, take_turn) = (summons.clone(), summons.clone());
+        let (wake, take_turn) = (move || wake.wake(), Box::new(move || take_turn.take_turn()));
+        let commands = CommandExecutor::new(spawner, Box::new(sink), ended_sender.clone(), take_turn);
         let commands = commands.map_err(|error| WorkerError::Io("serve commands", error))?;
         let stops: Arc<Stops> = Arc::default();
         let heavy_calls =
@@ -168,6 +168,7 @@ impl<E: Endpoint> Hands<E> {
             recalls: Recalls::default(),
             pool: Arc::new(pool),
             pack,
+            summons,
             executors: Some(Executors { functions: heavy_calls, commands }),
             ended,
             forwarded,
@@ -202,7 +203,13 @@ impl<E: Endpoint> Hands<E> {
         self.pool.clone()
     }
 
+    pub fn summons(&self) -> &Summons {
+        &self.summons
+    }
+
+    /// Ends the executors first: their threads may be about to ask for the token.
     pub fn take_endpoint(&mut self) -> E {
+        drop(self.executors.take());
         self.endpoint.take().expect(IN_USE)
     }
 
@@ -229,8 +236,10 @@ impl<E: Endpoint> Hands<E> {
         if come != Come::Nothing {
             return Ok(Looked::News);
         }
+        // Programs run for longer than it takes to wake up.
+        let is_at_ease = self.light_count == 0 && !self.heavy.is_empty();
         let endpoint = self.endpoint.as_mut().expect(IN_USE);
-        let (rest, is_moving) = (endpoint.rest(), endpoint.is_in_transfer());
+        let (rest, is_moving) = (endpoint.rest(is_at_ease), endpoint.is_in_transfer());
         if matches!(rest, Rest::Sleep(_)) && self.heard.is_some() {
             // Whoever looks may sleep for long now.
             self.turn()?;

@@ -81,6 +81,11 @@ impl<E: Endpoint> Token<E> {
         self.lock().worked.take().expect("a loop that is over has ended somehow")
     }
 
+    /// From now on the thread that serves programs takes the turn when one has ended.
+    pub fn let_commands_take(&self, turns: &Arc<dyn Turns>) {
+        self.lock().hands.summons().let_take(turns);
+    }
+
     /// The endpoint, once the loop is over.
     pub fn take_endpoint(&self) -> E {
         self.lock().hands.take_endpoint()
@@ -171,6 +176,13 @@ impl<E: Endpoint> Turns for Token<E> {
         match self.is_for_any_thread {
             true => self.take_due_turns(),
             false => self.call_keeper(),
+        }
+    }
+
+    fn ended(&self) {
+        let is_taken = self.is_for_any_thread && self.look_as(|state| state.hands.look()).is_some();
+        if !is_taken {
+            self.call_keeper();
         }
     }
 

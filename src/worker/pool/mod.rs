@@ -55,6 +55,9 @@ pub trait Turns: Send + Sync {
 
     /// Looks for news, if nobody else does.
     fn look(&self) -> Look;
+
+    /// A program ended: a turn is taken, by this thread or by another that is woken for it.
+    fn ended(&self);
 }
 
 /// What a look for news brought, and what an idle slot should do before the next.

@@ -68,6 +68,10 @@ impl Turns for Collector {
         }
         Look::Quiet
     }
+
+    fn ended(&self) {
+        self.due();
+    }
 }
 
 #[derive(Default)]
