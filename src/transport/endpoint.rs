@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -157,6 +157,8 @@ pub enum Rest {
     Yield,
     /// Sleep so long, unless woken.
     Sleep(Duration),
+    /// Sleep so long, unless woken from this process: what comes from other ranks can wait.
+    Doze(Duration),
 }
 
 /// Ends the wait of one endpoint; cheap when nobody waits.
@@ -173,8 +175,17 @@ pub trait Sleeper: fmt::Debug + Send + Sync {
     /// See `Waker::wake`.
     fn wake(&self);
 
+    /// See `Waker::ring`.
+    fn ring(&self);
+
+    /// See `Waker::stir`.
+    fn stir(&self);
+
     /// See `Waker::wait`.
     fn wait(&self, limit: Duration) -> bool;
+
+    /// See `Waker::doze`.
+    fn doze(&self, limit: Duration) -> bool;
 
     /// See `Waker::take`.
     fn take(&self) -> bool;
@@ -194,6 +205,8 @@ const QUIET: u8 = 0;
 const CALLED: u8 = 1;
 /// The owner sleeps, or is about to, and holds the lock until it does.
 const ASLEEP: u8 = 2;
+/// The same, but it shall not be woken for what comes from other ranks.
+const DOZING: u8 = 3;
 
 impl Default for Waker {
     fn default() -> Self {
@@ -212,7 +225,23 @@ impl Waker {
         self.sleeper.wake();
     }
 
-    /// Waits for `wake`, at most `limit`. True if it was called.
+    /// The same, but leaves it alone if it dozes: something came from another rank.
+    pub fn ring(&self) {
+        self.sleeper.ring();
+    }
+
+    /// Ends the current doze, or the next one at once, but no other wait: from now on, what comes from other
+    /// ranks cannot wait.
+    pub fn stir(&self) {
+        self.sleeper.stir();
+    }
+
+    /// Waits for `wake`, at most `limit`, but not for `ring`. True if it was called.
+    pub fn doze(&self, limit: Duration) -> bool {
+        self.sleeper.doze(limit)
+    }
+
+    /// Waits for `wake` or `ring`, at most `limit`. True if it was called.
     pub fn wait(&self, limit: Duration) -> bool {
         self.sleeper.wait(limit)
     }
@@ -225,24 +254,34 @@ impl Waker {
 
 impl Sleeper for Wakeup {
     fn wake(&self) {
-        if self.state.swap(CALLED, Ordering::AcqRel) == ASLEEP {
-            // The owner lets go of the lock by falling asleep: the notice cannot come too early.
-            drop(self.lock.lock().expect("no thread panics holding this lock"));
-            self.changed.notify_one();
+        if [ASLEEP, DOZING].contains(&self.state.swap(CALLED, Ordering::SeqCst)) {
+            self.notify();
+        }
+    }
+
+    fn ring(&self) {
+        // Either this sees that it dozes no more, or it sees what came when it looks after its doze.
+        fence(Ordering::SeqCst);
+        if self.state.load(Ordering::SeqCst) != DOZING {
+            self.wake();
+        }
+    }
+
+    fn stir(&self) {
+        let changed = self
+            .state
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |state| (state != ASLEEP).then_some(CALLED));
+        if changed == Ok(DOZING) {
+            self.notify();
         }
     }
 
     fn wait(&self, limit: Duration) -> bool {
-        if limit.is_zero() {
-            return self.take();
-        }
-        let guard = self.lock.lock().expect("no thread panics holding this lock");
-        if self.state.compare_exchange(QUIET, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            let asleep = |_: &mut ()| self.state.load(Ordering::Acquire) == ASLEEP;
-            let waited = self.changed.wait_timeout_while(guard, limit, asleep);
-            drop(waited.expect("no thread panics holding this lock"));
-        }
-        self.state.swap(QUIET, Ordering::AcqRel) == CALLED
+        self.rest(ASLEEP, limit)
+    }
+
+    fn doze(&self, limit: Duration) -> bool {
+        self.rest(DOZING, limit)
     }
 
     fn take(&self) -> bool {
@@ -250,9 +289,56 @@ impl Sleeper for Wakeup {
     }
 }
 
+impl Wakeup {
+    fn notify(&self) {
+        // The owner lets go of the lock by falling asleep: the notice cannot come too early.
+        drop(self.lock.lock().expect("no thread panics holding this lock"));
+        self.changed.notify_one();
+    }
+
+    fn rest(&self, how: u8, limit: Duration) -> bool {
+        if limit.is_zero() {
+            return self.take();
+        }
+        let guard = self.lock.lock().expect("no thread panics holding this lock");
+        if self.state.compare_exchange(QUIET, how, Ordering::SeqCst, Ordering::Acquire).is_ok() {
+            let rests = |_: &mut ()| self.state.load(Ordering::Acquire) == how;
+            let waited = self.changed.wait_timeout_while(guard, limit, rests);
+            drop(waited.expect("no thread panics holding this lock"));
+        }
+        self.state.swap(QUIET, Ordering::SeqCst) == CALLED
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_doze_is_ended_by_this_process_and_not_by_other_ranks() {
+        let waker = Waker::default();
+        let owner = waker.clone();
+        let dozing = std::thread::spawn(move || {
+            let first = owner.doze(Duration::from_millis(50));
+            (first, owner.doze(Duration::from_secs(60)), owner.doze(Duration::from_secs(60)))
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        waker.ring();
+        std::thread::sleep(Duration::from_millis(60));
+        waker.wake();
+        std::thread::sleep(Duration::from_millis(20));
+        waker.stir();
+        assert_eq!(dozing.join().unwrap(), (false, true, true));
+    }
+
+    #[test]
+    fn a_sleep_is_ended_by_other_ranks() {
+        let waker = Waker::default();
+        waker.ring();
+        assert!(waker.wait(Duration::from_secs(60)));
+        waker.stir();
+        assert!(waker.doze(Duration::from_secs(60)));
+    }
 
     #[test]
     fn a_wake_before_the_wait_ends_it_once() {

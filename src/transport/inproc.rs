@@ -69,7 +69,7 @@ impl Endpoint for InProcess {
         let mailbox = self.mailboxes.get(to.index()).ok_or(TransportError::Gone(to))?;
         mailbox.parcels.send((self.rank, parcel)).map_err(|_| TransportError::Gone(to))?;
         if to != self.rank {
-            mailbox.owner.wake();
+            mailbox.owner.ring();
         }
         Ok(())
     }

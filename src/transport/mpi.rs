@@ -112,7 +112,7 @@ impl Mpi {
         let _ = prctl::set_timerslack(1_000);
         let mut pace = Pace::new(rank == Rank::SCHEDULER, node.ranks <= node.cores);
         if bells.is_some() && node.ranks == size {
-            pace = pace.rung();
+            pace = pace.rung(rank == Rank::SCHEDULER);
         }
         let waker = match &bells {
             Some(bells) => Waker::of(bells.clone()),
@@ -315,7 +315,7 @@ impl Mpi {
         match self.backoff.rest(now, in_transfer) {
             Rest::Again => std::hint::spin_loop(),
             Rest::Yield => thread::yield_now(),
-            Rest::Sleep(pause) => return self.waker.wait(pause.min(left.into())),
+            Rest::Sleep(pause) | Rest::Doze(pause) => return self.waker.wait(pause.min(left.into())),
         }
         false
     }

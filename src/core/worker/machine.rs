@@ -200,6 +200,11 @@ impl Worker {
         format!("{sharing:?} {:?} {heavies:?} {fetches:?}", self.heavies.queue)
     }
 
+    /// True if heavy tasks have all cores, so that nothing that comes could start.
+    pub fn is_full(&self) -> bool {
+        self.heavies.queue.free().cpus == 0 && self.sharing.granted() == 0
+    }
+
     /// Takes one input in and appends what must be done.
     pub fn handle(&mut self, now: Timestamp, input: Input, actions: &mut Vec<Action>) {
         match input {

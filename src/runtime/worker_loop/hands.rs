@@ -4,6 +4,7 @@ mod recall;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
 
@@ -34,6 +35,7 @@ use super::super::envelope::Envelope;
 use super::super::fault::Fault;
 use super::super::sink::{Forwarded, PackSink, SharedPack};
 use super::summons::Summons;
+use super::token::Looked;
 use super::{End, Setup, TURN_AT_LEAST_EVERY, WorkerError};
 use recall::Recalls;
 pub(super) use recall::tell_no_room;
@@ -46,6 +48,8 @@ const ENDS_WAIT_MAX: Micros = Micros::from_millis(1);
 const REPORT_AFTER: Micros = Micros(200);
 /// So many ends do not wait.
 const REPORT_AT: u32 = 256;
+/// What comes while programs have all cores waits so long, or until one of them ends.
+const DOZE: Duration = Duration::from_millis(2);
 /// How often to look for tasks that run for long.
 const LOOK_FOR_LONG_EVERY: Micros = Micros::from_millis(20);
 
@@ -105,17 +109,6 @@ enum Come {
     FromPeers,
     /// Orders, or ends of heavy tasks.
     Orders,
-}
-
-/// What a look for news brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Looked {
-    /// Something.
-    News,
-    /// Nothing.
-    Nothing(Rest),
-    /// Nothing, but large parcels are under way, which advance only while somebody looks.
-    Moving(Rest),
 }
 
 impl<E: Endpoint> Hands<E> {
@@ -244,7 +237,16 @@ impl<E: Endpoint> Hands<E> {
             // Whoever looks may sleep for long now.
             self.turn()?;
         }
+        let rest = match rest {
+            Rest::Sleep(pause) if self.is_full() => Rest::Doze(pause.min(DOZE)),
+            rest => rest,
+        };
         Ok(if is_moving { Looked::Moving(rest) } else { Looked::Nothing(rest) })
+    }
+
+    /// True if programs have all cores: what comes can wait until one has ended.
+    pub fn is_full(&self) -> bool {
+        self.light_count == 0 && self.machine.is_full()
     }
 
     fn is_turn_due(&self, now: Timestamp) -> bool {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::transport::endpoint::{Endpoint, Rest, Waker};
 use crate::worker::pool::{Look, Pool, Turns};
 
-use super::hands::{Hands, Looked};
+use super::hands::Hands;
 use super::{End, TURN_AT_LEAST_EVERY, WorkerError};
 
 /// The pauses of the keeper while slots are at work or look for news themselves.
@@ -38,6 +38,17 @@ struct State<E> {
     hands: Hands<E>,
     /// How the loop ended, once it has.
     worked: Option<Result<End, WorkerError>>,
+}
+
+/// What a look for news brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Looked {
+    /// Something.
+    News,
+    /// Nothing.
+    Nothing(Rest),
+    /// Nothing, but large parcels are under way, which advance only while somebody looks.
+    Moving(Rest),
 }
 
 impl<E: Endpoint> Token<E> {
@@ -71,6 +82,9 @@ impl<E: Endpoint> Token<E> {
                 Some(Looked::Moving(Rest::Yield)) => thread::yield_now(),
                 Some(Looked::Nothing(Rest::Sleep(rest)) | Looked::Moving(Rest::Sleep(rest))) if !is_busy => {
                     self.keeper.wait(rest.min(TURN_AT_LEAST_EVERY));
+                }
+                Some(Looked::Nothing(Rest::Doze(rest)) | Looked::Moving(Rest::Doze(rest))) if !is_busy => {
+                    self.keeper.doze(rest);
                 }
                 _ => {
                     self.bell.wait(pause);
@@ -155,6 +169,11 @@ impl<E: Endpoint> Token<E> {
         done
     }
 
+    /// True if all cores are taken, as far as can be seen without waiting.
+    fn is_full(&self) -> bool {
+        self.try_take().is_none_or(|state| state.hands.is_full())
+    }
+
     fn call_keeper(&self) {
         self.keeper.wake();
         self.bell.wake();
@@ -181,8 +200,11 @@ impl<E: Endpoint> Turns for Token<E> {
 
     fn ended(&self) {
         let is_taken = self.is_for_any_thread && self.look_as(|state| state.hands.look()).is_some();
-        if !is_taken {
-            self.call_keeper();
+        match is_taken {
+            // What comes next may start at once.
+            true if !self.is_full() => self.keeper.stir(),
+            true => {}
+            false => self.call_keeper(),
         }
     }
 
@@ -193,7 +215,10 @@ impl<E: Endpoint> Turns for Token<E> {
         match self.look_as(|state| state.hands.look()) {
             Some(Looked::News) => Look::News,
             Some(Looked::Nothing(Rest::Again) | Looked::Moving(Rest::Again)) => Look::Again,
-            Some(Looked::Nothing(Rest::Sleep(_)) | Looked::Moving(Rest::Sleep(_))) => {
+            Some(
+                Looked::Nothing(Rest::Sleep(_) | Rest::Doze(_))
+                | Looked::Moving(Rest::Sleep(_) | Rest::Doze(_)),
+            ) => {
                 // From here on it is for the keeper to look.
                 self.bell.wake();
                 Look::Quiet

@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -34,6 +34,8 @@ const QUIET: u32 = 1;
 const CALLED: u32 = 2;
 /// It sleeps, or is about to.
 const ASLEEP: u32 = 3;
+/// The same, but it shall not be woken by other ranks.
+const DOZING: u32 = 4;
 
 /// Words are so far apart, or a rank that rings would slow its neighbour's neighbour down.
 const WORD_BYTES: usize = 64;
@@ -78,8 +80,10 @@ impl Bells {
     /// Ends the sleep of another rank if it is on this node: it was sent something.
     pub(super) fn ring(&self, rank: Rank) {
         let word = self.word(rank);
-        if word.load(Ordering::Relaxed) != ABSENT && word.swap(CALLED, Ordering::AcqRel) == ASLEEP {
-            wake(word);
+        // Either this sees that it dozes no more, or it sees what it was sent when it looks after its doze.
+        fence(Ordering::SeqCst);
+        if ![ABSENT, DOZING].contains(&word.load(Ordering::SeqCst)) {
+            call(word);
         }
     }
 
@@ -94,28 +98,58 @@ impl Bells {
 
 impl Sleeper for Bells {
     fn wake(&self) {
-        self.ring(self.rank);
+        call(self.word(self.rank));
+    }
+
+    fn ring(&self) {
+        Bells::ring(self, self.rank);
+    }
+
+    fn stir(&self) {
+        let word = self.word(self.rank);
+        let changed = word
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |state| (state != ASLEEP).then_some(CALLED));
+        if changed == Ok(DOZING) {
+            wake(word);
+        }
     }
 
     fn wait(&self, limit: Duration) -> bool {
-        if limit.is_zero() {
-            return self.take();
-        }
-        let word = self.word(self.rank);
-        if word.compare_exchange(QUIET, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            let (began, limit) = (clock::now(), Micros::from(limit));
-            let mut left = limit;
-            while left > Micros::ZERO && word.load(Ordering::Acquire) == ASLEEP {
-                sleep(word, left);
-                left = limit - clock::now().since(began);
-            }
-        }
-        word.swap(QUIET, Ordering::AcqRel) == CALLED
+        self.rest(ASLEEP, limit)
+    }
+
+    fn doze(&self, limit: Duration) -> bool {
+        self.rest(DOZING, limit)
     }
 
     fn take(&self) -> bool {
         let word = self.word(self.rank);
         word.load(Ordering::Acquire) == CALLED && word.swap(QUIET, Ordering::AcqRel) == CALLED
+    }
+}
+
+impl Bells {
+    fn rest(&self, how: u32, limit: Duration) -> bool {
+        if limit.is_zero() {
+            return self.take();
+        }
+        let word = self.word(self.rank);
+        if word.compare_exchange(QUIET, how, Ordering::SeqCst, Ordering::Acquire).is_ok() {
+            let (began, limit) = (clock::now(), Micros::from(limit));
+            let mut left = limit;
+            while left > Micros::ZERO && word.load(Ordering::Acquire) == how {
+                sleep(word, how, left);
+                left = limit - clock::now().since(began);
+            }
+        }
+        word.swap(QUIET, Ordering::SeqCst) == CALLED
+    }
+}
+
+/// Ends the sleep of a rank, or the next one at once.
+fn call(word: &AtomicU32) {
+    if [ASLEEP, DOZING].contains(&word.swap(CALLED, Ordering::SeqCst)) {
+        wake(word);
     }
 }
 
@@ -150,13 +184,13 @@ fn open(told: &[u8; MARK_BYTES + 8], bytes: usize) -> io::Result<MmapRaw> {
 }
 
 /// Sleeps until the word is woken, at most `limit`, unless it says something else already.
-fn sleep(word: &AtomicU32, limit: Micros) {
+fn sleep(word: &AtomicU32, how: u32, limit: Micros) {
     let limit = Duration::from(limit);
     let (seconds, nanos) = (limit.as_secs() as libc::time_t, limit.subsec_nanos().into());
     let limit = libc::timespec { tv_sec: seconds, tv_nsec: nanos };
     // SAFETY: the word and the time are live for the whole call, which changes neither.
     unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, ASLEEP, &limit, ptr::null::<u32>(), 0)
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, how, &limit, ptr::null::<u32>(), 0)
     };
 }
 
@@ -211,6 +245,24 @@ mod tests {
             assert!(first.wait(Duration::from_secs(60)));
         }
         other.join().expect("the other rank counts along");
+    }
+
+    #[test]
+    fn a_rank_that_dozes_is_woken_by_its_own_process_only() {
+        let mut bells = hung(2);
+        let (second, first) = (Arc::new(bells.pop().unwrap()), bells.pop().unwrap());
+        let owner = second.clone();
+        let dozing = std::thread::spawn(move || {
+            let first = owner.doze(Duration::from_millis(50));
+            (first, owner.doze(Duration::from_secs(60)), owner.doze(Duration::from_secs(60)))
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        first.ring(Rank(1));
+        std::thread::sleep(Duration::from_millis(60));
+        second.wake();
+        std::thread::sleep(Duration::from_millis(20));
+        second.stir();
+        assert_eq!(dozing.join().unwrap(), (false, true, true));
     }
 
     #[test]
