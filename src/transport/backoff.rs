@@ -43,7 +43,8 @@ pub(super) struct Pace {
 const IDLE_SHARE: u32 = 64;
 
 /// The first pause, if nobody can end it who sends something.
-pub(super) const PAUSE_MIN: Duration = Duration::from_micros(50);
+#[cfg(any(feature = "mpi", test))]
+const PAUSE_MIN: Duration = Duration::from_micros(50);
 
 #[cfg(any(feature = "mpi", test))]
 impl Pace {
