@@ -9,7 +9,6 @@ use crate::core::graph::{Facts, Row};
 use crate::core::id::{Rank, TaskId};
 use crate::core::message::{Assignment, InputLocation, Order, Special};
 use crate::core::span::Span;
-use crate::core::time::Micros;
 
 use super::machine::Scheduler;
 use super::placement::{Candidate, Choice, Inputs, look_at, moving_us, place};
@@ -93,7 +92,6 @@ impl Scheduler {
 
     fn choose(&self, task: TaskId, inputs: &Inputs, class: Class) -> Choice {
         let candidate = Candidate {
-            now: self.now,
             class,
             request: &self.ready.requests()[class.0],
             expected_us: self.durations.expected_us(task),
@@ -146,7 +144,7 @@ impl Scheduler {
     /// True if these inputs are all at a worker, too, and are all there or not like the others.
     fn goes_with(&self, others: &Inputs, inputs: Row<'_>, worker: Rank) -> bool {
         let inputs = look_at(inputs, &self.tasks);
-        inputs.are_all_at(worker) && inputs.is_ahead() == others.is_ahead()
+        inputs.are_all_at(worker) && inputs.are_ahead == others.are_ahead
     }
 
     /// Gives ready tasks to a worker, which are like the first; `hosts` are the nodes of a multi-node task.
@@ -160,20 +158,16 @@ impl Scheduler {
         let first = tasks.first;
         let class = self.ready.class(facts.options);
         let attempt = self.tasks.attempt.get(first).next();
-        let is_ahead = its_inputs.is_ahead();
+        let is_ahead = its_inputs.are_ahead;
         let expected_us = self.durations.expected_us(first);
         let inputs = match its_inputs.are_all_at(worker) {
             true => Vec::new(),
             false => self.locations(facts.values, worker),
         };
         self.tasks.assign(tasks, worker, attempt);
-        let queue_us = self.workers.assign(worker, tasks, class, expected_us, is_ahead);
+        self.workers.assign(worker, tasks, class, expected_us, is_ahead);
         let consumers = self.tasks.consumers.get(first);
         self.tasks.expected_us.fill(tasks, expected_us);
-        if consumers > 0 {
-            // Asked only of inputs.
-            self.tasks.ends_at.fill(tasks, self.now + Micros(queue_us as u64));
-        }
         let kept = if consumers > 0 { Marks::KEPT } else { Marks::NONE };
         let ahead = if is_ahead { Marks::AHEAD } else { Marks::NONE };
         self.tasks.mark_afresh(tasks, kept | ahead);

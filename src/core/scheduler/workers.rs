@@ -239,9 +239,8 @@ impl Workers {
         })
     }
 
-    /// Gives tasks of one class to a worker. They ask for nothing yet if they were assigned ahead. Returns the
-    /// time in which all that it has is done, in microseconds.
-    pub fn assign(&mut self, rank: Rank, tasks: Span, class: Class, expected_us: f32, is_ahead: bool) -> f64 {
+    /// Gives tasks of one class to a worker. They ask for nothing yet if they were assigned ahead.
+    pub fn assign(&mut self, rank: Rank, tasks: Span, class: Class, expected_us: f32, is_ahead: bool) {
         let record = living(&mut self.records, rank);
         let load = record.load();
         for task in tasks.tasks() {
@@ -258,9 +257,8 @@ impl Workers {
         if !is_ahead {
             record.committed.give_times(&self.requests[class.0], tasks.count);
         }
-        let (after, queue_us) = (record.load(), record.queue_us());
+        let after = record.load();
         self.follow_load(rank, load, after);
-        queue_us
     }
 
     /// Takes tasks from a worker, however they ended: each with its class, its expected run time, and
