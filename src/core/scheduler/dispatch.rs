@@ -174,7 +174,7 @@ impl Scheduler {
         for input in &inputs {
             self.note_copy(input.task, worker);
         }
-        let persist = self.graph.columns().options[facts.options.index()].keep
+        let persist = self.graph.options_with(facts.options).keep
             || (self.options.persist_asked && self.tasks.is_asked(first));
         let urgency = self.urgency.level(first);
         let special = self.special(first, hosts);

@@ -86,7 +86,7 @@ pub fn place(candidate: &Candidate<'_>, inputs: &Inputs, workers: &Workers) -> C
     let lead_us = if is_ahead { LEAD_US } else { 0.0 };
     let at_owner = wait_us(owner.1) + (inputs.all_bytes - inputs.held_bytes) / BYTES_PER_US;
     let to_fetch = inputs.all_bytes / BYTES_PER_US + FETCH_US + lead_us;
-    if owner_room > 0 && at_owner <= to_fetch {
+    if owner_room > 0 && (at_owner <= to_fetch || workers.len() == 1) {
         // Nobody else could start it before, however idle.
         return Choice::At(owner.0, owner_room);
     }
