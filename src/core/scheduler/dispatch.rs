@@ -26,6 +26,9 @@ const AHEAD_OF_US: f32 = 1_000.0;
 struct Shares {
     run_end: TaskId,
     each: u32,
+    /// Whose turn it is, and what is left of its share, if that was cut as tasks are not alike.
+    worker: Rank,
+    left: u32,
 }
 
 impl Scheduler {
@@ -45,12 +48,15 @@ impl Scheduler {
                 continue;
             }
             let inputs = look_at(facts.values, &self.tasks);
-            match self.choose(task, &inputs, class) {
+            let choice = self.go_on(&shares, (task, run), &inputs, class);
+            match choice.unwrap_or_else(|| self.choose(task, &inputs, class)) {
                 Choice::At(worker, room) => {
-                    let most = room.min(self.share(&mut shares, run));
+                    let most = room.min(self.share(&mut shares, run, worker));
                     let most = Span { count: run.tasks.count.min(most.max(1)), ..run.tasks };
                     let tasks = self.alike(most, worker, (&facts, &inputs));
                     self.ready.take(class, tasks.count);
+                    let is_cut = tasks.count < most.count;
+                    shares.left = if is_cut { shares.left - tasks.count } else { 0 };
                     self.assign(tasks, worker, (&facts, &inputs), None);
                 }
                 _ if !self.workers.is_any_open() => return,
@@ -99,14 +105,34 @@ impl Scheduler {
         place(&candidate, inputs, &self.workers)
     }
 
+    /// Tasks that take nothing go where their neighbours went, as long as there is room and a share left, even
+    /// if they are not alike.
+    fn go_on(
+        &self,
+        shares: &Shares,
+        (task, run): (TaskId, Run),
+        inputs: &Inputs,
+        class: Class,
+    ) -> Option<Choice> {
+        if shares.left == 0 || shares.run_end != run.tasks.end() || inputs.owner.is_some() {
+            return None;
+        }
+        let record = self.workers.get(shares.worker)?;
+        let room = record.room(&self.ready.requests()[class.0], self.durations.expected_us(task), false);
+        (room > 0).then_some(Choice::At(shares.worker, room))
+    }
+
     /// How many tasks of a run one worker gets at a time: its part of the whole run as it was when this
     /// turn came to it.
-    fn share(&self, shares: &mut Shares, run: Run) -> u32 {
+    fn share(&self, shares: &mut Shares, run: Run, worker: Rank) -> u32 {
         if shares.run_end != run.tasks.end() {
             let each = run.tasks.count.div_ceil(self.workers.len().max(1) as u32);
-            *shares = Shares { run_end: run.tasks.end(), each };
+            *shares = Shares { run_end: run.tasks.end(), each, ..Shares::default() };
         }
-        shares.each
+        if shares.left == 0 || shares.worker != worker {
+            (shares.worker, shares.left) = (worker, shares.each);
+        }
+        shares.left
     }
 
     /// The tasks from the first one of a span that can be ordered with it: alike, ready, and with nothing to
