@@ -17,6 +17,8 @@ const OWNERS_LOOKED_AT: usize = 16;
 const WORKERS_LOOKED_AT: usize = 16;
 /// What fetching anything costs before its first byte arrives, in microseconds.
 const FETCH_US: f64 = 30.0;
+/// The same within a node.
+const NEAR_FETCH_US: f64 = 5.0;
 /// A task whose inputs are still to come leaves their worker if that has so many microseconds more to do than
 /// another. When they come is known to nobody, as queues are only known as they were a while ago: less
 /// than that says nothing, and following it would scatter neighbours.
@@ -51,7 +53,7 @@ pub struct Inputs {
     /// Who has most bytes of them.
     pub owner: Option<Rank>,
     /// Another who has as many.
-    rival: Option<Rank>,
+    pub rival: Option<Rank>,
     /// How many that are.
     held_bytes: f64,
     /// The bytes of all.
@@ -119,6 +121,11 @@ fn owner<'a>(
         }
         (owner, rival) => owner.or(rival),
     }
+}
+
+/// What it costs before the first byte arrives to fetch an output of one worker to another, in microseconds.
+pub fn fetch_us(from: &WorkerRecord, to: &WorkerRecord) -> f64 {
+    if from.host == to.host { NEAR_FETCH_US } else { FETCH_US }
 }
 
 /// The first of the least loaded workers that can start the task at once, else the first that has room.
