@@ -180,7 +180,12 @@ impl Graph {
 
     /// What a task does.
     pub fn operation(&self, task: TaskId) -> &Operation {
-        &self.columns().operations[self.operation_id(task).index()]
+        self.operation_with(self.operation_id(task))
+    }
+
+    /// An operation by its place in the table.
+    pub fn operation_with(&self, id: OperationId) -> &Operation {
+        &self.columns().operations[id.index()]
     }
 
     /// Which operation a task has.
@@ -190,7 +195,12 @@ impl Graph {
 
     /// How a task runs.
     pub fn options(&self, task: TaskId) -> &TaskOptions {
-        &self.columns().options[self.options_id(task).index()]
+        self.options_with(self.options_id(task))
+    }
+
+    /// A set of options by its place in the table.
+    pub fn options_with(&self, id: OptionsId) -> &TaskOptions {
+        &self.columns().options[id.index()]
     }
 
     /// Which set of options a task has.
