@@ -16,9 +16,6 @@ use super::spilled::{Coding, Spilled};
 use super::store::Store;
 use crate::core::worker::memory::{Leaving, Ledger, Room};
 
-/// Outputs of fewer bytes are neither counted nor written: to look after them would cost more than to make them.
-pub const COUNTED_FROM: u64 = 1024;
-
 /// What a worker's outputs may take, and where they go past it.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -46,8 +43,8 @@ pub struct Memory {
     reader: OnceLock<Sender<Chore>>,
     written_bytes: AtomicU64,
     read_bytes: AtomicU64,
-    /// Called when there is more room than before.
-    on_room: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Who is called when there is more room than before.
+    on_room: Mutex<Vec<Arc<dyn Fn() + Send + Sync>>>,
 }
 
 /// What changes together.
@@ -111,7 +108,7 @@ impl Memory {
             reader: OnceLock::new(),
             written_bytes: AtomicU64::new(0),
             read_bytes: AtomicU64::new(0),
-            on_room: OnceLock::new(),
+            on_room: Mutex::default(),
         }
     }
 
@@ -126,8 +123,8 @@ impl Memory {
     }
 
     /// `wake` is called whenever there is more room than before.
-    pub fn on_room(&self, wake: Box<dyn Fn() + Send + Sync>) {
-        let _ = self.on_room.set(wake);
+    pub fn on_room(&self, wake: Arc<dyn Fn() + Send + Sync>) {
+        self.on_room.lock().expect("no thread panics holding this lock").push(wake);
     }
 
     /// How outputs are written.
@@ -160,10 +157,9 @@ impl Memory {
         for leaving in chosen {
             self.on_writer(store, Box::new(move |store| store.write_out(leaving)));
         }
-        if (room as u8) < before
-            && let Some(wake) = self.on_room.get()
-        {
-            wake();
+        if (room as u8) < before {
+            let wakes = self.on_room.lock().expect("no thread panics holding this lock").clone();
+            wakes.iter().for_each(|wake| wake());
         }
     }
 

@@ -12,9 +12,9 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use crate::core::id::{Attempt, TaskId};
-use crate::core::worker::memory::{Leaving, Room};
+use crate::core::worker::memory::{COUNTED_FROM, Leaving, Room};
 
-use super::memory::{self, COUNTED_FROM, Memory};
+use super::memory::{self, Memory};
 use super::output::Output;
 use super::plain;
 use super::spilled::Spilled;

@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::id::TaskId;
 
+/// Outputs of fewer bytes are neither counted nor written: to look after them would cost more than to make them.
+pub const COUNTED_FROM: u64 = 1024;
+
 /// Of so many that were not used for longest, the largest goes first.
 const COLDEST: usize = 16;
 

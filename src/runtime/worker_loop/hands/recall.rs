@@ -13,6 +13,7 @@ use crate::core::event::Cause;
 use crate::core::id::{Attempt, Rank, TaskId};
 use crate::core::message::{Assignment, PeerMessage, PeerWord};
 use crate::core::time::{Micros, Timestamp};
+use crate::core::worker::Input;
 use crate::core::worker::memory::Room;
 use crate::transport::endpoint::{Body, Endpoint};
 use crate::worker::memory::{self, Memory, NoRoom};
@@ -40,6 +41,8 @@ pub(super) struct Recalls {
     tasks: HashMap<TaskId, Option<Cause>>,
     /// Encoded outputs as long as they are being sent.
     bodies: HashMap<(TaskId, Attempt), Weak<Vec<u8>>>,
+    /// The room that the machine was told of last.
+    room: Room,
     /// Since when everything waits for memory.
     stuck_since: Option<Timestamp>,
 }
@@ -54,7 +57,7 @@ impl Default for Recalls {
     fn default() -> Self {
         let (sender, receiver) = unbounded();
         let (tasks, bodies) = (HashMap::new(), HashMap::new());
-        Recalls { sender, receiver, tasks, bodies, stuck_since: None }
+        Recalls { sender, receiver, tasks, bodies, room: Room::Ample, stuck_since: None }
     }
 }
 
@@ -178,6 +181,15 @@ impl<E: Endpoint> Hands<E> {
         }
     }
 
+    /// Tells the machine how much room there is, if that has changed.
+    pub(super) fn tell_room(&mut self) {
+        let room = self.store.room();
+        if self.recalls.is_other_room(room) {
+            self.recalls.room = room;
+            self.feed(Input::Room(room));
+        }
+    }
+
     /// Refuses to wait for memory when nothing can release any.
     pub(super) fn check_room(&mut self, now: Timestamp) -> Result<(), WorkerError> {
         if self.store.room() < Room::Full {
@@ -185,7 +197,8 @@ impl<E: Endpoint> Hands<E> {
             return Ok(());
         }
         let is_moving = self.pool.working() > 0 || !self.heavy.is_empty() || !self.recalls.tasks.is_empty();
-        let no_room = match is_moving || !self.pool.waits_for_room() {
+        let is_held_back = self.pool.waits_for_room() || self.machine.waits_for_room();
+        let no_room = match is_moving || !is_held_back {
             true => None,
             false => self.store.memory().and_then(Memory::no_room),
         };
@@ -210,6 +223,11 @@ impl<E: Endpoint> Hands<E> {
 }
 
 impl Recalls {
+    /// True if the machine does not know that there is so much room.
+    pub fn is_other_room(&self, room: Room) -> bool {
+        self.room != room
+    }
+
     /// Notes that a task shall end that is not started yet. False if it is no such task.
     pub fn stop(&mut self, task: TaskId, cause: &Cause) -> bool {
         self.tasks.get_mut(&task).map(|stopped| *stopped = Some(cause.clone())).is_some()
