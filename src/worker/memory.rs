@@ -73,16 +73,22 @@ pub struct NoRoom {
 
 impl State {
     /// Bytes in memory besides what the store keeps.
-    fn held(&mut self) -> u64 {
+    pub(super) fn held(&mut self) -> u64 {
         self.lingering.retain(|(output, _)| output.strong_count() > 0);
         self.lingering.iter().map(|(_, bytes)| bytes).sum()
     }
 
     /// The store does not keep this output any more; it counts until nobody else holds it.
     pub(super) fn linger(&mut self, output: Weak<Output>, bytes: u64) {
-        if output.strong_count() > 0 {
+        let is_counted = self.lingering.iter().any(|(other, _)| other.ptr_eq(&output));
+        if output.strong_count() > 0 && !is_counted {
             self.lingering.push((output, bytes));
         }
+    }
+
+    /// The store keeps it again.
+    pub(super) fn linger_no_more(&mut self, output: &Arc<Output>) {
+        self.lingering.retain(|(other, _)| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(output)));
     }
 
     /// An output could not be written: it stays.

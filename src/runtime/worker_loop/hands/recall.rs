@@ -28,6 +28,8 @@ use super::{Hands, IN_USE};
 
 /// Encoded outputs that are looked after while they are being sent, before those that were are left out.
 const BODIES_MAX: usize = 64;
+/// How often to look whether there is room again: what was sent or run is let go without a word.
+const SETTLE_EVERY: Micros = Micros::from_millis(10);
 /// How long a worker whose tasks all wait for memory hopes that another one's tasks release some.
 const HOPE: Micros = Micros::from_secs(60);
 /// How long it does if there is no other: its own ends may be on their way.
@@ -43,6 +45,8 @@ pub(super) struct Recalls {
     bodies: HashMap<(TaskId, Attempt), Weak<Vec<u8>>>,
     /// The room that the machine was told of last.
     room: Room,
+    /// When it was looked for room last.
+    settled: Timestamp,
     /// Since when everything waits for memory.
     stuck_since: Option<Timestamp>,
 }
@@ -57,7 +61,15 @@ impl Default for Recalls {
     fn default() -> Self {
         let (sender, receiver) = unbounded();
         let (tasks, bodies) = (HashMap::new(), HashMap::new());
-        Recalls { sender, receiver, tasks, bodies, room: Room::Ample, stuck_since: None }
+        Recalls {
+            sender,
+            receiver,
+            tasks,
+            bodies,
+            room: Room::Ample,
+            settled: Timestamp::default(),
+            stuck_since: None,
+        }
     }
 }
 
@@ -111,10 +123,9 @@ impl<E: Endpoint> Hands<E> {
     fn recall_for_peer(&mut self, peer: Rank, message: PeerMessage, spilled: Arc<Spilled>) {
         let (done, waker) = (self.recalls.sender.clone(), self.endpoint.as_ref().expect(IN_USE).waker());
         let memory = self.store.memory().expect("what is on the disk left memory");
-        let coding = memory.coding();
         let chore = move |store: &Store| {
-            let output = spilled.read(coding);
-            store.memory().into_iter().for_each(|memory| memory.on_read(spilled.bytes()));
+            let memory = store.memory().expect("what is on the disk left memory");
+            let output = store.read_for_other(&spilled, memory);
             // A worker's loop that is gone sends nothing.
             let _ = done.send(Recalled::ForPeer(peer, message, output));
             waker.wake();
@@ -190,8 +201,12 @@ impl<E: Endpoint> Hands<E> {
         }
     }
 
-    /// Refuses to wait for memory when nothing can release any.
+    /// Looks for room now and then while memory is short, and refuses to wait when nothing can release any.
     pub(super) fn check_room(&mut self, now: Timestamp) -> Result<(), WorkerError> {
+        if self.store.room() > Room::Ample && now.since(self.recalls.settled) >= SETTLE_EVERY {
+            self.recalls.settled = now;
+            self.store.settle();
+        }
         if self.store.room() < Room::Full {
             self.recalls.stuck_since = None;
             return Ok(());
