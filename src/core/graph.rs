@@ -22,7 +22,7 @@ mod progression;
 mod row;
 
 pub use builder::{Definition, GraphBuilder};
-pub use columns::{Columns, Rows};
+pub use columns::{Columns, Facts, Rows};
 pub use levels::Levels;
 pub use numbers::Numbers;
 pub use progression::Progression;
@@ -165,9 +165,27 @@ impl Graph {
         })
     }
 
+    /// What is to be known of a task, for whoever wants more than one thing of it.
+    #[inline]
+    pub fn facts(&self, task: TaskId) -> Facts<'_> {
+        self.table.facts(task)
+    }
+
+    /// The end of a stretch of tasks from this one on that are alike and take nothing; the task itself if
+    /// it is in none. A stretch may be told of in pieces.
+    #[inline]
+    pub fn sources_end(&self, task: TaskId) -> TaskId {
+        self.table.sources_end(task)
+    }
+
     /// What a task does.
     pub fn operation(&self, task: TaskId) -> &Operation {
-        &self.columns().operations[self.operation_id(task).index()]
+        self.operation_with(self.operation_id(task))
+    }
+
+    /// An operation by its place in the table.
+    pub fn operation_with(&self, id: OperationId) -> &Operation {
+        &self.columns().operations[id.index()]
     }
 
     /// Which operation a task has.
@@ -177,7 +195,12 @@ impl Graph {
 
     /// How a task runs.
     pub fn options(&self, task: TaskId) -> &TaskOptions {
-        &self.columns().options[self.options_id(task).index()]
+        self.options_with(self.options_id(task))
+    }
+
+    /// A set of options by its place in the table.
+    pub fn options_with(&self, id: OptionsId) -> &TaskOptions {
+        &self.columns().options[id.index()]
     }
 
     /// Which set of options a task has.

@@ -25,7 +25,10 @@ impl Resources {
 
     /// True if every amount of `request` is covered by this one.
     pub fn covers(&self, request: &Resources) -> bool {
-        self.covers_besides(&Resources::default(), request)
+        request.cpus <= self.cpus
+            && request.memory_bytes <= self.memory_bytes
+            && request.gpus <= self.gpus
+            && request.custom.iter().all(|(name, asked)| *asked <= self.amount(name))
     }
 
     /// True if `used` and `request` together are covered by this one.
@@ -33,10 +36,14 @@ impl Resources {
         used.cpus + request.cpus <= self.cpus
             && used.memory_bytes.saturating_add(request.memory_bytes) <= self.memory_bytes
             && used.gpus + request.gpus <= self.gpus
-            && request.custom.iter().all(|(name, asked)| {
-                let amount = |of: &Resources| of.custom.get(name).copied().unwrap_or(0);
-                amount(used).saturating_add(*asked) <= amount(self)
-            })
+            && request
+                .custom
+                .iter()
+                .all(|(name, asked)| used.amount(name).saturating_add(*asked) <= self.amount(name))
+    }
+
+    fn amount(&self, name: &str) -> u64 {
+        self.custom.get(name).copied().unwrap_or(0)
     }
 
     /// The first resource that `request` asks more of than is here: its name, asked, here.

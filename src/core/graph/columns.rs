@@ -159,6 +159,27 @@ impl Columns {
     }
 }
 
+/// What a graph says of one task, found in one look.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// What it does.
+    pub operation: OperationId,
+    /// How it runs.
+    pub options: OptionsId,
+    /// The tasks whose values it takes, by position.
+    pub values: Row<'a>,
+    /// The tasks that must be finished before it, but whose values it does not take.
+    pub orders: Row<'a>,
+}
+
+impl Facts<'_> {
+    /// How many inputs the task has.
+    #[inline]
+    pub fn input_count(self) -> usize {
+        self.values.taken_len() + self.orders.taken_len()
+    }
+}
+
 /// Columns, and the index that finds a task's segment.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
@@ -187,6 +208,41 @@ impl Table {
     #[inline]
     fn segment_at(&self, task: TaskId) -> Segment {
         self.columns.segment(self.segment_of(task))
+    }
+
+    #[inline]
+    pub fn facts(&self, task: TaskId) -> Facts<'_> {
+        let columns = &self.columns;
+        let segment = self.segment_at(task);
+        let element = task.0 - segment.first;
+        match segment.form {
+            Form::Listed(at) => {
+                let place = (at + element) as usize;
+                Facts {
+                    operation: OperationId(columns.operation_of[place]),
+                    options: OptionsId(columns.options_of[place]),
+                    values: Row::listed(columns.values.row(place)),
+                    orders: Row::listed(columns.orders.row(place)),
+                }
+            }
+            Form::Alike(alike) => Facts {
+                operation: alike.operation,
+                options: alike.options,
+                values: Row::taken(columns.value_rules(alike), element),
+                orders: Row::taken(columns.order_rules(alike), element),
+            },
+        }
+    }
+
+    /// The end of the tasks from this one on that say the same of themselves, as far as is known at once,
+    /// and take nothing.
+    #[inline]
+    pub fn sources_end(&self, task: TaskId) -> TaskId {
+        let segment = self.segment_at(task);
+        match segment.form {
+            Form::Alike(alike) if alike.values + alike.orders == 0 => TaskId(segment.end()),
+            _ => task,
+        }
     }
 
     pub fn operation_id(&self, task: TaskId) -> OperationId {

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use crate::core::graph::Graph;
-use crate::core::id::TaskId;
+use crate::core::graph::{Facts, Graph};
+use crate::core::id::{OptionsId, TaskId};
 use crate::core::task::Body;
 
 use super::machine::Scheduler;
@@ -38,15 +38,20 @@ impl Ahead {
     }
 
     /// True if dependents may be assigned before the task has finished.
-    pub fn lets_ahead(&self, graph: &Graph, task: TaskId) -> bool {
-        self.gives_value_only[graph.operation_id(task).index()]
+    pub fn lets_ahead(&self, task: &Facts<'_>) -> bool {
+        self.gives_value_only[task.operation.index()]
     }
 
     /// True if the task may be assigned before its inputs have finished.
-    pub fn goes_ahead(&self, graph: &Graph, task: TaskId) -> bool {
-        self.takes_values_only[graph.operation_id(task).index()]
-            && self.is_of_one_node[graph.options_id(task).index()]
-            && graph.order_inputs(task).is_empty()
+    pub fn goes_ahead(&self, task: &Facts<'_>) -> bool {
+        self.takes_values_only[task.operation.index()]
+            && self.is_of_one_node[task.options.index()]
+            && task.orders.is_empty()
+    }
+
+    /// True if one worker runs tasks with these options.
+    pub fn is_of_one_node(&self, options: OptionsId) -> bool {
+        self.is_of_one_node[options.index()]
     }
 }
 
@@ -54,32 +59,36 @@ impl Scheduler {
     /// True if a waiting task need not wait for this input.
     pub(super) fn is_met(&self, dependent: TaskId, input: TaskId) -> bool {
         self.state(input) == TaskState::Finished
-            || (self.tasks.has(input, Marks::ANNOUNCED) && self.ahead.goes_ahead(&self.graph, dependent))
+            || (self.tasks.has(input, Marks::ANNOUNCED)
+                && self.ahead.goes_ahead(&self.graph.facts(dependent)))
     }
 
     /// A task was assigned: dependents that look ahead need not wait for it any more.
     pub(super) fn announce(&mut self, task: TaskId) {
         let graph = Arc::clone(&self.graph);
-        self.tasks.mark(task, Marks::ANNOUNCED);
+        let mut are_all_told = true;
         for dependent in graph.dependents(task) {
-            let is_concerned =
-                self.state(dependent) == TaskState::Waiting && self.ahead.goes_ahead(&graph, dependent);
-            if is_concerned {
-                self.meet(dependent);
+            let facts = graph.facts(dependent);
+            let goes_ahead = self.ahead.goes_ahead(&facts);
+            are_all_told &= goes_ahead;
+            if goes_ahead && self.state(dependent) == TaskState::Waiting {
+                self.meet(dependent, &facts);
             }
         }
+        let known = if are_all_told { Marks::KNOWN } else { Marks::NONE };
+        self.tasks.mark(task, Marks::ANNOUNCED | known);
     }
 
     /// An assigned task goes back: dependents wait for it again. Those that were assigned ahead of it come
     /// back by themselves, as their workers learn of it.
     pub(super) fn revoke_announcement(&mut self, task: TaskId) {
-        if !self.tasks.unmark(task, Marks::ANNOUNCED) {
+        if !self.tasks.unmark(task, Marks::ANNOUNCED | Marks::KNOWN) {
             return;
         }
         let graph = Arc::clone(&self.graph);
         for dependent in graph.dependents(task) {
             let is_concerned =
-                self.state(dependent) == TaskState::Waiting && self.ahead.goes_ahead(&graph, dependent);
+                self.state(dependent) == TaskState::Waiting && self.ahead.goes_ahead(&graph.facts(dependent));
             if is_concerned {
                 self.tasks.met.set(dependent, self.tasks.met.get(dependent) - 1);
             }

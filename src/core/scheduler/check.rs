@@ -88,7 +88,7 @@ impl Scheduler {
             return;
         }
         for task in self.graph.tasks().filter(|&task| self.is_ready(task)) {
-            let (class, level) = (self.ready.class_of(&self.graph, task), self.urgency.level(task));
+            let (class, level) = (self.ready.class(self.graph.options_id(task)), self.urgency.level(task));
             let is_parked = || self.workers.with_parked().any(|(_, record)| record.parked.contains(task));
             let is_queued = match self.graph.options(task).several_nodes() {
                 Some(_) => self.multi_node.contains(level, task),

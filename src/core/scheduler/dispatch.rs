@@ -3,13 +3,15 @@
 //! Tasks that need nothing from elsewhere go in spans: as many alike ones as follow each other and as the
 //! worker has room for, in one order of a few bytes.
 
+use std::sync::Arc;
+
+use crate::core::graph::{Facts, Row};
 use crate::core::id::{Rank, TaskId};
 use crate::core::message::{Assignment, InputLocation, Order, Special};
 use crate::core::span::Span;
-use crate::core::time::Micros;
 
 use super::machine::Scheduler;
-use super::placement::{Candidate, Choice, look_at, moving_us, place};
+use super::placement::{Candidate, Choice, Inputs, look_at, moving_us, place};
 use super::ready::{Class, Run};
 use super::steal::{Loot, steal};
 use super::tasks::{Marks, TaskState};
@@ -24,31 +26,45 @@ const AHEAD_OF_US: f32 = 1_000.0;
 struct Shares {
     run_end: TaskId,
     each: u32,
+    /// Whose turn it is, and what is left of its share, if that was cut as tasks are not alike.
+    worker: Rank,
+    left: u32,
 }
 
 impl Scheduler {
     pub(super) fn place_ready_tasks(&mut self) {
+        if !self.workers.is_any_open() {
+            return;
+        }
         self.place_parked_tasks();
+        let graph = Arc::clone(&self.graph);
         let mut after = None;
         let mut shares = Shares::default();
         while let Some((run, class)) = self.ready.next_head(after) {
-            if !self.workers.is_any_open() {
-                break;
-            }
             let task = run.tasks.first;
-            if !self.is_ready(task) {
+            let facts = graph.facts(task);
+            if !self.is_ready_by(task, &facts) {
                 self.ready.take(class, 1);
                 continue;
             }
-            match self.choose(task, class) {
+            let inputs = look_at(facts.values, &self.tasks);
+            let choice = self.go_on(&shares, (task, run), &inputs, class);
+            let choice = choice.or_else(|| self.divide(run, &inputs, class));
+            match choice.unwrap_or_else(|| self.choose(task, &inputs, class)) {
                 Choice::At(worker, room) => {
-                    let most = room.min(self.share(&mut shares, run));
-                    let tasks = self.alike(run.tasks, worker, most);
+                    let share = if inputs.are_ahead { room } else { self.share(&mut shares, run, worker) };
+                    let most = Span { count: run.tasks.count.min(room).min(share).max(1), ..run.tasks };
+                    let tasks = self.alike(most, worker, (&facts, &inputs));
                     self.ready.take(class, tasks.count);
-                    self.assign(tasks, worker, class, None);
+                    self.division.take(tasks.count);
+                    let is_cut = tasks.count < most.count;
+                    shares.left = if is_cut { shares.left.saturating_sub(tasks.count) } else { 0 };
+                    self.assign(tasks, worker, (&facts, &inputs), None);
                 }
+                _ if !self.workers.is_any_open() => return,
                 Choice::Park(worker) => {
                     self.ready.take(class, 1);
+                    self.division.take(1);
                     self.workers.park(worker, run.level, task);
                 }
                 Choice::Nowhere => after = Some((run, class)),
@@ -58,18 +74,20 @@ impl Scheduler {
 
     /// Parked tasks whose worker has room again, and those that a worker with nothing to do could take.
     fn place_parked_tasks(&mut self) {
+        let graph = Arc::clone(&self.graph);
         let parked: Vec<Rank> = self.workers.with_parked().map(|(rank, _)| rank).collect();
         for rank in parked {
             while let Some(task) = self.workers.get(rank).and_then(|record| record.parked.first()) {
-                if !self.is_ready(task) {
+                let facts = graph.facts(task);
+                if !self.is_ready_by(task, &facts) {
                     self.workers.unpark(rank);
                     continue;
                 }
-                let class = self.ready.class_of(&self.graph, task);
-                match self.choose(task, class) {
+                let inputs = look_at(facts.values, &self.tasks);
+                match self.choose(task, &inputs, self.ready.class(facts.options)) {
                     Choice::At(worker, _) => {
                         self.workers.unpark(rank);
-                        self.assign(Span::one(task), worker, class, None);
+                        self.assign(Span::one(task), worker, (&facts, &inputs), None);
                     }
                     Choice::Park(worker) if worker != rank => {
                         self.workers.unpark(rank);
@@ -81,108 +99,158 @@ impl Scheduler {
         }
     }
 
-    fn choose(&self, task: TaskId, class: Class) -> Choice {
-        let value_inputs = self.graph.value_inputs(task);
+    fn choose(&self, task: TaskId, inputs: &Inputs, class: Class) -> Choice {
         let candidate = Candidate {
-            now: self.now,
             class,
             request: &self.ready.requests()[class.0],
             expected_us: self.durations.expected_us(task),
         };
-        place(&candidate, &look_at(value_inputs, &self.tasks), &self.workers)
+        place(&candidate, inputs, &self.workers)
+    }
+
+    /// Tasks that take nothing go where their neighbours went, as long as there is room and a share left, even
+    /// if they are not alike.
+    fn go_on(
+        &self,
+        shares: &Shares,
+        (task, run): (TaskId, Run),
+        inputs: &Inputs,
+        class: Class,
+    ) -> Option<Choice> {
+        if shares.left == 0 || shares.run_end != run.tasks.end() || inputs.owner.is_some() {
+            return None;
+        }
+        let record = self.workers.get(shares.worker)?;
+        let room = record.room(&self.ready.requests()[class.0], self.durations.expected_us(task), false);
+        (room > 0).then_some(Choice::At(shares.worker, room))
+    }
+
+    /// Where a task of a run goes whose inputs are still to come.
+    fn divide(&mut self, run: Run, inputs: &Inputs, class: Class) -> Option<Choice> {
+        let task = run.tasks.first;
+        if !inputs.are_ahead || self.workers.len() == 1 {
+            return None;
+        }
+        let expected_us = self.durations.expected_us(task);
+        if self.division.next(task).is_none() && (run.tasks.count > 1 || self.division.is_at(run.level)) {
+            let mut division = std::mem::take(&mut self.division);
+            let inputs = |task: TaskId| {
+                let facts = self.graph.facts(task);
+                let inputs = look_at(facts.values, &self.tasks);
+                (inputs.are_ahead && self.is_ready_by(task, &facts)).then_some(inputs)
+            };
+            division.divide(run, (class, expected_us), &self.workers, inputs);
+            self.division = division;
+        }
+        let (worker, count) = self.division.next(task)?;
+        let room = self.workers.get(worker)?.room(&self.ready.requests()[class.0], expected_us, true);
+        Some(if room > 0 { Choice::At(worker, room.min(count)) } else { Choice::Park(worker) })
     }
 
     /// How many tasks of a run one worker gets at a time: its part of the whole run as it was when this
     /// turn came to it.
-    fn share(&self, shares: &mut Shares, run: Run) -> u32 {
+    fn share(&self, shares: &mut Shares, run: Run, worker: Rank) -> u32 {
         if shares.run_end != run.tasks.end() {
             let each = run.tasks.count.div_ceil(self.workers.len().max(1) as u32);
-            *shares = Shares { run_end: run.tasks.end(), each };
+            *shares = Shares { run_end: run.tasks.end(), each, ..Shares::default() };
         }
-        shares.each
+        if shares.left == 0 || shares.worker != worker {
+            (shares.worker, shares.left) = (worker, shares.each);
+        }
+        shares.left
     }
 
     /// The tasks from the first one of a span that can be ordered with it: alike, ready, and with nothing to
-    /// fetch. At most so many.
-    fn alike(&self, tasks: Span, worker: Rank, most: u32) -> Span {
-        let first = tasks.first;
-        let is_single = self.graph.options(first).several_nodes().is_some() || !self.is_all_at(first, worker);
-        if is_single || !self.tasks.file_sizes.is_empty() {
-            return Span::one(first);
+    /// fetch.
+    fn alike(&self, tasks: Span, worker: Rank, (first, inputs): (&Facts<'_>, &Inputs)) -> Span {
+        let alone = Span::one(tasks.first);
+        let has_inputs = !first.values.is_empty();
+        let is_single = tasks.count == 1
+            || !self.ahead.is_of_one_node(first.options)
+            || !self.tasks.file_sizes.is_empty()
+            || !inputs.are_all_at(worker);
+        if is_single {
+            return alone;
         }
-        let facts = |task: TaskId| {
-            let asked = self.tasks.is_asked(task);
-            (self.tasks.attempt.get(task), self.tasks.consumers.get(task), self.graph.options_id(task), asked)
+        let noted = |task: TaskId| {
+            (self.tasks.attempt.get(task), self.tasks.consumers.get(task), self.tasks.is_asked(task))
         };
-        let like = facts(first);
-        let has_inputs = !self.graph.value_inputs(first).is_empty();
-        let is_ahead = has_inputs && self.is_ahead(first);
+        let like = noted(tasks.first);
+        let sources_end = self.graph.sources_end(tasks.first);
         let fits = |&task: &TaskId| {
-            self.is_ready(task)
-                && facts(task) == like
-                && self.graph.operation_id(task) == self.graph.operation_id(first)
-                && self.graph.value_inputs(task).is_empty() != has_inputs
-                && (!has_inputs || self.is_all_at(task, worker) && self.is_ahead(task) == is_ahead)
+            if task < sources_end {
+                return self.state(task) == TaskState::Waiting && noted(task) == like;
+            }
+            let facts = self.graph.facts(task);
+            self.is_ready_by(task, &facts)
+                && noted(task) == like
+                && (facts.operation, facts.options) == (first.operation, first.options)
+                && facts.values.is_empty() != has_inputs
+                && self.goes_with(inputs, facts.values, worker)
         };
-        let more = tasks.tasks().skip(1).take(most.max(1) as usize - 1).take_while(fits);
-        Span { first, count: 1 + more.count() as u32 }
+        let more = tasks.tasks().skip(1).take_while(fits);
+        Span { count: 1 + more.count() as u32, ..alone }
     }
 
-    fn is_all_at(&self, task: TaskId, worker: Rank) -> bool {
-        self.graph.value_inputs(task).iter().all(|input| self.tasks.worker.get(input) == worker)
+    /// True if these inputs are all at a worker, too, and are all there or not like the others.
+    fn goes_with(&self, others: &Inputs, inputs: Row<'_>, worker: Rank) -> bool {
+        let inputs = look_at(inputs, &self.tasks);
+        inputs.are_all_at(worker) && inputs.are_ahead == others.are_ahead
     }
 
-    /// True if some input of a ready task has not finished.
-    fn is_ahead(&self, task: TaskId) -> bool {
-        self.graph.value_inputs(task).iter().any(|input| self.tasks.state.get(input) != TaskState::Finished)
-    }
-
-    /// Gives ready tasks to a worker; `hosts` are the nodes of a multi-node task.
-    pub(super) fn assign(&mut self, tasks: Span, worker: Rank, class: Class, hosts: Option<Vec<String>>) {
+    /// Gives ready tasks to a worker, which are like the first; `hosts` are the nodes of a multi-node task.
+    pub(super) fn assign(
+        &mut self,
+        tasks: Span,
+        worker: Rank,
+        (facts, its_inputs): (&Facts<'_>, &Inputs),
+        hosts: Option<Vec<String>>,
+    ) {
         let first = tasks.first;
+        let class = self.ready.class(facts.options);
         let attempt = self.tasks.attempt.get(first).next();
-        let is_ahead = self.is_ahead(first);
+        let is_ahead = its_inputs.are_ahead;
         let expected_us = self.durations.expected_us(first);
-        let inputs = self.locations(first, worker);
+        let inputs = match its_inputs.are_all_at(worker) {
+            true => Vec::new(),
+            false => self.locations(facts.values, worker),
+        };
         self.tasks.assign(tasks, worker, attempt);
         self.workers.assign(worker, tasks, class, expected_us, is_ahead);
-        let queue_us = self.workers.get(worker).map_or(0.0, |record| record.queue_us());
-        let ends_at = self.now + Micros(queue_us as u64);
-        self.tasks.expected_us.fill(tasks, expected_us);
-        self.tasks.ends_at.fill(tasks, ends_at);
         let consumers = self.tasks.consumers.get(first);
-        for task in tasks.tasks() {
-            self.tasks.unmark(task, Marks::KEPT | Marks::AHEAD | Marks::SHARED | Marks::ANNOUNCED);
-            let kept = if consumers > 0 { Marks::KEPT } else { Marks::NONE };
-            let ahead = if is_ahead { Marks::AHEAD } else { Marks::NONE };
-            self.tasks.mark(task, kept | ahead);
-        }
+        self.tasks.expected_us.fill(tasks, expected_us);
+        let kept = if consumers > 0 { Marks::KEPT } else { Marks::NONE };
+        let ahead = if is_ahead { Marks::AHEAD } else { Marks::NONE };
+        self.tasks.mark_afresh(tasks, kept | ahead);
         for input in &inputs {
             self.note_copy(input.task, worker);
         }
-        let persist =
-            self.graph.options(first).keep || (self.options.persist_asked && self.tasks.is_asked(first));
+        let persist = self.graph.options_with(facts.options).keep
+            || (self.options.persist_asked && self.tasks.is_asked(first));
         let urgency = self.urgency.level(first);
         let special = self.special(first, hosts);
         let assignment = Assignment { tasks, attempt, urgency, consumers, persist, inputs, special };
         self.workers.order(worker, Order::Assign(assignment));
-        if expected_us <= AHEAD_OF_US && self.ahead.lets_ahead(&self.graph, first) {
+        if expected_us <= AHEAD_OF_US && self.ahead.lets_ahead(facts) {
             tasks.tasks().for_each(|task| self.announce(task));
         }
     }
 
     /// Where the inputs are that a worker must fetch.
-    fn locations(&self, task: TaskId, worker: Rank) -> Vec<InputLocation> {
-        let elsewhere = self.graph.value_inputs(task).iter();
-        let elsewhere = elsewhere.filter(|&input| self.tasks.worker.get(input) != worker);
-        let location = |input: TaskId| {
+    fn locations(&self, inputs: Row<'_>, worker: Rank) -> Vec<InputLocation> {
+        let mut locations = Vec::with_capacity(2);
+        for input in inputs {
             let owner = self.tasks.worker.get(input);
+            if owner == worker {
+                continue;
+            }
             let record = self.workers.get(owner).expect("an input's owner lives");
             let attempt = self.tasks.attempt.get(input);
             let is_ahead = self.tasks.state.get(input) != TaskState::Finished;
-            InputLocation { task: input, attempt, owner, incarnation: record.incarnation, is_ahead }
-        };
-        elsewhere.map(location).collect()
+            let incarnation = record.incarnation;
+            locations.push(InputLocation { task: input, attempt, owner, incarnation, is_ahead });
+        }
+        locations
     }
 
     fn special(&self, task: TaskId, hosts: Option<Vec<String>>) -> Option<Box<Special>> {
@@ -201,10 +269,7 @@ impl Scheduler {
     /// Notes that a worker is about to fetch an output, so that `Release` reaches it too.
     fn note_copy(&mut self, task: TaskId, worker: Rank) {
         self.tasks.mark(task, Marks::SHARED);
-        let copies = self.tasks.copies.entry(task).or_default();
-        if !copies.contains(&worker) {
-            copies.push(worker);
-        }
+        self.tasks.copies.add(task, worker);
     }
 
     pub(super) fn steal_for_idle_workers(&mut self) {
@@ -213,7 +278,7 @@ impl Scheduler {
         }
         for class in (0..self.ready.requests().len()).map(Class) {
             let loot = |task: TaskId| Loot {
-                class: self.ready.class_of(&self.graph, task),
+                class: self.ready.class(self.graph.options_id(task)),
                 expected_us: f64::from(self.tasks.expected_us.get(task)),
                 moving_us: moving_us(self.graph.value_inputs(task), &self.tasks),
                 is_ahead: self.tasks.has(task, Marks::AHEAD),

@@ -15,6 +15,7 @@ use crate::core::task_list::TaskList;
 use crate::core::time::Timestamp;
 
 use super::ahead::Ahead;
+use super::division::Division;
 use super::durations::Durations;
 use super::multi_node::MultiNode;
 use super::precedence::Precedence;
@@ -103,9 +104,8 @@ pub struct Scheduler {
     pub(super) multi_node: MultiNode,
     pub(super) urgency: Urgency,
     pub(super) durations: Durations,
+    pub(super) division: Division,
     pub(super) ahead: Ahead,
-    /// The time of the latest input.
-    pub(super) now: Timestamp,
     pub(super) out_of_memory_failures: u32,
     /// The failed task upstream of each aborted one.
     pub(super) aborted_because: BTreeMap<TaskId, TaskId>,
@@ -125,8 +125,8 @@ impl Scheduler {
             multi_node: MultiNode::default(),
             urgency: Urgency::of(&graph, options.precedence),
             durations,
+            division: Division::default(),
             ahead: Ahead::of(&graph),
-            now: Timestamp::default(),
             out_of_memory_failures: 0,
             aborted_because: BTreeMap::new(),
             graph,
@@ -154,9 +154,8 @@ impl Scheduler {
         self.workers.get(worker).map(|record| record.incarnation)
     }
 
-    /// Takes one input in and appends what must be done.
-    pub fn handle(&mut self, now: Timestamp, input: Input, actions: &mut Vec<Action>) {
-        self.now = now;
+    /// Takes one input in and appends what must be done. What time it is has decided nothing so far.
+    pub fn handle(&mut self, _now: Timestamp, input: Input, actions: &mut Vec<Action>) {
         match input {
             Input::FromWorker { worker, message } => self.on_message(worker, message, actions),
             Input::WorkerLost { worker, incarnation } => self.on_worker_lost(worker, incarnation, actions),
@@ -244,7 +243,7 @@ impl Scheduler {
             let run = Span { first: task, count: self.urgency.run_end(task).0 - task.0 };
             let is_run = run.count > 1 && self.graph.options(task).several_nodes().is_none();
             if is_run && !self.graph.is_join(task) && self.tasks.count(TaskState::Culled) == 0 {
-                self.ready.push(self.ready.class_of(&self.graph, task), self.urgency.level(task), run);
+                self.ready.push(self.ready.class(self.graph.options_id(task)), self.urgency.level(task), run);
                 task = run.end();
                 continue;
             }

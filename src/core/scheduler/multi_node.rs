@@ -6,6 +6,7 @@
 //! tasks wait for each other, and small tasks, which cannot enter a reserved worker, starve nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::core::event::{Cause, Event};
 use crate::core::id::{Rank, TaskId};
@@ -14,6 +15,7 @@ use crate::core::resources::Resources;
 use crate::core::span::Span;
 
 use super::machine::{Action, Scheduler};
+use super::placement::look_at;
 use super::tasks::TaskState;
 use super::workers::Workers;
 
@@ -188,7 +190,7 @@ impl Scheduler {
     fn unpark_all(&mut self, worker: Rank) {
         while let Some(task) = self.workers.unpark(worker) {
             if self.is_ready(task) {
-                let class = self.ready.class_of(&self.graph, task);
+                let class = self.ready.class(self.graph.options_id(task));
                 self.ready.push(class, self.urgency.level(task), Span::one(task));
             }
         }
@@ -201,7 +203,10 @@ impl Scheduler {
         self.multi_node.is_worth_looking = true;
         let host = |rank: &Rank| self.workers.get(*rank).expect("a reserved worker lives").host.clone();
         let hosts: Vec<String> = team.iter().map(host).collect();
-        self.assign(Span::one(task), team[0], self.ready.class_of(&self.graph, task), Some(hosts.clone()));
+        let graph = Arc::clone(&self.graph);
+        let facts = graph.facts(task);
+        let inputs = look_at(facts.values, &self.tasks);
+        self.assign(Span::one(task), team[0], (&facts, &inputs), Some(hosts.clone()));
         let attempt = self.tasks.attempt.get(task);
         let workers = team.clone();
         actions.push(Action::Record(Event::MultiNodeAssigned { task, attempt, workers, hosts }));

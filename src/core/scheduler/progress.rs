@@ -3,18 +3,24 @@
 use std::sync::Arc;
 
 use crate::core::event::{Event, StopReason};
-use crate::core::id::TaskId;
+use crate::core::graph::{Facts, Row};
+use crate::core::id::{OptionsId, TaskId};
 use crate::core::message::Order;
 use crate::core::span::Span;
 
 use super::machine::{Action, Phase, Scheduler};
+use super::ready::Class;
 use super::tasks::{Marks, TaskState};
 
 impl Scheduler {
     /// True if a task may be given to a worker now.
     pub(super) fn is_ready(&self, task: TaskId) -> bool {
-        self.state(task) == TaskState::Waiting
-            && self.tasks.met.get(task) as usize == self.graph.input_count(task)
+        self.is_ready_by(task, &self.graph.facts(task))
+    }
+
+    /// The same for whoever knows the task's facts.
+    pub(super) fn is_ready_by(&self, task: TaskId, facts: &Facts<'_>) -> bool {
+        self.state(task) == TaskState::Waiting && self.tasks.met.get(task) as usize == facts.input_count()
     }
 
     /// Takes back a task that its worker has not started: this was no attempt, and its number goes to
@@ -30,9 +36,13 @@ impl Scheduler {
     pub(super) fn take_from_worker(&mut self, tasks: impl Iterator<Item = TaskId> + Clone) {
         let Some(first) = tasks.clone().next() else { return };
         let worker = self.tasks.worker.get(first);
+        let mut known = (TaskId(0)..TaskId(0), Class(0));
         let booked = tasks.clone().map(|task| {
-            let class = self.ready.class_of(&self.graph, task);
-            (task, class, self.tasks.expected_us.get(task), self.tasks.has(task, Marks::AHEAD))
+            if !known.0.contains(&task) {
+                let class = self.ready.class(self.graph.options_id(task));
+                known = (task..self.graph.sources_end(task), class);
+            }
+            (task, known.1, self.tasks.expected_us.get(task), self.tasks.has(task, Marks::AHEAD))
         });
         self.workers.unassign(worker, booked);
         if self.multi_node.has_teams() {
@@ -66,36 +76,41 @@ impl Scheduler {
                 self.tasks.step(task, TaskState::Finished);
                 self.meet_dependents(task, actions);
             }
-            false => self.enqueue(task),
+            false => self.enqueue(task, self.graph.options_id(task)),
         }
     }
 
     /// A ready task waits for a worker.
-    fn enqueue(&mut self, task: TaskId) {
+    fn enqueue(&mut self, task: TaskId, options: OptionsId) {
         let level = self.urgency.level(task);
-        match self.graph.options(task).several_nodes() {
-            Some(_) => self.multi_node.push(level, task),
-            None => self.ready.push(self.ready.class_of(&self.graph, task), level, Span::one(task)),
+        match self.ahead.is_of_one_node(options) {
+            true => self.ready.push(self.ready.class(options), level, Span::one(task)),
+            false => self.multi_node.push(level, task),
         }
     }
 
     /// A waiting task need not wait for one of its inputs any more. It is no join.
-    pub(super) fn meet(&mut self, task: TaskId) {
-        self.tasks.met.set(task, self.tasks.met.get(task) + 1);
-        if self.phase == Phase::Working && self.is_ready(task) {
-            self.enqueue(task);
+    pub(super) fn meet(&mut self, task: TaskId, facts: &Facts<'_>) {
+        let met = self.tasks.met.get(task) + 1;
+        self.tasks.met.set(task, met);
+        if self.phase == Phase::Working && met as usize == facts.input_count() {
+            self.enqueue(task, facts.options);
         }
     }
 
     /// A task has finished: dependents that did not look ahead need not wait for it any more. Joins that
     /// this finishes go on at once, without recursion however long a row of them is.
     pub(super) fn meet_dependents(&mut self, task: TaskId, actions: &mut Vec<Action>) {
+        if self.tasks.has(task, Marks::ANNOUNCED | Marks::KNOWN) {
+            self.tasks.unmark(task, Marks::ANNOUNCED | Marks::KNOWN);
+            return;
+        }
         let graph = Arc::clone(&self.graph);
         let mut finished = vec![task];
         while let Some(task) = finished.pop() {
             let was_announced = self.tasks.unmark(task, Marks::ANNOUNCED);
             for dependent in graph.dependents(task) {
-                let knows = was_announced && self.ahead.goes_ahead(&graph, dependent);
+                let knows = was_announced && self.ahead.goes_ahead(&graph.facts(dependent));
                 if knows || self.state(dependent) != TaskState::Waiting {
                     continue;
                 }
@@ -116,8 +131,13 @@ impl Scheduler {
     /// A task ended for good: it takes no more values. Outputs that nobody else takes are released.
     pub(super) fn after_end(&mut self, task: TaskId) {
         let graph = Arc::clone(&self.graph);
+        self.let_go(task, graph.value_inputs(task));
+    }
+
+    /// The same for whoever knows the task's inputs.
+    pub(super) fn let_go(&mut self, task: TaskId, inputs: Row<'_>) {
         let finished_at = (self.state(task) == TaskState::Finished).then(|| self.tasks.worker.get(task));
-        for input in graph.value_inputs(task) {
+        for input in inputs {
             if finished_at != Some(self.tasks.worker.get(input)) {
                 self.tasks.mark(input, Marks::SHARED);
             }
@@ -136,7 +156,7 @@ impl Scheduler {
         if self.tasks.unmark(task, Marks::HELD) && self.tasks.has(task, Marks::SHARED) {
             self.workers.order(self.tasks.worker.get(task), order.clone());
         }
-        for worker in self.tasks.copies.remove(&task).unwrap_or_default() {
+        while let Some(worker) = self.tasks.copies.pop(task) {
             self.workers.order(worker, order.clone());
         }
     }

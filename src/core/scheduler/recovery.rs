@@ -40,7 +40,7 @@ impl Scheduler {
             self.on_team_member_lost(worker, task);
         }
         self.multi_node.look_again();
-        self.forget_copies_at(worker);
+        self.tasks.copies.forget_worker(worker);
         for task in self.outputs_at(worker) {
             self.on_output_lost(task, actions);
         }
@@ -63,13 +63,6 @@ impl Scheduler {
         }
     }
 
-    fn forget_copies_at(&mut self, worker: Rank) {
-        self.tasks.copies.retain(|_, copies| {
-            copies.retain(|&rank| rank != worker);
-            !copies.is_empty()
-        });
-    }
-
     /// Finished tasks whose value a lost worker held. What was persisted is safe on disk. A scan of
     /// all tasks: workers are lost rarely.
     fn outputs_at(&self, worker: Rank) -> Vec<TaskId> {
@@ -83,7 +76,7 @@ impl Scheduler {
     fn on_output_lost(&mut self, task: TaskId, actions: &mut Vec<Action>) {
         self.recall_consumers(task);
         self.tasks.unmark(task, Marks::HELD);
-        if let Some(copy) = self.tasks.copies.get_mut(&task).and_then(Vec::pop) {
+        if let Some(copy) = self.tasks.copies.pop(task) {
             // It may not have arrived there; then the next consumer will say so.
             self.tasks.worker.set(task, copy);
             self.tasks.mark(task, Marks::HELD | Marks::SHARED);

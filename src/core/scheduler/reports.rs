@@ -1,5 +1,7 @@
 //! What workers report, and what the tables learn from it.
 
+use std::sync::Arc;
+
 use crate::core::batch::Batch;
 use crate::core::event::{Cause, Event, Failure, StopReason, Totals};
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
@@ -111,6 +113,7 @@ impl Scheduler {
         if batch.is_empty() {
             return;
         }
+        let graph = Arc::clone(&self.graph);
         self.take_from_worker(batch.tasks());
         self.durations.measured(&batch);
         for (task, sizes) in &batch.file_sizes {
@@ -123,14 +126,20 @@ impl Scheduler {
                 self.tasks.size_bytes.set(task, size_bytes as f32);
             }
         }
-        actions.push(Action::Record(Event::TasksFinished { worker, batch: batch.clone() }));
-        for task in batch.tasks() {
-            self.after_success(task, actions);
+        let spans = batch.spans.clone();
+        actions.push(Action::Record(Event::TasksFinished { worker, batch }));
+        for span in spans {
+            let sources_end = graph.sources_end(span.first);
+            for task in span.tasks() {
+                if task >= sources_end {
+                    self.let_go(task, graph.value_inputs(task));
+                }
+                self.after_success(task, actions);
+            }
         }
     }
 
     fn after_success(&mut self, task: TaskId, actions: &mut Vec<Action>) {
-        self.after_end(task);
         self.meet_dependents(task, actions);
         match (self.tasks.has(task, Marks::KEPT), self.tasks.consumers.get(task) > 0) {
             (true, false) => self.release(task),

@@ -9,7 +9,8 @@ use crate::core::id::{Attempt, Rank, TaskId};
 use crate::core::span::Span;
 use crate::core::task_list::TaskList;
 use crate::core::task_set::TaskSet;
-use crate::core::time::Timestamp;
+
+use super::copies::Copies;
 
 /// Where a task stands, in the words that users see.
 ///
@@ -76,6 +77,8 @@ impl Marks {
     pub const KEPT: Marks = Marks(1);
     /// `worker` holds the value.
     pub const HELD: Marks = Marks(2);
+    /// All its dependents look ahead: once it is announced, its end is no news to any of them.
+    pub const KNOWN: Marks = Marks(4);
     /// Its dependents count it as met although it has not finished: they look ahead.
     pub const ANNOUNCED: Marks = Marks(8);
     /// A consumer of the value ends otherwise than by success at `worker`, which therefore cannot know by
@@ -124,13 +127,11 @@ pub struct Tasks {
     pub size_bytes: Column<f32>,
     /// Of an active task: the run time it is expected to take, in microseconds.
     pub expected_us: Column<f32>,
-    /// Of an active task: when it is expected to end.
-    pub ends_at: Column<Timestamp>,
     marks: Column<Marks>,
     /// The tasks whose output the user wants.
     asked: TaskSet,
     /// Further workers that were told to fetch the value and may hold it.
-    pub copies: BTreeMap<TaskId, Vec<Rank>>,
+    pub copies: Copies,
     /// Sizes of declared output files, of the tasks that have any.
     pub file_sizes: BTreeMap<TaskId, Vec<u64>>,
     /// Attempts that failed by their own fault, of the tasks that had any.
@@ -151,10 +152,9 @@ impl Tasks {
             consumers: Column::new(count),
             size_bytes: Column::new(count),
             expected_us: Column::new(count),
-            ends_at: Column::new(count),
             marks: Column::new(count),
             asked: TaskSet::new(count),
-            copies: BTreeMap::new(),
+            copies: Copies::new(count),
             file_sizes: BTreeMap::new(),
             failures: BTreeMap::new(),
             counts: [0; 8],
@@ -242,6 +242,13 @@ impl Tasks {
     /// Sets marks.
     pub fn mark(&mut self, task: TaskId, marks: Marks) {
         self.marks.set(task, Marks(self.marks.get(task).0 | marks.0));
+    }
+
+    /// Gives tasks these marks in the place of those they had, but for what is said of an output of theirs.
+    pub fn mark_afresh(&mut self, tasks: Span, marks: Marks) {
+        for task in tasks.tasks() {
+            self.marks.set(task, Marks(self.marks.get(task).0 & Marks::HELD.0 | marks.0));
+        }
     }
 
     /// Clears marks. True if any of them was set.

@@ -118,6 +118,11 @@ impl WorkerRecord {
             && self.capacity.covers_besides(&Resources::default(), &self.committed)
     }
 
+    /// True if its tasks ask for fewer cores than it has. The least loaded workers have one if any has.
+    pub fn has_free_core(&self) -> bool {
+        self.load() < 1000
+    }
+
     /// Committed cores per core in thousandths while one is free, then the waiting time.
     fn load(&self) -> u32 {
         let committed = u64::from(self.committed.cpus) * 1000 / u64::from(self.capacity.cpus.max(1));
@@ -132,7 +137,11 @@ impl WorkerRecord {
 #[derive(Debug)]
 pub struct Workers {
     requests: Vec<Resources>,
-    records: BTreeMap<Rank, WorkerRecord>,
+    /// By rank. Boxed, as a table of ten thousand grows as they join.
+    records: Vec<Option<Box<WorkerRecord>>>,
+    living: usize,
+    /// The cores of all of them.
+    cpus: u64,
     /// For each shape of a request (a request without its memory), the workers that could ever cover
     /// it and are not reserved, least loaded first. Memory is left out, as nearly every task may ask for another amount.
     by_load: Vec<BTreeSet<(u32, Rank)>>,
@@ -163,7 +172,9 @@ impl Workers {
         let shape_of = requests.iter().map(&mut shape_of).collect();
         Workers {
             requests: requests.to_vec(),
-            records: BTreeMap::new(),
+            records: Vec::new(),
+            living: 0,
+            cpus: 0,
             by_load: vec![BTreeSet::new(); shapes.len()],
             shapes,
             shape_of,
@@ -177,38 +188,52 @@ impl Workers {
     /// Adds a worker.
     pub fn insert(&mut self, rank: Rank, record: WorkerRecord) {
         enter(&self.shapes, &mut self.by_load, rank, &record);
-        self.records.insert(rank, record);
+        if self.records.len() <= rank.index() {
+            self.records.resize_with(rank.index() + 1, || None);
+        }
+        self.living += 1;
+        self.cpus += u64::from(record.capacity.cpus);
+        let before = self.records[rank.index()].replace(Box::new(record));
+        assert!(before.is_none(), "worker {rank} joins while it is known");
     }
 
     /// Takes a worker out.
     pub fn remove(&mut self, rank: Rank) -> Option<WorkerRecord> {
-        let record = self.records.remove(&rank)?;
+        let record = self.records.get_mut(rank.index())?.take()?;
+        self.living -= 1;
+        self.cpus -= u64::from(record.capacity.cpus);
         self.addressed.retain(|addressed| *addressed != rank);
         self.with_parked.remove(&rank);
+        let load = record.load();
         for candidates in &mut self.by_load {
-            candidates.remove(&(record.load(), rank));
+            candidates.remove(&(load, rank));
         }
-        Some(record)
+        Some(*record)
     }
 
     /// One worker.
     pub fn get(&self, rank: Rank) -> Option<&WorkerRecord> {
-        self.records.get(&rank)
+        self.records.get(rank.index())?.as_deref()
+    }
+
+    fn get_mut(&mut self, rank: Rank) -> Option<&mut WorkerRecord> {
+        self.records.get_mut(rank.index())?.as_deref_mut()
     }
 
     /// All workers in the order of their ranks.
     pub fn iter(&self) -> impl Iterator<Item = (Rank, &WorkerRecord)> {
-        self.records.iter().map(|(rank, record)| (*rank, record))
+        let records = (0..).map(Rank).zip(&self.records);
+        records.filter_map(|(rank, record)| Some((rank, record.as_deref()?)))
     }
 
     /// How many live.
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.living
     }
 
     /// True if none lives.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.living == 0
     }
 
     /// The tasks of a worker, those that were assigned last first.
@@ -223,7 +248,7 @@ impl Workers {
 
     /// Gives tasks of one class to a worker. They ask for nothing yet if they were assigned ahead.
     pub fn assign(&mut self, rank: Rank, tasks: Span, class: Class, expected_us: f32, is_ahead: bool) {
-        let record = self.records.get_mut(&rank).expect("only living workers are given tasks");
+        let record = living(&mut self.records, rank);
         let load = record.load();
         for task in tasks.tasks() {
             let last = record.list.map_or(0, |(_, last)| last.0 + 1);
@@ -239,13 +264,14 @@ impl Workers {
         if !is_ahead {
             record.committed.give_times(&self.requests[class.0], tasks.count);
         }
-        self.follow_load(rank, load);
+        let after = record.load();
+        self.follow_load(rank, load, after);
     }
 
     /// Takes tasks from a worker, however they ended: each with its class, its expected run time, and
     /// whether it was assigned ahead.
     pub fn unassign(&mut self, rank: Rank, tasks: impl Iterator<Item = (TaskId, Class, f32, bool)>) {
-        let record = self.records.get_mut(&rank).expect("only living workers have tasks");
+        let record = living(&mut self.records, rank);
         let load = record.load();
         for (task, class, expected_us, is_ahead) in tasks {
             let (before, behind) = (self.before.get(task), self.behind.get(task));
@@ -272,28 +298,30 @@ impl Workers {
             // Rounding errors end here.
             record.expected_us = 0.0;
         }
-        self.follow_load(rank, load);
+        let after = record.load();
+        self.follow_load(rank, load, after);
     }
 
     /// Gives a worker nothing more but this multi-node task: neither placement nor stealing finds it.
     pub fn reserve(&mut self, rank: Rank, task: TaskId) {
-        let record = self.records.get_mut(&rank).expect("only living workers are reserved");
+        let record = self.get_mut(rank).expect("only living workers are reserved");
         record.reserved_for = Some(task);
+        let load = record.load();
         for candidates in &mut self.by_load {
-            candidates.remove(&(record.load(), rank));
+            candidates.remove(&(load, rank));
         }
     }
 
     /// Ends a reservation; nothing if the worker is gone.
     pub fn unreserve(&mut self, rank: Rank) {
-        let Some(record) = self.records.get_mut(&rank) else { return };
+        let Some(Some(record)) = self.records.get_mut(rank.index()) else { return };
         record.reserved_for = None;
         enter(&self.shapes, &mut self.by_load, rank, record);
     }
 
     /// Parks a ready task at a worker.
     pub fn park(&mut self, rank: Rank, level: u32, task: TaskId) {
-        if let Some(record) = self.records.get_mut(&rank) {
+        if let Some(record) = self.get_mut(rank) {
             record.parked.push(level, task);
             self.with_parked.insert(rank);
         }
@@ -301,7 +329,7 @@ impl Workers {
 
     /// Takes the most urgent parked task of a worker.
     pub fn unpark(&mut self, rank: Rank) -> Option<TaskId> {
-        let record = self.records.get_mut(&rank)?;
+        let record = self.get_mut(rank)?;
         let task = record.parked.pop();
         if record.parked.is_empty() {
             self.with_parked.remove(&rank);
@@ -311,13 +339,13 @@ impl Workers {
 
     /// The workers that have parked tasks.
     pub fn with_parked(&self) -> impl Iterator<Item = (Rank, &WorkerRecord)> {
-        self.with_parked.iter().map(|rank| (*rank, &self.records[rank]))
+        self.with_parked.iter().filter_map(|&rank| Some((rank, self.get(rank)?)))
     }
 
     /// Forgets all that is parked.
     pub fn clear_parked(&mut self) {
         for rank in std::mem::take(&mut self.with_parked) {
-            if let Some(record) = self.records.get_mut(&rank) {
+            if let Some(record) = self.get_mut(rank) {
                 record.parked = Parked::default();
             }
         }
@@ -325,21 +353,23 @@ impl Workers {
 
     /// Adds an order to a worker's next message; nothing if it is gone.
     pub fn order(&mut self, rank: Rank, order: Order) {
-        if let Some(record) = self.records.get_mut(&rank) {
+        if let Some(Some(record)) = self.records.get_mut(rank.index()) {
             address(&mut self.addressed, rank, record, order);
         }
     }
 
     /// Adds an order to every worker's next message.
     pub fn order_all(&mut self, order: &Order) {
-        for (&rank, record) in &mut self.records {
-            address(&mut self.addressed, rank, record, order.clone());
+        for (rank, record) in (0..).map(Rank).zip(&mut self.records) {
+            if let Some(record) = record {
+                address(&mut self.addressed, rank, record, order.clone());
+            }
         }
     }
 
     /// Asks a worker to give a task back, once.
     pub fn retract(&mut self, rank: Rank, task: TaskId, order: Order) {
-        let record = self.records.get_mut(&rank).expect("only living workers have tasks");
+        let record = living(&mut self.records, rank);
         if record.retracting.insert(task) {
             address(&mut self.addressed, rank, record, order);
         }
@@ -347,7 +377,7 @@ impl Workers {
 
     /// Notes that a task will not be given back, as it has started.
     pub fn keeps(&mut self, rank: Rank, task: TaskId) {
-        if let Some(record) = self.records.get_mut(&rank) {
+        if let Some(record) = self.get_mut(rank) {
             record.retracting.remove(&task);
         }
     }
@@ -357,7 +387,7 @@ impl Workers {
         let records = &mut self.records;
         self.addressed.sort_unstable();
         self.addressed.drain(..).map(|rank| {
-            let record = records.get_mut(&rank).expect("a worker that is gone is addressed no more");
+            let record = living(records, rank);
             (rank, record.incarnation, std::mem::take(&mut record.outbox))
         })
     }
@@ -378,45 +408,56 @@ impl Workers {
         candidates: impl Iterator<Item = &'a (u32, Rank)>,
     ) -> impl Iterator<Item = (Rank, &'a WorkerRecord)> {
         let request = &self.requests[class.0];
-        let records = candidates.map(|(_, rank)| (*rank, &self.records[rank]));
+        let records = candidates.filter_map(|&(_, rank)| Some((rank, self.get(rank)?)));
         records.filter(|(_, record)| record.capacity.covers(request))
+    }
+
+    /// True if a worker may be given tasks of a class, now or when it has room.
+    pub fn is_able(&self, rank: Rank, class: Class) -> bool {
+        let request = &self.requests[class.0];
+        self.get(rank).is_some_and(|record| record.reserved_for.is_none() && record.capacity.covers(request))
+    }
+
+    /// How many of `count` tasks a worker gets if each core gets as many.
+    pub fn fair_share(&self, rank: Rank, count: u32) -> u32 {
+        let cpus = self.get(rank).map_or(0, |record| u64::from(record.capacity.cpus));
+        (u64::from(count) * cpus).div_ceil(self.cpus.max(1)) as u32
     }
 
     /// True if a worker could ever run a class, those that are reserved among them.
     pub fn is_any_large_enough(&self, class: Class) -> bool {
-        self.records.values().any(|record| record.capacity.covers(&self.requests[class.0]))
+        self.iter().any(|(_, record)| record.capacity.covers(&self.requests[class.0]))
     }
 
     /// False if no worker would take even the smallest task: then nothing needs to be tried.
     pub fn is_any_open(&self) -> bool {
         let smallest = Resources::cores(1);
-        let open = |rank: &Rank| self.records[rank].room(&smallest, 0.05, false) > 0;
-        self.by_load.iter().any(|candidates| candidates.first().is_some_and(|(_, rank)| open(rank)))
+        let open = |rank: Rank| self.get(rank).is_some_and(|record| record.room(&smallest, 0.05, false) > 0);
+        self.by_load.iter().any(|candidates| candidates.first().is_some_and(|&(_, rank)| open(rank)))
     }
 
     /// Panics unless the index and the lists agree with the records.
     pub fn check(&self, expected_us: impl Fn(TaskId) -> f32) {
         for (shape, candidates) in self.shapes.iter().zip(&self.by_load) {
-            let open = self.records.iter().filter(|(_, record)| record.reserved_for.is_none());
+            let open = self.iter().filter(|(_, record)| record.reserved_for.is_none());
             let able = open.filter(|(_, record)| record.capacity.covers(shape));
-            let expected: BTreeSet<_> = able.map(|(rank, record)| (record.load(), *rank)).collect();
+            let expected: BTreeSet<_> = able.map(|(rank, record)| (record.load(), rank)).collect();
             assert_eq!(*candidates, expected, "the index of workers for {shape:?}");
         }
-        for (rank, record) in &self.records {
+        for (rank, record) in self.iter() {
             let tasks: BTreeSet<TaskId> = self.tasks_of(record).collect();
             assert_eq!(tasks.len(), record.assigned as usize, "the list of worker {rank}");
             let sum: f64 = tasks.iter().map(|&task| f64::from(expected_us(task))).sum();
             assert!((record.expected_us - sum).abs() <= 1.0 + sum * 1e-6, "expected time at worker {rank}");
             assert!(record.retracting.is_subset(&tasks), "worker {rank} gives back what it does not have");
             let has_orders = !record.outbox.is_empty();
-            assert_eq!(has_orders, self.addressed.contains(rank), "orders for worker {rank}");
-            assert_eq!(!record.parked.is_empty(), self.with_parked.contains(rank), "parked at {rank}");
+            assert_eq!(has_orders, self.addressed.contains(&rank), "orders for worker {rank}");
+            assert_eq!(!record.parked.is_empty(), self.with_parked.contains(&rank), "parked at {rank}");
         }
     }
 
     /// Keeps the index right after a record has changed.
-    fn follow_load(&mut self, rank: Rank, before: u32) {
-        let after = self.records[&rank].load();
+    fn follow_load(&mut self, rank: Rank, before: u32, after: u32) {
         if before != after {
             for candidates in &mut self.by_load {
                 if candidates.remove(&(before, rank)) {
@@ -425,6 +466,11 @@ impl Workers {
             }
         }
     }
+}
+
+/// The record of a worker that is known to live: tasks are only given to those, and orders go with them.
+fn living(records: &mut [Option<Box<WorkerRecord>>], rank: Rank) -> &mut WorkerRecord {
+    records[rank.index()].as_deref_mut().expect("the worker lives")
 }
 
 /// Enters a worker into the index of every shape that it could cover.
