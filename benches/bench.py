@@ -14,16 +14,17 @@ import time
 from pathlib import Path
 
 import cases
+import matmul
 import metg
 import peers
 from programs import Places, Wrong
 
 CASES = {
     "noop": cases.noop, "chain": cases.chain, "shapes": cases.shapes, "commands": cases.commands,
-    "payload": cases.payload, "metg": metg.usual, "metg-all": metg.everything, "peers": peers.contests,
+    "payload": cases.payload, "matmul": matmul.contests, "metg": metg.usual, "metg-all": metg.everything, "peers": peers.contests,
 }
-# These take long, or need the network.
-ON_REQUEST = ["metg-all", "peers"]
+# These take long, need the network, or OpenBLAS.
+ON_REQUEST = ["matmul", "metg-all", "peers"]
 COLUMNS = ["program", "figure", "unit", "spread", "x reference", "bar", ""]
 
 

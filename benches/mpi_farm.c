@@ -5,11 +5,14 @@
  *     mpirun -n 3 ./mpi_farm --mode farm --tasks 1000000 --batch 64
  *     mpirun -n 2 ./mpi_farm --mode chain --tasks 100000
  *     mpirun -n 2 ./mpi_farm --mode pingpong --bytes 65536 --tasks 1000
+ *     mpirun -n 2 ./mpi_farm --mode stream --bytes 1048576 --tasks 1000
  *
  * farm      rank 0 keeps two batches with every worker, whose answers name the tasks done
  * chain     one task under way at a time, to the workers by turns
  * pingpong  a message of --bytes to rank 1 and back; us_per_task is one way; with --fresh 1 every
  *           receive goes into new memory, as values of a runtime must
+ * stream    messages of --bytes to rank 1, each out of memory of its own into new memory that is kept,
+ *           as a task receives its inputs; us_per_task is one message
  *
  * Receives are posted before what they receive is asked for. MPI_Init and a first barrier are
  * start-up and counted apart; the best of --rounds rounds is reported, as one line of JSON.
@@ -37,6 +40,8 @@ struct batch {
 static int rank, size;
 static long tasks = 100000, batch = 64, bytes = 8, rounds = 3, fresh;
 static const char *mode = "farm";
+/* What rank 0 streams. */
+static char **sources;
 
 static double now(void)
 {
@@ -196,10 +201,58 @@ static void pingpong(void)
     }
 }
 
+static char **blocks(void)
+{
+    char **all = get((size_t)tasks * sizeof *all);
+    for (long n = 0; n < tasks; n++)
+        all[n] = get((size_t)bytes);
+    return all;
+}
+
+static void drop(char **all)
+{
+    for (long n = 0; n < tasks; n++)
+        free(all[n]);
+    free(all);
+}
+
+/* Up to three messages are under way. Rank 1 asks for memory when it is about to receive into it. */
+static void stream(void)
+{
+    enum { WINDOW = 3 };
+    MPI_Request under_way[WINDOW] = { MPI_REQUEST_NULL, MPI_REQUEST_NULL, MPI_REQUEST_NULL };
+    char **all = rank == 0 ? sources : get((size_t)tasks * sizeof *all);
+
+    for (long n = 0; n < tasks && rank < 2; n++) {
+        MPI_Request *one = &under_way[n % WINDOW];
+        MPI_Wait(one, MPI_STATUS_IGNORE);
+        if (rank == 0) {
+            MPI_Isend(all[n], (int)bytes, MPI_BYTE, 1, TAG_TASKS, MPI_COMM_WORLD, one);
+        } else {
+            all[n] = get((size_t)bytes);
+            MPI_Irecv(all[n], (int)bytes, MPI_BYTE, 0, TAG_TASKS, MPI_COMM_WORLD, one);
+        }
+    }
+    MPI_Waitall(WINDOW, under_way, MPI_STATUSES_IGNORE);
+    if (rank == 1) {
+        char word = 1;
+        MPI_Send(&word, 1, MPI_BYTE, 0, TAG_DONE, MPI_COMM_WORLD);
+        for (long n = 0; n < tasks; n++)
+            if (all[n][0] != (char)n || all[n][bytes - 1] != (char)n)
+                MPI_Abort(MPI_COMM_WORLD, 1);
+        drop(all);
+    } else if (rank == 0) {
+        char word;
+        MPI_Recv(&word, 1, MPI_BYTE, 1, TAG_DONE, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    }
+}
+
 static void one_round(void)
 {
     if (!strcmp(mode, "chain"))
         chain();
+    else if (!strcmp(mode, "stream"))
+        stream();
     else if (!strcmp(mode, "pingpong"))
         pingpong();
     else if (rank == 0)
@@ -210,7 +263,7 @@ static void one_round(void)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: mpirun -n RANKS mpi_farm [--mode farm|chain|pingpong] [--tasks N] [--batch B]"
+    fprintf(stderr, "usage: mpirun -n RANKS mpi_farm [--mode farm|chain|pingpong|stream] [--tasks N] [--batch B]"
                     " [--bytes N] [--fresh 0|1] [--rounds N]\n");
     exit(2);
 }
@@ -237,7 +290,7 @@ static void parse(int argc, char **argv)
     }
     if (tasks < 1 || batch < 1 || bytes < 0 || rounds < 1)
         usage();
-    if (strcmp(mode, "farm") && strcmp(mode, "chain") && strcmp(mode, "pingpong"))
+    if (strcmp(mode, "farm") && strcmp(mode, "chain") && strcmp(mode, "pingpong") && strcmp(mode, "stream"))
         usage();
 }
 
@@ -254,6 +307,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "mpi_farm: at least two ranks are needed\n");
         MPI_Abort(MPI_COMM_WORLD, 2);
     }
+    if (!strcmp(mode, "stream") && rank == 0) {
+        sources = blocks();
+        for (long n = 0; n < tasks; n++)
+            memset(sources[n], (int)n, (size_t)bytes);
+    }
     MPI_Barrier(MPI_COMM_WORLD);
     startup = now() - startup;
     for (long round = 0; round < rounds; round++) {
@@ -264,12 +322,12 @@ int main(int argc, char **argv)
         best = took < best ? took : best;
     }
     if (rank == 0) {
-        int pingpongs = !strcmp(mode, "pingpong");
+        int pingpongs = !strcmp(mode, "pingpong"), has_bytes = pingpongs || !strcmp(mode, "stream");
         double each = best * 1e6 / (double)tasks / (pingpongs ? 2 : 1);
         printf("{\"program\":\"mpi_farm\",\"mode\":\"%s\",\"tasks\":%ld,\"batch\":%ld,\"bytes\":%ld,"
                "\"fresh\":%ld,\"ranks\":%d,\"rounds\":%ld,\"startup_seconds\":%.6f,\"seconds\":%.6f,"
                "\"us_per_task\":%.4f}\n",
-               mode, tasks, batch, pingpongs ? bytes : (long)sizeof(struct task), fresh, size, rounds, startup,
+               mode, tasks, batch, has_bytes ? bytes : (long)sizeof(struct task), fresh, size, rounds, startup,
                best, each);
     }
     MPI_Finalize();

@@ -59,13 +59,13 @@ print(json.dumps({{"seconds": took}}))
 """
 
 
-def python(places):
+def python(places, packages=PACKAGES):
     """The interpreter of the peers, installed now if it is not there."""
     folder = places.programs / "peers"
     interpreter = folder / "bin" / "python"
     if not interpreter.exists():
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    for package in PACKAGES:
+    for package in packages:
         found = subprocess.run([interpreter, "-c", f"import {package}"], capture_output=True)
         if found.returncode != 0:
             subprocess.run([interpreter, "-m", "pip", "install", "-q", package], stdout=sys.stderr)

@@ -4,7 +4,7 @@
 //! reports as Rust's own test program does. With it, it is a rank of that case.
 //!
 //! `DAGMAR_TEST_MPIRUN` names the launcher of another MPI than `mpirun`'s.
-//! `DAGMAR_GIANT_BYTES=3000000000` adds a parcel of that size. `DAGMAR_MEASURE=1` adds a case
+//! `DAGMAR_GIANT_BYTES=3000000000` adds parcels of that size. `DAGMAR_MEASURE=1` adds a case
 //! that prints latencies and bandwidths.
 
 use std::env;
@@ -32,9 +32,15 @@ enum End {
     Code(i32, u64),
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     Case { name: "two_ranks_conform", ranks: 2, run: conform, end: End::Success },
     Case { name: "four_ranks_conform", ranks: 4, run: conform, end: End::Success },
+    Case {
+        name: "ranks_that_send_in_small_pieces_conform",
+        ranks: 3,
+        run: conform_in_pieces,
+        end: End::Success,
+    },
     Case {
         name: "a_rank_closes_while_a_large_body_is_on_its_way_to_it",
         ranks: 3,
@@ -136,6 +142,20 @@ fn be_a_rank(case: &Case) {
 fn conform(mut endpoint: Mpi) {
     let giant_bytes = env::var("DAGMAR_GIANT_BYTES").ok().and_then(|bytes| bytes.parse().ok());
     let plan = Plan { eager_bytes: EAGER_BYTES, piece_bytes: PIECE_BYTES, giant_bytes, ..Plan::default() };
+    check_all(&mut endpoint, &plan);
+    endpoint.finish(true).expect("MPI can be finalized");
+}
+
+/// A body of a few hundred kilobytes takes as many pieces as one of gigabytes does, and ranks differ.
+fn conform_in_pieces(endpoint: Mpi) {
+    let piece_bytes = [509, 4_096, 70_001][endpoint.rank().index()];
+    let mut endpoint = endpoint.with_pieces_of(piece_bytes);
+    let plan = Plan {
+        eager_bytes: EAGER_BYTES,
+        piece_bytes: 100_000,
+        giant_bytes: Some(2_000_003),
+        ..Plan::default()
+    };
     check_all(&mut endpoint, &plan);
     endpoint.finish(true).expect("MPI can be finalized");
 }

@@ -24,6 +24,7 @@ pub struct Batch {
     /// Start of the first.
     began: Timestamp,
     /// For each task: its start after the end of the one before (zigzag), its run time, its size.
+    #[serde(with = "super::octets")]
     packed: Vec<u8>,
     /// End of the last, for the next to be added.
     #[serde(skip)]

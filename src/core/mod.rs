@@ -12,6 +12,7 @@ pub mod id;
 pub mod key;
 pub mod launch_variables;
 pub mod message;
+pub mod octets;
 pub mod resources;
 pub mod scheduler;
 pub mod slot;

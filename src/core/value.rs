@@ -20,7 +20,7 @@ pub enum Value {
     /// Text in UTF-8.
     Text(String),
     /// Bytes that need not be text, such as a command's captured output.
-    Bytes(Vec<u8>),
+    Bytes(#[serde(with = "super::octets")] Vec<u8>),
     /// Values in order.
     List(Vec<Value>),
     /// Values by name, in the order in which they were written.

@@ -86,7 +86,7 @@ impl Lent {
 
 impl AsRef<[u8]> for Lent {
     fn as_ref(&self) -> &[u8] {
-        plain::plain(&self.0).map_or(&[], |(_, bytes)| bytes)
+        plain::bytes_of(&self.0).unwrap_or(&[])
     }
 }
 

@@ -17,7 +17,7 @@ pub use crate::worker::function::{Context, Functions};
 pub use crate::worker::keep::Keep;
 pub use crate::worker::output::Output;
 pub use crate::worker::typed::TypedError;
-use crate::worker::typed::{Shared, Typed};
+use crate::worker::typed::{Encoder, Shared, Typed};
 
 /// What tasks may take and give: anything that serde can write and read and that threads may share.
 pub trait Portable: Serialize + DeserializeOwned + Send + Sync + 'static {}
@@ -30,7 +30,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Portable for T {}
 /// When the type cannot be written at all, such as one with a flattened map in it.
 pub fn to_output<T: Portable>(value: Arc<T>) -> Output {
     let size_bytes = size_of_value(&*value);
-    Output::Typed(Typed::new(value, size_bytes, encode_shared::<T>))
+    Output::Typed(Typed::new(value, size_bytes, encoder::<T>()))
 }
 
 /// The value in an output.
@@ -39,7 +39,7 @@ pub fn from_output<T: Portable>(output: &Output) -> Result<Arc<T>, TypedError> {
         Err(TypedError::WrongType { found: found.to_owned(), wanted: std::any::type_name::<T>() })
     };
     match output {
-        Output::Typed(typed) => typed.get(decode::<T>, encode_shared::<T>),
+        Output::Typed(typed) => typed.get(decode::<T>, encoder::<T>()),
         Output::Captured(_) => wrong("program's captured output"),
         Output::Value(value) => wrong(value.type_name()),
     }
@@ -64,9 +64,15 @@ pub fn decode<T: Portable>(bytes: &[u8]) -> Result<T, String> {
     }
 }
 
-fn encode_shared<T: Portable>(value: &Shared, bytes: &mut Vec<u8>) {
-    let value = value.downcast_ref::<T>().expect("an encoder is handed values of its type");
-    encode_into(value, bytes);
+fn encoder<T: Portable>() -> Encoder {
+    Encoder {
+        append: |value, bytes| encode_into(same_type::<T>(value), bytes),
+        lend: |value| bulk::bytes_of(same_type::<T>(value)),
+    }
+}
+
+fn same_type<T: Portable>(value: &Shared) -> &T {
+    value.downcast_ref::<T>().expect("an encoder is handed values of its type")
 }
 
 /// About how many bytes a value takes, found without writing it where that is possible.
@@ -85,7 +91,8 @@ fn size_of_value<T: Portable>(value: &T) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::envelope::Envelope;
+    use crate::runtime::envelope::{Envelope, Lent};
+    use crate::worker::plain;
     use proptest::prelude::*;
     use serde::Deserialize;
     use std::collections::BTreeMap;
@@ -127,6 +134,19 @@ mod tests {
             let _ = decode::<Vec<f64>>(&bytes);
             let _ = Envelope::output_in(&bytes);
         }
+    }
+
+    #[test]
+    fn numbers_in_one_piece_leave_from_where_they_lie() {
+        let numbers = Arc::new(vec![0.5, -1.0, 1e300]);
+        let output = Arc::new(to_output(numbers.clone()));
+        let (form, lent) = Lent::of(&output).expect("they are bytes");
+        assert_eq!((*lent).as_ref().as_ptr(), numbers.as_ptr().cast());
+        let arrived = plain::output_of(form, (*lent).as_ref().to_vec()).expect("every run of bytes is");
+        assert_eq!(from_output::<Vec<f64>>(&arrived).unwrap(), numbers);
+        let refused = from_output::<Vec<u32>>(&arrived).unwrap_err().to_string();
+        assert_eq!(refused, "it is a `alloc::vec::Vec<f64>`, not a `alloc::vec::Vec<u32>`");
+        assert!(Lent::of(&Arc::new(to_output(Arc::new((1, "a".to_owned()))))).is_none());
     }
 
     #[test]

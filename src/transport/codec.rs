@@ -127,6 +127,7 @@ mod tests {
     use crate::core::resources::Resources;
     use crate::core::span::Span;
     use crate::core::time::{Micros, Timestamp};
+    use crate::core::value::Value;
 
     fn attempt() -> impl Strategy<Value = (TaskId, Attempt)> {
         (any::<u32>(), any::<u32>()).prop_map(|(task, attempt)| (TaskId(task), Attempt(attempt)))
@@ -323,6 +324,18 @@ mod tests {
             assert_eq!(decode::<Vec<u64>>(&bytes), Err(refused.clone()));
             assert_eq!(decode::<Vec<()>>(&bytes), Err(refused.clone()));
             assert_eq!(decode::<BTreeMap<u8, u8>>(&bytes), Err(refused));
+        }
+    }
+
+    #[test]
+    fn bytes_in_one_piece_are_written_as_a_sequence_of_bytes_is() {
+        for length in [0, 1, 250, 251, 70_000] {
+            let bytes: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            let list = Value::List(vec![Value::Null, Value::Bytes(bytes.clone()), Value::Int(-1)]);
+            // The list, its length, null, then bytes by their place among the kinds of values, and -1.
+            let expected = encode(&(6_u32, 3_u64, 0_u32, 5_u32, &bytes, 2_u32, -1_i64));
+            assert_eq!(encode(&list), expected, "{length} bytes");
+            assert_eq!(decode::<Value>(&expected), Ok(list));
         }
     }
 

@@ -4,9 +4,10 @@
 //! Traffic is made of numbers that both sides can compute, so every parcel is checked to the byte.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoint::{Endpoint, Parcel, TransportError};
+use super::endpoint::{Body, Endpoint, Parcel, TransportError};
 use crate::clock;
 use crate::core::id::Rank;
 use crate::core::time::Timestamp;
@@ -27,7 +28,7 @@ pub struct Plan {
     pub piece_bytes: usize,
     /// Parcels from each rank to each other in the random exchange.
     pub random_parcels: u64,
-    /// Also send one parcel of this many bytes from rank 0 to the last.
+    /// Also send parcels of this many bytes from rank 0 to the last, one by one: own bytes, then lent ones.
     pub giant_bytes: Option<usize>,
 }
 
@@ -41,18 +42,19 @@ impl Default for Plan {
 type Check = fn(&mut Ranks<'_>, &Plan);
 
 /// The checks and their names.
-const CHECKS: [(&str, Check); 11] = [
+const CHECKS: [(&str, Check); 12] = [
     ("parcels of a pair keep their order", parcels_of_a_pair_keep_their_order),
     ("a rank can send to itself", a_rank_can_send_to_itself),
     ("empty parcels arrive", empty_parcels_arrive),
     ("sizes around every threshold arrive", sizes_around_every_threshold_arrive),
+    ("lent bodies arrive and are let go", lent_bodies_arrive_and_are_let_go),
     ("small parcels do not overtake large ones", small_parcels_do_not_overtake_large_ones),
     ("many send to one", many_send_to_one),
     ("all send to all", all_send_to_all),
     ("large parcels cross without a deadlock", large_parcels_cross_without_a_deadlock),
     ("a wait keeps its limit", a_wait_keeps_its_limit),
     ("a waker ends a wait", a_waker_ends_a_wait),
-    ("a giant arrives", a_giant_arrives),
+    ("giants arrive", giants_arrive),
 ];
 
 /// Runs every check and closes the endpoint, while a large body is on its way to it.
@@ -115,10 +117,14 @@ impl Ranks<'_> {
     }
 
     fn send(&mut self, to: u32, number: u64, padding: usize, body: usize) {
+        self.send_with(to, number, padding, pattern(number, body).into());
+    }
+
+    fn send_with(&mut self, to: u32, number: u64, padding: usize, body: Body) {
         let mut head = self.stage.to_le_bytes().to_vec();
         head.extend(number.to_le_bytes());
         head.extend(pattern(number ^ 1, padding));
-        let parcel = Parcel { head, body: pattern(number, body).into() };
+        let parcel = Parcel { head, body };
         self.endpoint.send(Rank(to), parcel).expect("the receiver is there");
     }
 
@@ -141,6 +147,13 @@ impl Ranks<'_> {
                 }
                 None => self.wait_since(began, story),
             }
+        }
+    }
+
+    /// Lets the transport work, and keeps what it brings.
+    fn look_early(&mut self) {
+        while let Some((from, parcel)) = self.endpoint.receive().expect("receiving works") {
+            self.early.push((from, Numbered::from(parcel)));
         }
     }
 
@@ -278,6 +291,48 @@ fn sizes_around_every_threshold_arrive(ranks: &mut Ranks<'_>, plan: &Plan) {
     }
 }
 
+/// Somebody else's bytes, which lie in the middle of something larger.
+struct Owner(Vec<u8>);
+
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        &self.0[1..self.0.len() - 1]
+    }
+}
+
+fn owner(number: u64, body: usize) -> Arc<Owner> {
+    let mut bytes = pattern(number, body);
+    bytes.insert(0, 0xAA);
+    bytes.push(0xAA);
+    Arc::new(Owner(bytes))
+}
+
+/// The same owner lends to every other rank at once, in one piece and in several, and is free afterwards.
+fn lent_bodies_arrive_and_are_let_go(ranks: &mut Ranks<'_>, plan: &Plan) {
+    let (me, size) = (ranks.me(), ranks.size());
+    let piece = plan.piece_bytes;
+    let sizes = [0, 1, plan.eager_bytes - HEAD_BYTES, plan.eager_bytes, piece, piece + 1, 5 * piece + 3];
+    let owners: Vec<Arc<Owner>> = (0..).zip(sizes).map(|(number, body)| owner(number, body)).collect();
+    let others: Vec<u32> = (0..size).filter(|&rank| rank != me).collect();
+    for (number, lent) in (0..).zip(&owners) {
+        others.iter().for_each(|&to| ranks.send_with(to, number, 0, Body::lent(lent.clone())));
+    }
+    let mut next = BTreeMap::new();
+    for _ in 0..others.len() * sizes.len() {
+        let (from, numbered) = ranks.take("lent bodies of everybody");
+        let next: &mut u64 = next.entry(from).or_default();
+        assert_eq!(numbered.number, *next, "from rank {from}");
+        numbered.check(0, sizes[*next as usize]);
+        *next += 1;
+    }
+    ranks.meet("lent bodies");
+    let began = clock::now();
+    while owners.iter().any(|lent| Arc::strong_count(lent) > 1) {
+        ranks.look_early();
+        ranks.wait_since(began, "what was lent to be let go");
+    }
+}
+
 fn small_parcels_do_not_overtake_large_ones(ranks: &mut Ranks<'_>, plan: &Plan) {
     let (me, size, neighbour) = (ranks.me(), ranks.size(), ranks.neighbour());
     let large = 2 * plan.piece_bytes + 77;
@@ -389,13 +444,20 @@ fn close_while_a_large_body_is_on_its_way(ranks: &mut Ranks<'_>) {
     assert!(elapsed(began) < CLOSED_WITHIN, "rank {} took {:?} to close", ranks.me(), elapsed(began));
 }
 
-fn a_giant_arrives(ranks: &mut Ranks<'_>, plan: &Plan) {
+fn giants_arrive(ranks: &mut Ranks<'_>, plan: &Plan) {
     let (me, last) = (ranks.me(), ranks.last());
     let Some(bytes) = plan.giant_bytes else { return };
-    if me == 0 {
-        ranks.send(last, 99, 3, bytes);
-    }
-    if me == last {
-        ranks.expect(0, 99, 3, bytes);
+    for (number, is_lent) in [(98, false), (99, true)] {
+        if me == 0 {
+            match is_lent {
+                true => ranks.send_with(last, number, 3, Body::lent(owner(number, bytes))),
+                false => ranks.send(last, number, 3, bytes),
+            }
+        }
+        if me == last {
+            ranks.expect(0, number, 3, bytes);
+        }
+        // One at a time: they are large.
+        ranks.meet("a giant");
     }
 }

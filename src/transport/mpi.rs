@@ -38,8 +38,8 @@ pub use life::{StartError, abort_job};
 /// included; one byte more costs a round trip (0.3 us become 2.6).
 pub const EAGER_BYTES: usize = 4096 - 64;
 
-/// How much of a large part travels in one message. Smaller pieces cost messages, larger ones
-/// keep small parcels to the same rank waiting.
+/// How much of a large part travels in one message, if nothing else is said. Smaller pieces cost messages,
+/// larger ones keep small parcels to the same rank waiting. Counts of MPI end at 2 GiB.
 pub const PIECE_BYTES: usize = 4 << 20;
 
 /// The message is a head without a body.
@@ -75,6 +75,7 @@ pub struct Mpi {
     backoff: Backoff,
     arrivals: Arrivals,
     departures: Departures,
+    piece_bytes: usize,
     parting: Parting,
     /// What went wrong during a wait, for the next `receive`.
     failure: Option<TransportError>,
@@ -127,11 +128,24 @@ impl Mpi {
             backoff: Backoff::new(pace, clock::now()),
             arrivals: Arrivals::new(size),
             departures: Departures::default(),
+            piece_bytes: PIECE_BYTES,
             parting: Parting::default(),
             failure: None,
             no_body: Body::default(),
             world,
         })
+    }
+
+    /// Sends large parts in pieces of so many bytes from now on. The receiver takes pieces of any size, so
+    /// ranks need not agree.
+    ///
+    /// # Panics
+    /// When a piece would be empty, or longer than MPI can count.
+    #[must_use]
+    pub fn with_pieces_of(mut self, bytes: usize) -> Self {
+        assert!((1..1 << 31).contains(&bytes), "MPI cannot send pieces of {bytes} bytes");
+        self.piece_bytes = bytes;
+        self
     }
 
     /// How many ranks share this rank's node, this one included.
@@ -194,7 +208,7 @@ impl Mpi {
             }
         }
         let mut moved = !finished.is_empty();
-        while let Some(piece) = self.departures.next(PIECE_BYTES) {
+        while let Some(piece) = self.departures.next(self.piece_bytes) {
             let to = piece.to;
             self.world.send_piece(TAG_PIECE, piece)?;
             self.ring(to);

@@ -16,9 +16,6 @@ use super::spilled::{Coding, Spilled};
 use super::store::Store;
 use crate::core::worker::memory::{Leaving, Ledger, Room};
 
-/// Outputs of fewer bytes are neither counted nor written: to look after them would cost more than to make them.
-pub const COUNTED_FROM: u64 = 1024;
-
 /// What a worker's outputs may take, and where they go past it.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -46,8 +43,8 @@ pub struct Memory {
     reader: OnceLock<Sender<Chore>>,
     written_bytes: AtomicU64,
     read_bytes: AtomicU64,
-    /// Called when there is more room than before.
-    on_room: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Who is called when there is more room than before.
+    on_room: Mutex<Vec<Arc<dyn Fn() + Send + Sync>>>,
 }
 
 /// What changes together.
@@ -76,16 +73,22 @@ pub struct NoRoom {
 
 impl State {
     /// Bytes in memory besides what the store keeps.
-    fn held(&mut self) -> u64 {
+    pub(super) fn held(&mut self) -> u64 {
         self.lingering.retain(|(output, _)| output.strong_count() > 0);
         self.lingering.iter().map(|(_, bytes)| bytes).sum()
     }
 
     /// The store does not keep this output any more; it counts until nobody else holds it.
     pub(super) fn linger(&mut self, output: Weak<Output>, bytes: u64) {
-        if output.strong_count() > 0 {
+        let is_counted = self.lingering.iter().any(|(other, _)| other.ptr_eq(&output));
+        if output.strong_count() > 0 && !is_counted {
             self.lingering.push((output, bytes));
         }
+    }
+
+    /// The store keeps it again.
+    pub(super) fn linger_no_more(&mut self, output: &Arc<Output>) {
+        self.lingering.retain(|(other, _)| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(output)));
     }
 
     /// An output could not be written: it stays.
@@ -111,7 +114,7 @@ impl Memory {
             reader: OnceLock::new(),
             written_bytes: AtomicU64::new(0),
             read_bytes: AtomicU64::new(0),
-            on_room: OnceLock::new(),
+            on_room: Mutex::default(),
         }
     }
 
@@ -126,8 +129,8 @@ impl Memory {
     }
 
     /// `wake` is called whenever there is more room than before.
-    pub fn on_room(&self, wake: Box<dyn Fn() + Send + Sync>) {
-        let _ = self.on_room.set(wake);
+    pub fn on_room(&self, wake: Arc<dyn Fn() + Send + Sync>) {
+        self.on_room.lock().expect("no thread panics holding this lock").push(wake);
     }
 
     /// How outputs are written.
@@ -160,10 +163,9 @@ impl Memory {
         for leaving in chosen {
             self.on_writer(store, Box::new(move |store| store.write_out(leaving)));
         }
-        if (room as u8) < before
-            && let Some(wake) = self.on_room.get()
-        {
-            wake();
+        if (room as u8) < before {
+            let wakes = self.on_room.lock().expect("no thread panics holding this lock").clone();
+            wakes.iter().for_each(|wake| wake());
         }
     }
 

@@ -1,12 +1,15 @@
 //! Outputs that are bytes already: they leave this process from where they lie.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::output::Output;
+use super::typed::Typed;
 use crate::core::value::Value;
 
 /// What the bytes of an output mean that is on its way or on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Form {
     /// They are what a command printed.
     Captured,
@@ -16,15 +19,28 @@ pub enum Form {
     Text,
     /// They are an encoded output.
     Encoded,
+    /// They are a value of this Rust type.
+    Typed(String),
+}
+
+/// What an output is that need not be encoded, and its bytes.
+pub fn plain(output: &Output) -> Option<(Form, &[u8])> {
+    let form = match output {
+        Output::Captured(_) => Form::Captured,
+        Output::Value(Value::Text(_)) => Form::Text,
+        Output::Value(_) => Form::Bytes,
+        Output::Typed(typed) => Form::Typed(typed.type_name().to_owned()),
+    };
+    bytes_of(output).map(|bytes| (form, bytes))
 }
 
 /// The bytes of an output that need not be encoded.
-pub fn plain(output: &Output) -> Option<(Form, &[u8])> {
+pub fn bytes_of(output: &Output) -> Option<&[u8]> {
     match output {
-        Output::Captured(bytes) => Some((Form::Captured, bytes)),
-        Output::Value(Value::Bytes(bytes)) => Some((Form::Bytes, bytes)),
-        Output::Value(Value::Text(text)) => Some((Form::Text, text.as_bytes())),
-        _ => None,
+        Output::Captured(bytes) | Output::Value(Value::Bytes(bytes)) => Some(bytes),
+        Output::Value(Value::Text(text)) => Some(text.as_bytes()),
+        Output::Value(_) => None,
+        Output::Typed(typed) => typed.lend(),
     }
 }
 
@@ -38,6 +54,7 @@ pub fn output_of(form: Form, bytes: Vec<u8>) -> Result<Output, Vec<u8>> {
             Err(error) => Err(error.into_bytes()),
         },
         Form::Encoded => Err(bytes),
+        Form::Typed(name) => Ok(Output::Typed(Typed::arrived(name, Arc::new(bytes), 0))),
     }
 }
 

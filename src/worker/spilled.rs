@@ -47,7 +47,7 @@ impl Spilled {
         if let Some(output) = read.upgrade() {
             return Ok(output);
         }
-        let output = plain::output_of(self.form, self.part.read()?);
+        let output = plain::output_of(self.form.clone(), self.part.read()?);
         let output = output.or_else(|encoded| (coding.decode)(encoded).map_err(io::Error::other))?;
         let output = Arc::new(output);
         *read = Arc::downgrade(&output);

@@ -12,8 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 /// A value that any slot of the rank may read.
 pub type Shared = dyn Any + Send + Sync;
 
-/// Appends a value's bytes. It is only handed values of the type that it was made for.
-pub type Encoder = fn(&Shared, &mut Vec<u8>);
+/// How values of one type become bytes. It is only handed values of the type that it was made for.
+#[derive(Clone, Copy)]
+pub struct Encoder {
+    /// Appends a value's bytes.
+    pub append: fn(&Shared, &mut Vec<u8>),
+    /// The bytes where they lie, if the value is made of nothing else.
+    pub lend: fn(&Shared) -> Option<&[u8]>,
+}
 
 /// A value with its type's name, live or still as bytes.
 pub struct Typed {
@@ -27,7 +33,7 @@ pub struct Typed {
 #[derive(Clone)]
 struct Live {
     value: Arc<Shared>,
-    encode: Encoder,
+    encoder: Encoder,
 }
 
 /// The tail of a message.
@@ -64,8 +70,8 @@ impl std::error::Error for TypedError {}
 
 impl Typed {
     /// A value that a task of this rank made.
-    pub fn new<T: Any + Send + Sync>(value: Arc<T>, size_bytes: u64, encode: Encoder) -> Self {
-        let live = OnceLock::from(Live { value, encode });
+    pub fn new<T: Any + Send + Sync>(value: Arc<T>, size_bytes: u64, encoder: Encoder) -> Self {
+        let live = OnceLock::from(Live { value, encoder });
         let type_name = Cow::Borrowed(std::any::type_name::<T>());
         Typed { type_name, size_bytes, live, bytes: Mutex::new(None) }
     }
@@ -91,11 +97,11 @@ impl Typed {
     pub fn get<T: Any + Send + Sync>(
         &self,
         decode: impl FnOnce(&[u8]) -> Result<T, String>,
-        encode: Encoder,
+        encoder: Encoder,
     ) -> Result<Arc<T>, TypedError> {
         let live = match self.live.get() {
             Some(live) => live,
-            None => self.decoded(decode, encode)?,
+            None => self.decoded(decode, encoder)?,
         };
         live.value.clone().downcast().map_err(|_| self.wrong_type::<T>())
     }
@@ -103,7 +109,7 @@ impl Typed {
     fn decoded<T: Any + Send + Sync>(
         &self,
         decode: impl FnOnce(&[u8]) -> Result<T, String>,
-        encode: Encoder,
+        encoder: Encoder,
     ) -> Result<&Live, TypedError> {
         let mut bytes = self.bytes();
         if let Some(arrived) = &*bytes {
@@ -111,7 +117,7 @@ impl Typed {
                 return Err(self.wrong_type::<T>());
             }
             let value = decode(&arrived.message[arrived.start..]).map_err(TypedError::Damaged)?;
-            let _ = self.live.set(Live { value: Arc::new(value), encode });
+            let _ = self.live.set(Live { value: Arc::new(value), encoder });
             *bytes = None;
         }
         Ok(self.live.get().expect("what is no longer bytes is live"))
@@ -130,7 +136,13 @@ impl Typed {
             return;
         }
         let live = self.live.get().expect("what is no longer bytes is live");
-        (live.encode)(&*live.value, bytes);
+        (live.encoder.append)(&*live.value, bytes);
+    }
+
+    /// Its bytes where they lie, if it is live and made of nothing else.
+    pub fn lend(&self) -> Option<&[u8]> {
+        let live = self.live.get()?;
+        (live.encoder.lend)(&*live.value)
     }
 
     fn bytes(&self) -> MutexGuard<'_, Option<Arrived>> {
@@ -174,6 +186,8 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
+    const ENCODER: Encoder = Encoder { append: encode, lend: |_| None };
+
     fn encode(value: &Shared, bytes: &mut Vec<u8>) {
         let number: &u32 = value.downcast_ref().unwrap();
         bytes.extend_from_slice(&number.to_le_bytes());
@@ -192,8 +206,8 @@ mod tests {
     #[test]
     fn a_value_is_shared_and_not_copied() {
         let value = Arc::new(7_u32);
-        let typed = Typed::new(value.clone(), 4, encode);
-        assert!(Arc::ptr_eq(&typed.get(decode, encode).unwrap(), &value));
+        let typed = Typed::new(value.clone(), 4, ENCODER);
+        assert!(Arc::ptr_eq(&typed.get(decode, ENCODER).unwrap(), &value));
         assert_eq!(bytes(&typed), [7, 0, 0, 0]);
     }
 
@@ -206,16 +220,16 @@ mod tests {
         };
         let typed = Typed::arrived("u32".into(), Arc::new(vec![99, 7, 0, 0, 0]), 1);
         assert_eq!((bytes(&typed), count.get()), (vec![7, 0, 0, 0], 0));
-        let first = typed.get(counted, encode).unwrap();
-        let second = typed.get(counted, encode).unwrap();
+        let first = typed.get(counted, ENCODER).unwrap();
+        let second = typed.get(counted, ENCODER).unwrap();
         assert!(*first == 7 && Arc::ptr_eq(&first, &second) && count.get() == 1);
         assert_eq!(bytes(&typed), [7, 0, 0, 0]);
     }
 
     #[test]
     fn another_type_is_refused_live_or_as_bytes() {
-        let wrong = |typed: &Typed| typed.get::<u64>(|_| Ok(1), encode).unwrap_err().to_string();
-        assert_eq!(wrong(&Typed::new(Arc::new(7_u32), 4, encode)), "it is a `u32`, not a `u64`");
+        let wrong = |typed: &Typed| typed.get::<u64>(|_| Ok(1), ENCODER).unwrap_err().to_string();
+        assert_eq!(wrong(&Typed::new(Arc::new(7_u32), 4, ENCODER)), "it is a `u32`, not a `u64`");
         let arrived = Typed::arrived("u32".into(), Arc::new(vec![7, 0, 0, 0]), 0);
         assert_eq!(wrong(&arrived), "it is a `u32`, not a `u64`");
     }
@@ -223,7 +237,7 @@ mod tests {
     #[test]
     fn damaged_bytes_are_an_error_and_stay() {
         let typed = Typed::arrived("u32".into(), Arc::new(vec![7]), 0);
-        let refused = typed.get(decode, encode).unwrap_err();
+        let refused = typed.get(decode, ENCODER).unwrap_err();
         assert_eq!(refused.to_string(), "its bytes cannot be read: not four bytes");
         assert_eq!(bytes(&typed), [7]);
     }

@@ -64,6 +64,34 @@ fn what_was_written_reaches_tasks_of_several_cores() {
 }
 
 #[test]
+fn calls_of_several_cores_are_held_back_when_memory_and_disk_are_full() {
+    // Each block of 1 MiB is counted and done with; 24 of them at once have room nowhere.
+    let place = Place::with(concat!(
+        "[tasks.block]\neach = { i = '0..23' }\ncall = 'range'\nargs = [32768]\nresources = { cpus = 2 }\n",
+        "[tasks.count]\neach = { i = '0..23' }\ncall = 'len'\nargs = ['@block[{i}]']\n",
+        "[tasks.sum]\ncall = 'sum'\nargs = ['@count']\n",
+    ));
+    let limits = ["g.toml", "sum", "--memory-limit", "4MiB", "--scratch-limit", "4KiB", "--cpus", "2"];
+    let (report, sum) = report(&place, 0, Ranks::Alone, &limits);
+    assert_eq!((sum, &report["spilled_bytes"]), ((24 * 32_768).into(), &0.into()), "{report}");
+}
+
+#[test]
+fn programs_that_print_little_run_though_memory_and_disk_are_full() {
+    // The blocks are needed to the end, and take all the room there is.
+    let place = Place::with(concat!(
+        "[tasks.block]\neach = { i = '0..3' }\ncall = 'range'\nargs = [32768]\n",
+        "[tasks.say]\neach = { i = '0..9' }\nrun = ['echo', '{i}']\nafter = ['block']\n",
+        "[tasks.said]\neach = { i = '0..9' }\ncall = 'len'\nargs = ['@say[{i}]']\n",
+        "[tasks.count]\neach = { i = '0..3' }\ncall = 'len'\nargs = ['@block[{i}]']\nafter = ['said']\n",
+        "[tasks.sum]\ncall = 'sum'\nargs = ['@count']\n",
+    ));
+    let limits = ["g.toml", "sum", "--memory-limit", "3584KiB", "--scratch-limit", "4KiB", "--cpus", "2"];
+    let (report, sum) = report(&place, 0, Ranks::Alone, &limits);
+    assert_eq!(sum, 4 * 32_768, "{report}");
+}
+
+#[test]
 fn a_tree_of_reductions_holds_a_few_blocks_and_not_all_leaves() {
     // 64 leaves of 1 MiB; each reduction takes two blocks and gives one.
     let mut graph = "[tasks.l0]\neach = { i = '0..63' }\ncall = 'range'\nargs = [32768]\n".to_owned();

@@ -10,6 +10,7 @@ use dagmar::core::resources::Resources;
 use dagmar::core::slot::Slot;
 use dagmar::core::span::Span;
 use dagmar::core::time::Micros;
+use dagmar::core::worker::memory::Room;
 use dagmar::core::worker::{self, Worker};
 
 use super::{LIFE, NOW, graph};
@@ -298,4 +299,82 @@ fn a_heavy_task_gets_the_cores_that_the_pool_gives_up() {
     assert_eq!(hand.takes(worker::Input::Yielded(0)), [worker::Action::Start(b)]);
     let finished = report(vec![Report::Finished(success(1))]);
     assert_eq!(hand.ends(1), [worker::Action::Slots(2), finished], "`a` goes on");
+}
+
+// ---------------------------------------------------------------- heavy tasks and memory
+
+/// The tasks that were started, in their order.
+fn started(actions: &[worker::Action]) -> Vec<u32> {
+    let task = |action: &worker::Action| match action {
+        worker::Action::Start(assignment) => Some(assignment.tasks.first.0),
+        _ => None,
+    };
+    actions.iter().filter_map(task).collect()
+}
+
+fn gave(task: u32, size_bytes: u64) -> worker::Input {
+    worker::Input::Finished(Batch::one(
+        TaskId(task),
+        Attempt(1),
+        Success { size_bytes, ..Success::default() },
+    ))
+}
+
+fn assign(assignments: &[Assignment]) -> Vec<Order> {
+    assignments.iter().cloned().map(Order::Assign).collect()
+}
+
+#[test]
+fn calls_that_only_add_start_one_by_one_while_memory_is_short() {
+    let mut hand = Hand::with_cores("a+2 b+2 c+2 d:a,b,c", 8);
+    assert_eq!(hand.takes(worker::Input::Room(Room::Short)), []);
+    let all = [0, 1, 2].map(|task| assignment(task, &[], 1));
+    assert_eq!(started(&hand.ordered(assign(&all))), [0]);
+    assert_eq!(started(&hand.takes(gave(0, 1 << 20))), [1]);
+    assert_eq!(started(&hand.takes(worker::Input::Room(Room::Full))), [0; 0]);
+    assert_eq!(started(&hand.takes(gave(1, 1 << 20))), [0; 0], "the disk is full");
+    assert!(hand.machine.waits_for_room());
+    assert_eq!(started(&hand.takes(worker::Input::Room(Room::Ample))), [2]);
+}
+
+#[test]
+fn what_gives_little_or_nothing_does_not_wait_for_memory() {
+    let mut hand = Hand::with_cores("a+2 b+2 c+2 d:a,b,c", 8);
+    hand.takes(worker::Input::Room(Room::Short));
+    let all = [0, 1, 2].map(|task| assignment(task, &[], 1));
+    assert_eq!(started(&hand.ordered(assign(&all))), [0]);
+    assert_eq!(started(&hand.takes(gave(0, 8))), [1, 2], "all are of one kind, and it gives eight bytes");
+    let mut hand = Hand::with_cores("a+2 b+2", 8);
+    hand.takes(worker::Input::Room(Room::Closed));
+    let nobody_takes = [0, 1].map(|task| assignment(task, &[], 0));
+    assert_eq!(started(&hand.ordered(assign(&nobody_takes))), [0, 1]);
+}
+
+#[test]
+fn what_takes_outputs_passes_those_that_only_add() {
+    let mut hand = Hand::with_cores("a b+2 c+2:a", 2);
+    hand.ordered(assign(&[assignment(0, &[], 1)]));
+    hand.takes(worker::Input::Yielded(2));
+    hand.takes(worker::Input::Room(Room::Full));
+    let actions = hand.ordered(assign(&[assignment(1, &[], 1), assignment(2, &[], 1)]));
+    assert_eq!(started(&actions), [0; 0]);
+    // The light task runs on, and what takes its value gets the cores of the pool.
+    let actions = hand.takes(gave(0, 1 << 20));
+    assert!(actions.contains(&worker::Action::Slots(0)), "{actions:?}");
+    hand.takes(worker::Input::Room(Room::Closed));
+    assert_eq!(
+        started(&hand.takes(worker::Input::Yielded(0))),
+        [0; 0],
+        "outputs are on their way to the disk"
+    );
+    assert_eq!(started(&hand.takes(worker::Input::Room(Room::Full))), [2]);
+}
+
+#[test]
+fn a_call_that_waits_for_memory_leaves_the_cores_to_the_pool() {
+    let mut hand = Hand::with_cores("a+2 b c:a,b", 2);
+    hand.takes(worker::Input::Room(Room::Closed));
+    hand.ordered(assign(&[assignment(0, &[], 1)]));
+    let actions = hand.ordered(assign(&[assignment(1, &[], 1)]));
+    assert!(actions.contains(&worker::Action::Slots(2)), "{actions:?}");
 }

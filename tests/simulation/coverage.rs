@@ -55,9 +55,15 @@ pub enum Happening {
     PoolYielded,
     OutputAwaited,
     SpanAssigned,
+    OutputSpilled,
+    OutputReadBack,
+    DiskFull,
+    TaskHeldBack,
+    HeavyHeldBack,
+    EndedWithoutRoom,
 }
 
-const HAPPENINGS: [Happening; 30] = [
+const HAPPENINGS: [Happening; 36] = [
     Happening::WorkerLost,
     Happening::WorkerCameBack,
     Happening::OldLifeSpoke,
@@ -88,6 +94,12 @@ const HAPPENINGS: [Happening; 30] = [
     Happening::PoolYielded,
     Happening::OutputAwaited,
     Happening::SpanAssigned,
+    Happening::OutputSpilled,
+    Happening::OutputReadBack,
+    Happening::DiskFull,
+    Happening::TaskHeldBack,
+    Happening::HeavyHeldBack,
+    Happening::EndedWithoutRoom,
 ];
 
 /// Counts of steps and happenings.

@@ -1,7 +1,9 @@
 //! The simulated world: ranks, the network between them, their stores, and the faults.
 
 mod end;
+mod memory;
 mod pool;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -12,11 +14,13 @@ use dagmar::core::message::{FromWorker, Order, PeerMessage, PeerWord, Report, To
 use dagmar::core::resources::Resources;
 use dagmar::core::scheduler::{self, Precedence, Scheduler, TaskState};
 use dagmar::core::time::Timestamp;
+use dagmar::core::worker::memory::Room;
 use dagmar::core::worker::{self, Worker};
 use fastrand::Rng;
 
 use crate::coverage::{Coverage, Happening};
 use crate::oracle::{CORES_MAX, Problem, mix};
+use memory::{Limits, Memory, Writing};
 use pool::{Pool, Run};
 
 /// Simulated time after which a run without faults must be over, in microseconds.
@@ -38,6 +42,8 @@ enum Due {
         to: Rank,
         message: PeerMessage,
         value: u64,
+        /// What the sender holds until it has arrived.
+        lent: Option<(Incarnation, u64)>,
     },
     Ended {
         worker: Rank,
@@ -50,6 +56,28 @@ enum Due {
     Pool(Rank, Incarnation),
     /// Ends of light tasks are handed in.
     Flush(Rank, Incarnation),
+    /// The writer of a worker takes the next output, or has written one.
+    Write(Rank, Incarnation),
+    Written(Rank, Incarnation, Writing),
+    /// A task has read its inputs that were on the disk.
+    Read {
+        worker: Rank,
+        life: Incarnation,
+        task: TaskId,
+        attempt: Attempt,
+        away: Vec<(TaskId, u64)>,
+    },
+    /// An output for a peer is read.
+    Recalled {
+        from: Rank,
+        life: Incarnation,
+        to: Rank,
+        message: PeerMessage,
+        value: u64,
+        part: u64,
+    },
+    /// There is more room.
+    Room(Rank, Incarnation),
     Lose(Rank),
     NoticeLoss(Rank, Incarnation),
     ComeBack(Rank),
@@ -77,6 +105,10 @@ struct Node {
     running: BTreeMap<TaskId, Run>,
     pool: Pool,
     host: String,
+    memory: Option<Memory>,
+    /// The room that the machine was told of.
+    told: Room,
+    stuck_since: Option<u64>,
 }
 
 pub struct World {
@@ -94,6 +126,11 @@ pub struct World {
     nodes: BTreeMap<Rank, Node>,
     /// How many workers are on one host.
     sharers: u32,
+    /// Bytes of each task's output, and what a worker may keep of them.
+    sizes: Vec<u64>,
+    limits: Option<Limits>,
+    /// The worker that gave up for want of room.
+    without_room: Option<Rank>,
     /// Workers up to this rank have all cores that a task may ask for, the others have one.
     large: u32,
     /// The workers that were lost and have not come back.
@@ -134,6 +171,7 @@ impl World {
             persist_asked: true,
             precedence: Precedence::default(),
         };
+        let (sizes, limits) = room::draw(&mut rng, problem.graph.len());
         let scheduler = Scheduler::new(problem.graph.clone(), &problem.asked, options);
         let states = problem.graph.tasks().map(|task| scheduler.state(task)).collect();
         let mut world = World {
@@ -149,6 +187,9 @@ impl World {
             states,
             nodes: BTreeMap::new(),
             sharers,
+            sizes,
+            limits,
+            without_room: None,
             large,
             lost: BTreeSet::new(),
             teams: BTreeMap::new(),
@@ -184,7 +225,7 @@ impl World {
     pub fn run(&mut self) -> u64 {
         let faults_end = self.now + SAFETY_US;
         let deadline = faults_end + LIVENESS_US;
-        while self.outcome.is_none() {
+        while self.outcome.is_none() && self.without_room.is_none() {
             let Some((&key, _)) = self.due.first_key_value() else { panic!("nothing is under way: stuck") };
             let due = self.due.remove(&key).expect("just looked at");
             self.now = key.0;
@@ -199,7 +240,10 @@ impl World {
             }
             self.happen(due);
         }
-        self.check_end();
+        match self.without_room {
+            Some(rank) => self.check_without_room(rank),
+            None => self.check_end(),
+        }
         self.digest
     }
 
@@ -227,12 +271,28 @@ impl World {
                 self.count_late_retracts(worker, &message);
                 self.worker_takes(worker, worker::Input::FromScheduler(message));
             }
-            Due::ToPeer { from, to, message, value } => self.peer_takes(from, to, message, value),
+            Due::ToPeer { from, to, message, value, lent } => {
+                self.on_arrived(from, lent);
+                self.peer_takes(from, to, message, value)
+            }
             Due::Ended { worker, life, task, attempt, cause } => {
                 self.end(worker, life, (task, attempt), cause)
             }
             Due::Pool(worker, life) => self.pool_starts(worker, life),
             Due::Flush(worker, life) => self.flush(worker, life),
+            Due::Write(worker, life) => self.begin_write(worker, life),
+            Due::Written(worker, life, writing) => self.end_write(worker, life, writing),
+            Due::Read { worker, life, task, attempt, away } => {
+                self.on_read((worker, life), (task, attempt), away)
+            }
+            Due::Recalled { from, life, to, message, value, part } => {
+                self.on_recalled((from, life), to, message, (value, part))
+            }
+            Due::Room(worker, life) => {
+                if self.nodes[&worker].is_alive && self.nodes[&worker].life == life {
+                    self.worker_turn(worker, Vec::new());
+                }
+            }
             Due::Lose(worker) => self.lose(worker),
             Due::ComeBack(worker) => {
                 self.coverage.happened(Happening::WorkerCameBack);
@@ -355,7 +415,10 @@ impl World {
         let machine = Worker::new(self.problem.graph.clone(), rank, life, host.clone(), capacity);
         let (store, running) = (BTreeMap::new(), BTreeMap::new());
         let pool = Pool::default();
-        let node = Node { machine, life, is_alive: true, store, running, pool, host };
+        let memory = self.limits.map(Memory::new);
+        let (told, stuck_since) = (Room::Ample, None);
+        let node =
+            Node { machine, life, is_alive: true, store, running, pool, host, memory, told, stuck_since };
         self.nodes.insert(rank, node);
         self.plan(0, Due::Tick(rank));
     }
@@ -375,6 +438,7 @@ impl World {
             return self.perform_scheduler(actions);
         }
         if self.nodes.get(&rank).is_some_and(|node| node.is_alive) {
+            self.check_room(rank);
             self.worker_turn(rank, Vec::new());
             self.plan(100_000, Due::Tick(rank));
         }
@@ -393,9 +457,13 @@ impl World {
     /// Decides, and does what must be done; what the worker itself answers is handed in at once.
     fn worker_turn(&mut self, rank: Rank, actions: Vec<worker::Action>) {
         let now = Timestamp(self.now);
+        let room = self.room(rank);
         let node = self.nodes.get_mut(&rank).expect("the caller looked");
         let mut actions = VecDeque::from(actions);
         let mut decided = Vec::new();
+        if std::mem::replace(&mut node.told, room) != room {
+            node.machine.handle(now, worker::Input::Room(room), &mut decided);
+        }
         node.machine.handle(now, worker::Input::Turn, &mut decided);
         actions.extend(decided);
         while let Some(action) = actions.pop_front() {
@@ -413,6 +481,9 @@ impl World {
             }
         }
         self.nodes[&rank].machine.check();
+        if self.nodes[&rank].machine.waits_for_room() {
+            self.coverage.happened(Happening::HeavyHeldBack);
+        }
         self.wake_pool(rank);
     }
 
@@ -456,6 +527,7 @@ impl World {
             worker::Action::Drop(task, attempt) => {
                 if node.store.get(&task).is_some_and(|(here, _)| *here == attempt) {
                     node.store.remove(&task);
+                    self.drop_kept(rank, task);
                 }
             }
             worker::Action::Leave => {
@@ -484,7 +556,10 @@ impl World {
             PeerWord::Await(..) => self.coverage.happened(Happening::OutputAwaited),
             _ => {}
         }
-        self.send(rank, peer, Due::ToPeer { from: rank, to: peer, message, value });
+        match message.word {
+            PeerWord::Output(..) => self.send_output(rank, peer, message, value),
+            _ => self.send(rank, peer, Due::ToPeer { from: rank, to: peer, message, value, lent: None }),
+        }
     }
 
     /// A team has the asked size, on distinct hosts, and each of its workers is idle or gone.
@@ -531,6 +606,7 @@ impl World {
             self.coverage.happened(Happening::OutputFetched);
             if node.is_alive {
                 node.store.insert(task, (attempt, value));
+                self.keep(to, task);
                 self.wake_pool(to);
             }
         }
@@ -547,6 +623,7 @@ impl World {
         node.store.clear();
         node.running.clear();
         node.pool = Pool::default();
+        node.memory = None;
         let life = node.life;
         let noticed_us_max = [100, 300_000][self.rng.usize(..2)];
         let noticed = self.rng.u64(0..noticed_us_max);
@@ -610,7 +687,7 @@ impl World {
 /// True for what comes again and again while nothing moves.
 fn is_idle_talk(due: &Due) -> bool {
     match due {
-        Due::Tick(_) | Due::Pool(..) => true,
+        Due::Tick(_) | Due::Pool(..) | Due::Room(..) => true,
         Due::ToScheduler(_, message) => message.reports == [Report::Heartbeat],
         _ => false,
     }

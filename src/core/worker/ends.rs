@@ -19,6 +19,12 @@ pub(super) const COPY: u32 = u32::MAX;
 
 impl Worker {
     pub(super) fn on_finished(&mut self, batch: Batch, actions: &mut Vec<Action>) {
+        // Heavy tasks are handed in alone, or first.
+        if let Some((task, .., bytes)) = batch.timings().next()
+            && self.stage.get(task) == Stage::Heavy
+        {
+            self.heavies.holding.on_given(&self.graph, task, bytes);
+        }
         for task in batch.tasks() {
             self.on_success(task, batch.attempt, actions);
         }

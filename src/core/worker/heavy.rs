@@ -10,7 +10,9 @@ use crate::core::resources::Resources;
 use crate::core::span::Span;
 use crate::core::time::{Micros, Timestamp};
 
+use super::holding::Holding;
 use super::machine::{Action, Stage, Worker};
+use super::memory::Room;
 use super::queue::Queue;
 
 /// What runs longer than this is reported as started; anything shorter only when it ends.
@@ -31,6 +33,8 @@ pub(super) struct Heavies {
     pub tasks: BTreeMap<TaskId, Heavy>,
     /// Those that miss nothing, until they start.
     pub queue: Queue,
+    /// Which of those wait for memory.
+    pub holding: Holding,
     /// Who waits for each missing input.
     waiting: BTreeMap<TaskId, Vec<TaskId>>,
     /// Running tasks in the order of their starts, until they are reported as started.
@@ -43,6 +47,7 @@ impl Heavies {
         Heavies {
             tasks: BTreeMap::new(),
             queue: Queue::new(capacity),
+            holding: Holding::default(),
             waiting: BTreeMap::new(),
             unreported: VecDeque::new(),
         }
@@ -88,6 +93,18 @@ impl Heavies {
         let heavy = self.tasks.remove(&task).expect("only assigned tasks run");
         assert!(heavy.started.is_some(), "task {task} ended before it started");
         self.queue.end(graph, task);
+        self.holding.end(task);
+    }
+
+    /// Starts the next task that may, if there is one.
+    fn start_next(&mut self, graph: &Graph, now: Timestamp) -> Option<Assignment> {
+        let Heavies { tasks, queue, holding, unreported, .. } = self;
+        let task = queue.start_next(graph, |task| holding.may_start(graph, &tasks[&task].assignment))?;
+        let heavy = tasks.get_mut(&task).expect("queued tasks are assigned");
+        heavy.started = Some(now);
+        unreported.push_back((now, task, heavy.assignment.attempt));
+        holding.begin(graph, &heavy.assignment);
+        Some(heavy.assignment.clone())
     }
 
     /// Takes a task out that has not started; its assignment.
@@ -146,14 +163,24 @@ impl Worker {
     }
 
     pub(super) fn start_heavies(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        while let Some(task) = self.heavies.queue.start_next(&self.graph) {
-            let heavy = self.heavies.tasks.get_mut(&task).expect("queued tasks are assigned");
-            heavy.started = Some(now);
-            self.heavies.unreported.push_back((now, task, heavy.assignment.attempt));
-            actions.push(Action::Start(heavy.assignment.clone()));
+        while let Some(assignment) = self.heavies.start_next(&self.graph, now) {
+            actions.push(Action::Start(assignment));
         }
-        if let Some(slots) = self.sharing.divide(&mut self.heavies.queue, &self.graph) {
+        let Heavies { tasks, queue, holding, .. } = &mut self.heavies;
+        let may_start = |task| holding.may_start(&self.graph, &tasks[&task].assignment);
+        if let Some(slots) = self.sharing.divide(queue, &self.graph, may_start) {
             actions.push(Action::Slots(slots));
         }
+    }
+
+    /// The outputs of this worker leave so much room from now on.
+    pub(super) fn on_room(&mut self, room: Room) {
+        self.heavies.holding.set_room(room);
+    }
+
+    /// True if a heavy task could start but for the memory that it might take.
+    pub fn waits_for_room(&self) -> bool {
+        let Heavies { tasks, queue, holding, .. } = &self.heavies;
+        queue.tasks().any(|task| !holding.may_start(&self.graph, &tasks[&task].assignment))
     }
 }

@@ -16,6 +16,7 @@ use crate::core::time::{Micros, Timestamp};
 
 use super::ends::COPY;
 use super::heavy::Heavies;
+use super::memory::Room;
 use super::peers::{Fetches, Subscribers};
 use super::sharing::Sharing;
 
@@ -60,6 +61,8 @@ pub enum Input {
     },
     /// The answer to `Slots`: the pool runs at most this many at once.
     Yielded(u32),
+    /// The outputs of this worker leave so much room.
+    Room(Room),
     /// An attempt that was started holds these things until it ends.
     Bound {
         /// The task.
@@ -218,6 +221,7 @@ impl Worker {
                 self.reports.push(Report::Started(task, attempt, started));
             }
             Input::Yielded(slots) => self.heavies.give_cpus(self.sharing.on_yielded(slots)),
+            Input::Room(room) => self.on_room(room),
             Input::Bound { task, attempt, slot } => self.reports.push(Report::Bound(task, attempt, slot)),
             Input::Turn => self.on_turn(now, actions),
         }

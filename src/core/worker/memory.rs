@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::id::TaskId;
 
+/// Outputs of fewer bytes are neither counted nor written: to look after them would cost more than to make them.
+pub const COUNTED_FROM: u64 = 1024;
+
 /// Of so many that were not used for longest, the largest goes first.
 const COLDEST: usize = 16;
 
@@ -38,8 +41,8 @@ pub struct Ledger {
     here: u64,
     /// Bytes on their way out.
     leaving: u64,
-    /// True from a write that found no room until something was released.
-    is_disk_full: bool,
+    /// What was refused by the disk, the least of it, until something was released: smaller outputs may fit.
+    refused: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -79,7 +82,7 @@ impl Ledger {
             clock: 0,
             here: 0,
             leaving: 0,
-            is_disk_full: false,
+            refused: None,
         }
     }
 
@@ -104,7 +107,7 @@ impl Ledger {
             self.leaving -= entry.bytes;
         }
         if entry.is_written || entry.place == Place::Leaving {
-            self.is_disk_full = false;
+            self.refused = None;
         }
     }
 
@@ -146,8 +149,9 @@ impl Ledger {
     }
 
     fn choose_one(&mut self, is_held: impl Fn(TaskId) -> bool) -> Option<Leaving> {
-        let can_leave =
-            |task: TaskId| (!self.is_disk_full || self.entries[&task].is_written) && !is_held(task);
+        let has_place =
+            |entry: &Entry| entry.is_written || self.refused.is_none_or(|bytes| entry.bytes < bytes);
+        let can_leave = |task: TaskId| has_place(&self.entries[&task]) && !is_held(task);
         let cold = self.by_use.iter().filter(|(_, task)| can_leave(*task)).take(COLDEST);
         // Of equally large ones the coldest: the last of the greatest, from the end.
         let &(used, task) =
@@ -170,24 +174,26 @@ impl Ledger {
         true
     }
 
-    /// It stays in memory after all; `is_disk_full` if that is why.
-    pub fn on_stayed(&mut self, leaving: Leaving, is_disk_full: bool) {
-        self.is_disk_full |= is_disk_full;
+    /// It stays in memory after all; `is_refused` if the disk has no room for it.
+    pub fn on_stayed(&mut self, leaving: Leaving, is_refused: bool) {
         let Some(entry) = self.entries.get_mut(&leaving.task).filter(|entry| is_the(entry, leaving)) else {
             return;
         };
         entry.place = Place::Here;
         self.leaving -= entry.bytes;
         self.by_use.insert((entry.used, leaving.task));
+        if is_refused {
+            self.refused = Some(self.refused.map_or(entry.bytes, |bytes| bytes.min(entry.bytes)));
+        }
     }
 
     /// What may start, while `held` bytes are in memory besides what is kept.
     pub fn room(&self, held: u64) -> Room {
         let all = self.here + held;
         let is_over = all > self.limit;
-        if is_over && (self.leaving > 0 || (self.is_disk_full && all - self.limit > self.limit / 2)) {
+        if is_over && (self.leaving > 0 || (self.refused.is_some() && all - self.limit > self.limit / 2)) {
             Room::Closed
-        } else if is_over && self.is_disk_full {
+        } else if is_over && self.refused.is_some() {
             Room::Full
         } else if all > self.limit / 2 {
             Room::Short
@@ -312,6 +318,19 @@ mod tests {
         assert_eq!(ledger.room(80), Room::Closed);
         ledger.forget(TaskId(0));
         assert_eq!(tasks(&ledger.choose(30, nobody)), [1]);
+    }
+
+    #[test]
+    fn what_is_smaller_than_what_the_disk_refused_may_fit() {
+        let mut ledger = ledger(100, &[80, 30, 30]);
+        let chosen = ledger.choose(0, nobody);
+        assert_eq!(tasks(&chosen), [0]);
+        ledger.on_stayed(chosen[0], true);
+        let chosen = ledger.choose(0, nobody);
+        assert_eq!(tasks(&chosen), [1, 2]);
+        assert!(ledger.on_left(chosen[0]));
+        ledger.on_stayed(chosen[1], true);
+        assert_eq!((ledger.choose(0, nobody), ledger.room(0)), (vec![], Room::Full));
     }
 
     #[test]

@@ -4,12 +4,13 @@
 //! tasks, calls that ask for one core and nothing else, it admits to a pool at once (`assigned`), which runs each
 //! as soon as its inputs are there; the others are heavy and start one by one (`heavy`, `queue`). `ends` says
 //! what follows from an end, `peers` fetches and serves outputs, `sharing` divides the cores between both. `memory` says which outputs
-//! leave memory for the disk: it is asked by who keeps them.
+//! leave memory for the disk: it is asked by who keeps them; `holding` which heavy tasks wait while it is short.
 
 mod assigned;
 mod check;
 mod ends;
 mod heavy;
+mod holding;
 mod machine;
 pub mod memory;
 mod peers;

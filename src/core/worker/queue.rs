@@ -36,9 +36,19 @@ impl Queue {
         self.tasks.remove(&(urgency, task))
     }
 
-    /// What the most urgent task asks for.
-    pub fn first_request<'a>(&self, graph: &'a Graph) -> Option<&'a Resources> {
-        self.tasks.first().map(|&(_, task)| &graph.options(task).resources)
+    /// What the most urgent task that may start asks for.
+    pub fn first_request<'a>(
+        &self,
+        graph: &'a Graph,
+        may_start: impl Fn(TaskId) -> bool,
+    ) -> Option<&'a Resources> {
+        let mut able = self.tasks.iter().filter(|(_, task)| may_start(*task));
+        able.next().map(|&(_, task)| &graph.options(task).resources)
+    }
+
+    /// Those that wait to start, the most urgent first.
+    pub fn tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
+        self.tasks.iter().map(|(_, task)| *task)
     }
 
     /// True if a request is covered but for its cores.
@@ -46,18 +56,20 @@ impl Queue {
         self.free.covers(&Resources { cpus: 0, ..request.clone() })
     }
 
-    /// The next task to start; its resources are taken.
-    pub fn start_next(&mut self, graph: &Graph) -> Option<TaskId> {
+    /// The next task to start, of those that may; its resources are taken. The others keep nobody waiting: what
+    /// they wait for may come from those behind them.
+    pub fn start_next(&mut self, graph: &Graph, may_start: impl Fn(TaskId) -> bool) -> Option<TaskId> {
         if self.free.cpus == 0 {
             // Every task asks for a core: spares the search in the usual case.
             return None;
         }
         let fits = |task: TaskId| self.free.covers(&graph.options(task).resources);
-        let first = *self.tasks.first()?;
+        let mut able = self.tasks.iter().filter(|(_, task)| may_start(*task));
+        let first = *able.next()?;
         let chosen = match fits(first.1) {
             true => first,
             false if self.passed_over >= PASSED_OVER_MAX => return None,
-            false => *self.tasks.iter().find(|(_, task)| fits(*task))?,
+            false => *able.find(|(_, task)| fits(*task))?,
         };
         self.passed_over = if chosen == first { 0 } else { self.passed_over + 1 };
         self.tasks.remove(&chosen);

@@ -5,6 +5,7 @@
 //! work (`Slots`); cores that it gives up count from its answer (`Yielded`).
 
 use crate::core::graph::Graph;
+use crate::core::id::TaskId;
 
 use super::queue::Queue;
 
@@ -47,14 +48,19 @@ impl Sharing {
         freed
     }
 
-    /// After heavy tasks started: the pool gives up what the first one that waits lacks, or gets what nobody
+    /// After heavy tasks started: the pool gives up what the first one that may start lacks, or gets what nobody
     /// else wants. Returns what to tell it.
-    pub fn divide(&mut self, queue: &mut Queue, graph: &Graph) -> Option<u32> {
+    pub fn divide(
+        &mut self,
+        queue: &mut Queue,
+        graph: &Graph,
+        may_start: impl Fn(TaskId) -> bool,
+    ) -> Option<u32> {
         if self.asked.is_some() {
             return None;
         }
         let free = queue.free().cpus;
-        if let Some(request) = queue.first_request(graph) {
+        if let Some(request) = queue.first_request(graph, may_start) {
             let lack = request.cpus.saturating_sub(free);
             let could_start = lack > 0 && self.granted > 0 && queue.only_lacks_cpus(request);
             self.asked = could_start.then(|| self.granted.saturating_sub(lack));

@@ -132,6 +132,7 @@ impl<E: Endpoint> Hands<E> {
         let summons = Summons::new(waker, bell.clone());
         let (wake, take_turn) = (summons.clone(), summons.clone());
         let (wake, take_turn) = (move || wake.wake(), Box::new(move || take_turn.take_turn()));
+        let on_room: Arc<dyn Fn() + Send + Sync> = Arc::new(wake.clone());
         let commands = CommandExecutor::new(spawner, Box::new(sink), ended_sender.clone(), take_turn);
         let commands = commands.map_err(|error| WorkerError::Io("serve commands", error))?;
         let stops: Arc<Stops> = Arc::default();
@@ -139,6 +140,7 @@ impl<E: Endpoint> Hands<E> {
             FunctionExecutor::new(functions.clone(), stops.clone(), ended_sender, Arc::new(wake));
         let heavy_calls = heavy_calls.map_err(|error| WorkerError::Io("start its threads", error))?;
         let store = recall::store(graph.len(), &share);
+        store.memory().into_iter().for_each(|memory| memory.on_room(on_room.clone()));
         let pool = Pool::new(pool::Setup {
             graph: graph.clone(),
             slots: capacity.cpus,
@@ -222,7 +224,7 @@ impl<E: Endpoint> Hands<E> {
         self.act()?;
         let now = clock::now();
         self.check_room(now)?;
-        if come == Come::Orders || self.is_turn_due(now) {
+        if come == Come::Orders || self.recalls.is_other_room(self.store.room()) || self.is_turn_due(now) {
             self.turn()?;
         }
         self.pool.on_turn(now);
@@ -395,6 +397,7 @@ impl<E: Endpoint> Hands<E> {
     /// Hands in what ended, lets the machine decide, and does what it says.
     fn turn(&mut self) -> Result<(), WorkerError> {
         self.hand_in();
+        self.tell_room();
         loop {
             self.feed(Input::Turn);
             (self.heard, self.heard_ends) = (None, 0);

@@ -175,7 +175,7 @@ impl Pool {
         if let Some(memory) = self.setup.store.memory() {
             let pool = Arc::downgrade(self);
             memory
-                .on_room(Box::new(move || pool.upgrade().into_iter().for_each(|pool| pool.crew.wake_all())));
+                .on_room(Arc::new(move || pool.upgrade().into_iter().for_each(|pool| pool.crew.wake_all())));
         }
         let mut threads = self.threads.lock().expect("no thread panics holding this lock");
         for (number, deque) in deques.into_iter().enumerate() {

@@ -22,6 +22,8 @@ impl World {
                 "worker {rank} still keeps {:?}",
                 node.store
             );
+            let memory = node.memory.as_ref().filter(|_| !is_cut_short(outcome));
+            memory.into_iter().for_each(|memory| memory.check_empty());
         }
         match outcome {
             Outcome::Done => self.coverage.happened(Happening::EndedDone),

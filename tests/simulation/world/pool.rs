@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dagmar::core::batch::Batch;
 use dagmar::core::event::{Cause, Failure};
+use dagmar::core::graph::Graph;
 use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::message::Assignment;
 use dagmar::core::span::Span;
@@ -86,6 +87,12 @@ impl Pool {
         self.ended.iter().any(|end| (end.task, end.attempt) == (task, attempt))
     }
 
+    /// Those that have not started and whose inputs are all here.
+    pub fn ready(&self, graph: &Graph, store: &BTreeMap<TaskId, (Attempt, u64)>) -> Vec<TaskId> {
+        let can_start = |task: &TaskId| graph.value_inputs(*task).iter().all(|it| store.contains_key(&it));
+        self.admitted.keys().copied().filter(can_start).collect()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.admitted.is_empty() && self.ended.is_empty() && self.busy == 0
     }
@@ -108,14 +115,19 @@ impl World {
         if !node.is_alive || node.life != life || node.pool.busy >= node.pool.slots {
             return;
         }
-        let graph = &self.problem.graph;
-        let can_start =
-            |task: &TaskId| graph.value_inputs(*task).iter().all(|input| node.store.contains_key(&input));
-        let ready: Vec<TaskId> = node.pool.admitted.keys().copied().filter(can_start).collect();
+        let ready = node.pool.ready(&self.problem.graph, &node.store);
         if ready.is_empty() {
             return;
         }
-        let task = ready[self.rng.usize(..ready.len())];
+        let (able, is_only) = self.startable(rank, ready);
+        if able.is_empty() {
+            return;
+        }
+        let task = able[self.rng.usize(..able.len())];
+        if is_only {
+            self.set_only(rank, task);
+        }
+        let node = self.nodes.get_mut(&rank).expect("nodes are never removed");
         let (attempt, is_kept) = node.pool.admitted.remove(&task).expect("it is among them");
         node.pool.busy += 1;
         self.coverage.happened(Happening::LightTaskStarted);
@@ -144,7 +156,8 @@ impl World {
         let before = node.running.insert(task, run);
         assert!(before.is_none(), "task {task} runs twice at {rank}");
         let life = node.life;
-        let run_us = self.rng.u64(0..=self.faults.run_us_max);
+        let read_us = self.take_inputs(rank, task, attempt);
+        let run_us = read_us + self.rng.u64(0..=self.faults.run_us_max);
         let fails = self.rng.u8(..) < self.faults.failures_of_256;
         let cause = fails.then_some(Cause::ExitCode(1));
         self.plan(run_us, Due::Ended { worker: rank, life, task, attempt, cause });
@@ -162,6 +175,8 @@ impl World {
         let run = node.running.get(&task).filter(|run| is_this_life && run.attempt == attempt).copied();
         let Some(Run { value, is_kept, is_light, started, .. }) = run else { return };
         node.running.remove(&task);
+        self.let_go(rank, (task, attempt), is_light);
+        let node = self.nodes.get_mut(&rank).expect("nodes are never removed");
         let ran = Timestamp(self.now).since(started);
         if let Some(cause) = cause {
             let failure = Failure { started, ran: Micros::ZERO, cause };
@@ -169,9 +184,10 @@ impl World {
         } else {
             if is_kept {
                 node.store.insert(task, (attempt, value));
+                self.keep(rank, task);
             }
             self.finished.insert(task, value);
-            let size_bytes = self.rng.u64(0..5_000_000);
+            let size_bytes = self.sizes[task.index()];
             let end = End { task, attempt, started, ran, size_bytes };
             self.hand_in(rank, life, end, is_light);
         }

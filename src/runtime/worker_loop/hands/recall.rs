@@ -13,6 +13,7 @@ use crate::core::event::Cause;
 use crate::core::id::{Attempt, Rank, TaskId};
 use crate::core::message::{Assignment, PeerMessage, PeerWord};
 use crate::core::time::{Micros, Timestamp};
+use crate::core::worker::Input;
 use crate::core::worker::memory::Room;
 use crate::transport::endpoint::{Body, Endpoint};
 use crate::worker::memory::{self, Memory, NoRoom};
@@ -27,6 +28,8 @@ use super::{Hands, IN_USE};
 
 /// Encoded outputs that are looked after while they are being sent, before those that were are left out.
 const BODIES_MAX: usize = 64;
+/// How often to look whether there is room again: what was sent or run is let go without a word.
+const SETTLE_EVERY: Micros = Micros::from_millis(10);
 /// How long a worker whose tasks all wait for memory hopes that another one's tasks release some.
 const HOPE: Micros = Micros::from_secs(60);
 /// How long it does if there is no other: its own ends may be on their way.
@@ -40,6 +43,10 @@ pub(super) struct Recalls {
     tasks: HashMap<TaskId, Option<Cause>>,
     /// Encoded outputs as long as they are being sent.
     bodies: HashMap<(TaskId, Attempt), Weak<Vec<u8>>>,
+    /// The room that the machine was told of last.
+    room: Room,
+    /// When it was looked for room last.
+    settled: Timestamp,
     /// Since when everything waits for memory.
     stuck_since: Option<Timestamp>,
 }
@@ -54,7 +61,15 @@ impl Default for Recalls {
     fn default() -> Self {
         let (sender, receiver) = unbounded();
         let (tasks, bodies) = (HashMap::new(), HashMap::new());
-        Recalls { sender, receiver, tasks, bodies, stuck_since: None }
+        Recalls {
+            sender,
+            receiver,
+            tasks,
+            bodies,
+            room: Room::Ample,
+            settled: Timestamp::default(),
+            stuck_since: None,
+        }
     }
 }
 
@@ -108,10 +123,9 @@ impl<E: Endpoint> Hands<E> {
     fn recall_for_peer(&mut self, peer: Rank, message: PeerMessage, spilled: Arc<Spilled>) {
         let (done, waker) = (self.recalls.sender.clone(), self.endpoint.as_ref().expect(IN_USE).waker());
         let memory = self.store.memory().expect("what is on the disk left memory");
-        let coding = memory.coding();
         let chore = move |store: &Store| {
-            let output = spilled.read(coding);
-            store.memory().into_iter().for_each(|memory| memory.on_read(spilled.bytes()));
+            let memory = store.memory().expect("what is on the disk left memory");
+            let output = store.read_for_other(&spilled, memory);
             // A worker's loop that is gone sends nothing.
             let _ = done.send(Recalled::ForPeer(peer, message, output));
             waker.wake();
@@ -178,14 +192,28 @@ impl<E: Endpoint> Hands<E> {
         }
     }
 
-    /// Refuses to wait for memory when nothing can release any.
+    /// Tells the machine how much room there is, if that has changed.
+    pub(super) fn tell_room(&mut self) {
+        let room = self.store.room();
+        if self.recalls.is_other_room(room) {
+            self.recalls.room = room;
+            self.feed(Input::Room(room));
+        }
+    }
+
+    /// Looks for room now and then while memory is short, and refuses to wait when nothing can release any.
     pub(super) fn check_room(&mut self, now: Timestamp) -> Result<(), WorkerError> {
+        if self.store.room() > Room::Ample && now.since(self.recalls.settled) >= SETTLE_EVERY {
+            self.recalls.settled = now;
+            self.store.settle();
+        }
         if self.store.room() < Room::Full {
             self.recalls.stuck_since = None;
             return Ok(());
         }
         let is_moving = self.pool.working() > 0 || !self.heavy.is_empty() || !self.recalls.tasks.is_empty();
-        let no_room = match is_moving || !self.pool.waits_for_room() {
+        let is_held_back = self.pool.waits_for_room() || self.machine.waits_for_room();
+        let no_room = match is_moving || !is_held_back {
             true => None,
             false => self.store.memory().and_then(Memory::no_room),
         };
@@ -210,6 +238,11 @@ impl<E: Endpoint> Hands<E> {
 }
 
 impl Recalls {
+    /// True if the machine does not know that there is so much room.
+    pub fn is_other_room(&self, room: Room) -> bool {
+        self.room != room
+    }
+
     /// Notes that a task shall end that is not started yet. False if it is no such task.
     pub fn stop(&mut self, task: TaskId, cause: &Cause) -> bool {
         self.tasks.get_mut(&task).map(|stopped| *stopped = Some(cause.clone())).is_some()
