@@ -35,7 +35,7 @@ pub use runtime::typed::{Context, Portable, bulk};
 #[doc(hidden)]
 pub mod expansion {
     pub use crate::api::argument::IntoArgument;
-    pub use crate::api::registry::{Entry, Inputs, Task};
-    pub use crate::runtime::typed::{Context, Output, to_output};
+    pub use crate::api::registry::{Entry, Inputs, Returned, Task};
+    pub use crate::runtime::typed::Context;
     pub use inventory;
 }

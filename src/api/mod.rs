@@ -49,6 +49,7 @@ mod entry;
 pub mod failure;
 pub mod registry;
 pub mod runtime;
+mod submission;
 mod watch;
 
 pub use collections::{map, reduce};

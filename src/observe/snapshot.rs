@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::core::addition::{Addition, Numbering};
 use crate::core::event::{Cause, Event, Outcome, StopReason, Totals};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
@@ -138,7 +139,7 @@ pub enum Presence {
 }
 
 /// An attempt that ended badly.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct FailedAttempt {
     /// The task.
     pub task: TaskId,
@@ -220,6 +221,11 @@ impl Snapshot {
             Event::RunStopping { reason } => self.stopping = Some(*reason),
             Event::RunFinished { outcome } => self.outcome = Some(*outcome),
             Event::TaskBound { .. } => {}
+            Event::TasksAdded { task, worker, ran, numbering, addition, .. } => {
+                self.on_tasks_added(graph, (*task, *numbering), addition);
+                self.change(graph, *task, State::Waiting);
+                self.add_busy(graph, *task, *worker, *ran);
+            }
         }
     }
 
@@ -239,6 +245,11 @@ impl Snapshot {
     /// When the task is not in the graph.
     pub fn state(&self, task: TaskId) -> State {
         State::of(self.states[task.index()])
+    }
+
+    /// True if the task is in the graph, as far as events told of additions.
+    pub fn knows(&self, task: TaskId) -> bool {
+        task.index() < self.states.len()
     }
 
     /// The workers by rank.
@@ -367,8 +378,31 @@ impl Snapshot {
         self.keep(failed);
     }
 
+    /// The graph learns what was added, unless it is the one that grew.
+    fn on_tasks_added(&mut self, graph: &Graph, (by, numbering): (TaskId, Numbering), addition: &Addition) {
+        let count = addition.tasks.len();
+        if by.index() >= self.states.len() || numbering.task.index() != self.states.len() {
+            // An addition before this one is missing, so nobody knows whose outputs it takes.
+            return;
+        }
+        graph.replay(by, numbering, addition);
+        self.states.resize(self.states.len() + count, State::Waiting as u8);
+        self.counts.waiting = self.counts.waiting.saturating_add(count as u32);
+        if let Some(group) = self.group_of(graph, by) {
+            self.groups[group].waiting = self.groups[group].waiting.saturating_add(count as u32);
+        }
+    }
+
+    /// The group that a task is counted in, if there is any.
+    fn group_of(&self, graph: &Graph, task: TaskId) -> Option<usize> {
+        // Empty groups share their first task with the group behind them, which is the right one.
+        let root = graph.root(task);
+        graph.keys().groups().partition_point(|group| group.first <= root).checked_sub(1)
+    }
+
     fn add_busy(&mut self, graph: &Graph, task: TaskId, worker: Rank, ran: Micros) {
-        let Some(worker) = self.workers.get_mut(&worker).filter(|_| task.index() < graph.len()) else {
+        let is_known = task.index() < self.states.len();
+        let Some(worker) = self.workers.get_mut(&worker).filter(|_| is_known) else {
             return;
         };
         worker.busy = worker.busy + ran;
@@ -388,11 +422,9 @@ impl Snapshot {
     fn change(&mut self, graph: &Graph, task: TaskId, to: State) {
         let Some(state) = self.states.get_mut(task.index()) else { return };
         let from = State::of(std::mem::replace(state, to as u8));
-        // Empty groups share their first task with the group behind them, which is the right one.
-        let groups = graph.keys().groups();
-        let group = groups.partition_point(|group| group.first <= task) - 1;
+        let Some(group) = self.group_of(graph, task) else { return };
         self.groups[group].change(from, to);
-        if !groups[group].hidden {
+        if !graph.keys().groups()[group].hidden {
             self.counts.change(from, to);
         }
     }

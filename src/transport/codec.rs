@@ -150,7 +150,7 @@ mod tests {
             is_special: bool,
         ) -> Assignment {
             let tasks = Span { first: task, count };
-            let special = is_special.then(|| Box::new(Special { files, hosts }));
+            let special = is_special.then(|| Box::new(Special { files, hosts, row: None }));
             Assignment { tasks, attempt, urgency, consumers, persist, inputs, special }
         }
     }

@@ -29,6 +29,10 @@ cases![
     a_chain_of_any_length_fits,
     a_variable_that_says_nothing_is_refused,
     an_isolated_call_that_crashes_costs_one_attempt,
+    tasks_submit_tasks_to_any_depth,
+    a_task_submits_as_many_tasks_as_it_finds_files,
+    what_a_task_was_given_is_handed_on_unseen,
+    failures_of_submitted_tasks_are_told_by_their_path,
     the_examples_check_their_own_results,
     a_submitted_program_runs_in_its_job,
     a_submitted_program_that_fails_is_told,
@@ -137,11 +141,59 @@ fn an_isolated_call_that_crashes_costs_one_attempt() {
     }
 }
 
+fn tasks_submit_tasks_to_any_depth() {
+    for &on in EVERYWHERE {
+        let world = world();
+        assert_eq!(run("recursion", &[], on, world.path()).well(), "1597\n60\n7\n", "{on:?}");
+        assert_eq!(run("quick_sort", &[], on, world.path()).well(), "sorted\n", "{on:?}");
+        assert_eq!(run("depths", &[], on, world.path()).well(), "2001000\n300\n21\n", "{on:?}");
+    }
+}
+
+fn a_task_submits_as_many_tasks_as_it_finds_files() {
+    for &on in EVERYWHERE {
+        let world = world();
+        let said = run("files", &[], on, world.path()).well();
+        let expected = "780 words\n0 words\n`words_of_all[0]` failed: No such file";
+        assert!(said.starts_with("780 words\n0 words\n"), "{said}");
+        let lines: Vec<&str> = said.lines().skip(2).collect();
+        let missing = "failed: No such file or directory (os error 2)";
+        assert_eq!(
+            lines,
+            [format!("`words_of_all[0]` {missing}"), format!("`words_of_all[0]` {missing}")],
+            "{expected}"
+        );
+    }
+}
+
+fn what_a_task_was_given_is_handed_on_unseen() {
+    for &on in EVERYWHERE {
+        let world = world();
+        let said = run("handing_on", &[], on, world.path()).well();
+        assert_eq!(said, "4999950000\n6\n20\n12\n7\n3112\n3106\n", "{on:?}");
+    }
+}
+
+fn failures_of_submitted_tasks_are_told_by_their_path() {
+    for &on in EVERYWHERE {
+        let world = world();
+        let said = run("growth_failures", &[], on, world.path()).well();
+        let expected = "`fails_below[0]/fails_below[0]/fails_below[0]` failed: 7 is sour after 2 attempts; 3 that need them did not run\n\
+                        13\n\
+                        `twice_then[0]` failed: not yet after 2 attempts\n\
+                        `panics[0]` panicked: before it submits anything\n\
+                        `greedy[0]` failed: it submitted `what it becomes`, which asks for more than any worker has\n\
+                        144\n";
+        assert_eq!(said, expected, "{on:?}");
+    }
+}
+
 /// Its name, its arguments, and part of what it prints.
 type Example = (&'static str, &'static [&'static str], &'static str);
 
 fn the_examples_check_their_own_results() {
-    let examples: [Example; 5] = [
+    let examples: [Example; 6] = [
+        ("quadrature", &["7", "0.01"], "checked: "),
         ("matmul", &["96", "3"], "96 x 96 in 27 products"),
         ("sample_sort", &["20000", "5"], "20000 numbers in 5 parts"),
         ("top_k", &["7", "5000", "6"], "the 7 largest of 5000 numbers from 6 blocks, checked"),

@@ -10,6 +10,7 @@ mod check;
 mod copies;
 mod dispatch;
 mod durations;
+mod growth;
 mod machine;
 mod multi_node;
 mod parked;
