@@ -178,7 +178,7 @@ fn failures_of_submitted_tasks_are_told_by_their_path() {
     for &on in EVERYWHERE {
         let world = world();
         let said = run("growth_failures", &[], on, world.path()).well();
-        let expected = "`fails_below[0]/fails_below[0]/fails_below[0]` failed: 7 is sour after 2 attempts; 3 that need them did not run\n\
+        let expected = "`fails_below[0]/fails_below[0]/fails_below[0]` failed: 7 is sour; 3 that need them did not run\n\
                         13\n\
                         `twice_then[0]` failed: not yet after 2 attempts\n\
                         `panics[0]` panicked: before it submits anything\n\

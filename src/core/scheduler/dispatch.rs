@@ -12,7 +12,7 @@ use crate::core::span::Span;
 use crate::core::time::Micros;
 
 use super::machine::Scheduler;
-use super::placement::{Candidate, Choice, look_at, moving_us, place};
+use super::placement::{Candidate, Choice, Inputs, look_at, moving_us, place};
 use super::ready::{Class, Run};
 use super::steal::{Loot, steal};
 use super::tasks::{Marks, TaskState};
@@ -46,16 +46,14 @@ impl Scheduler {
                 self.ready.take(class, 1);
                 continue;
             }
-            match self.choose(task, &facts, class) {
+            let inputs = look_at(facts.values, &self.tasks);
+            match self.choose(task, &inputs, class) {
                 Choice::At(worker, room) => {
                     let most = room.min(self.share(&mut shares, run));
-                    let tasks = self.alike(
-                        Span { count: run.tasks.count.min(most.max(1)), ..run.tasks },
-                        worker,
-                        &facts,
-                    );
+                    let most = Span { count: run.tasks.count.min(most.max(1)), ..run.tasks };
+                    let tasks = self.alike(most, worker, (&facts, &inputs));
                     self.ready.take(class, tasks.count);
-                    self.assign(tasks, worker, &facts, None);
+                    self.assign(tasks, worker, (&facts, &inputs), None);
                 }
                 _ if !self.workers.is_any_open() => return,
                 Choice::Park(worker) => {
@@ -78,10 +76,11 @@ impl Scheduler {
                     self.workers.unpark(rank);
                     continue;
                 }
-                match self.choose(task, &facts, self.ready.class(facts.options)) {
+                let inputs = look_at(facts.values, &self.tasks);
+                match self.choose(task, &inputs, self.ready.class(facts.options)) {
                     Choice::At(worker, _) => {
                         self.workers.unpark(rank);
-                        self.assign(Span::one(task), worker, &facts, None);
+                        self.assign(Span::one(task), worker, (&facts, &inputs), None);
                     }
                     Choice::Park(worker) if worker != rank => {
                         self.workers.unpark(rank);
@@ -93,14 +92,14 @@ impl Scheduler {
         }
     }
 
-    fn choose(&self, task: TaskId, facts: &Facts<'_>, class: Class) -> Choice {
+    fn choose(&self, task: TaskId, inputs: &Inputs, class: Class) -> Choice {
         let candidate = Candidate {
             now: self.now,
             class,
             request: &self.ready.requests()[class.0],
             expected_us: self.durations.expected_us(task),
         };
-        place(&candidate, &look_at(facts.values, &self.tasks), &self.workers)
+        place(&candidate, inputs, &self.workers)
     }
 
     /// How many tasks of a run one worker gets at a time: its part of the whole run as it was when this
@@ -115,21 +114,21 @@ impl Scheduler {
 
     /// The tasks from the first one of a span that can be ordered with it: alike, ready, and with nothing to
     /// fetch.
-    fn alike(&self, tasks: Span, worker: Rank, first: &Facts<'_>) -> Span {
+    fn alike(&self, tasks: Span, worker: Rank, (first, inputs): (&Facts<'_>, &Inputs)) -> Span {
         let alone = Span::one(tasks.first);
         let has_inputs = !first.values.is_empty();
         let is_single = tasks.count == 1
             || !self.ahead.is_of_one_node(first.options)
             || !self.tasks.file_sizes.is_empty()
             || self.graph.grown(tasks.first).is_some()
-            || has_inputs && !self.is_all_at(first.values, worker);
+            || !inputs.are_all_at(worker);
         if is_single {
             return alone;
         }
         let noted = |task: TaskId| {
             (self.tasks.attempt.get(task), self.tasks.consumers.get(task), self.tasks.is_asked(task))
         };
-        let (like, is_ahead) = (noted(tasks.first), self.is_ahead(first.values));
+        let like = noted(tasks.first);
         let sources_end = self.graph.sources_end(tasks.first);
         let fits = |&task: &TaskId| {
             if task < sources_end {
@@ -140,20 +139,16 @@ impl Scheduler {
                 && noted(task) == like
                 && (facts.operation, facts.options) == (first.operation, first.options)
                 && facts.values.is_empty() != has_inputs
-                && (!has_inputs
-                    || self.is_all_at(facts.values, worker) && self.is_ahead(facts.values) == is_ahead)
+                && self.goes_with(inputs, facts.values, worker)
         };
         let more = tasks.tasks().skip(1).take_while(fits);
         Span { count: 1 + more.count() as u32, ..alone }
     }
 
-    fn is_all_at(&self, inputs: Row<'_>, worker: Rank) -> bool {
-        inputs.iter().all(|input| self.tasks.worker.get(input) == worker)
-    }
-
-    /// True if some input of a ready task has not finished.
-    fn is_ahead(&self, inputs: Row<'_>) -> bool {
-        inputs.iter().any(|input| self.state(input) != TaskState::Finished)
+    /// True if these inputs are all at a worker, too, and are all there or not like the others.
+    fn goes_with(&self, others: &Inputs, inputs: Row<'_>, worker: Rank) -> bool {
+        let inputs = look_at(inputs, &self.tasks);
+        inputs.are_all_at(worker) && inputs.is_ahead() == others.is_ahead()
     }
 
     /// Gives ready tasks to a worker, which are like the first; `hosts` are the nodes of a multi-node task.
@@ -161,15 +156,18 @@ impl Scheduler {
         &mut self,
         tasks: Span,
         worker: Rank,
-        facts: &Facts<'_>,
+        (facts, its_inputs): (&Facts<'_>, &Inputs),
         hosts: Option<Vec<String>>,
     ) {
         let first = tasks.first;
         let class = self.ready.class(facts.options);
         let attempt = self.tasks.attempt.get(first).next();
-        let is_ahead = self.is_ahead(facts.values);
+        let is_ahead = its_inputs.is_ahead();
         let expected_us = self.durations.expected_us(first);
-        let inputs = self.locations(facts.values, worker);
+        let inputs = match its_inputs.are_all_at(worker) {
+            true => Vec::new(),
+            false => self.locations(facts.values, worker),
+        };
         self.tasks.assign(tasks, worker, attempt);
         let queue_us = self.workers.assign(worker, tasks, class, expected_us, is_ahead);
         let consumers = self.tasks.consumers.get(first);
@@ -197,15 +195,19 @@ impl Scheduler {
 
     /// Where the inputs are that a worker must fetch.
     fn locations(&self, inputs: Row<'_>, worker: Rank) -> Vec<InputLocation> {
-        let elsewhere = inputs.iter().filter(|&input| self.tasks.worker.get(input) != worker);
-        let location = |input: TaskId| {
+        let mut locations = Vec::with_capacity(2);
+        for input in inputs {
             let owner = self.tasks.worker.get(input);
+            if owner == worker {
+                continue;
+            }
             let record = self.workers.get(owner).expect("an input's owner lives");
             let attempt = self.tasks.attempt.get(input);
             let is_ahead = self.tasks.state.get(input) != TaskState::Finished;
-            InputLocation { task: input, attempt, owner, incarnation: record.incarnation, is_ahead }
-        };
-        elsewhere.map(location).collect()
+            let incarnation = record.incarnation;
+            locations.push(InputLocation { task: input, attempt, owner, incarnation, is_ahead });
+        }
+        locations
     }
 
     fn special(&self, task: TaskId, hosts: Option<Vec<String>>) -> Option<Box<Special>> {

@@ -15,6 +15,7 @@ use crate::core::resources::Resources;
 use crate::core::span::Span;
 
 use super::machine::{Action, Scheduler};
+use super::placement::look_at;
 use super::tasks::TaskState;
 use super::workers::Workers;
 
@@ -203,7 +204,9 @@ impl Scheduler {
         let host = |rank: &Rank| self.workers.get(*rank).expect("a reserved worker lives").host.clone();
         let hosts: Vec<String> = team.iter().map(host).collect();
         let graph = Arc::clone(&self.graph);
-        self.assign(Span::one(task), team[0], &graph.facts(task), Some(hosts.clone()));
+        let facts = graph.facts(task);
+        let inputs = look_at(facts.values, &self.tasks);
+        self.assign(Span::one(task), team[0], (&facts, &inputs), Some(hosts.clone()));
         let attempt = self.tasks.attempt.get(task);
         let workers = team.clone();
         actions.push(Action::Record(Event::MultiNodeAssigned { task, attempt, workers, hosts }));

@@ -3,8 +3,8 @@
 //! Placement reads the tables and returns a choice; it changes nothing. Its cost does not grow
 //! with the number of workers: it compares the owner of the largest inputs with the least loaded.
 
-use crate::core::graph::Row;
-use crate::core::id::Rank;
+use crate::core::graph::{Row, RowTasks};
+use crate::core::id::{Rank, TaskId};
 use crate::core::resources::Resources;
 use crate::core::time::Timestamp;
 
@@ -12,8 +12,8 @@ use super::ready::Class;
 use super::tasks::{TaskState, Tasks};
 use super::workers::{WorkerRecord, Workers};
 
-/// Inputs looked at when the bytes of each owner are added up.
-const INPUTS_LOOKED_AT: usize = 16;
+/// Owners whose bytes are added up; what others have is taken to be nobody's.
+const OWNERS_LOOKED_AT: usize = 16;
 /// Least loaded workers looked at until one has room.
 const WORKERS_LOOKED_AT: usize = 16;
 /// What fetching anything costs before its first byte arrives, in microseconds.
@@ -55,12 +55,26 @@ pub struct Inputs {
     all_bytes: f64,
     /// When the last of those that are still to come is expected, if any is.
     pub ready_at: Option<Timestamp>,
+    /// True if some are elsewhere than at `owner`.
+    pub are_spread: bool,
+}
+
+impl Inputs {
+    /// True if all are at this worker, or come into being there.
+    pub fn are_all_at(&self, worker: Rank) -> bool {
+        !self.are_spread && self.owner.is_none_or(|owner| owner == worker)
+    }
+
+    /// True if some are still to come.
+    pub fn is_ahead(&self) -> bool {
+        self.ready_at.is_some()
+    }
 }
 
 /// Compares the owner of most bytes with the least loaded workers: the first of those that can start the
 /// task at once, else the first that has room.
 pub fn place(candidate: &Candidate<'_>, inputs: &Inputs, workers: &Workers) -> Choice {
-    let is_ahead = inputs.ready_at.is_some();
+    let is_ahead = inputs.is_ahead();
     let room = |record: &WorkerRecord| record.room(candidate.request, candidate.expected_us, is_ahead);
     let owner = inputs.owner.and_then(|rank| Some((rank, workers.get(rank)?)));
     let owner = owner
@@ -120,37 +134,61 @@ pub fn moving_us(value_inputs: Row<'_>, tasks: &Tasks) -> f64 {
 
 /// Where the inputs of a task are, and when they will be there.
 pub fn look_at(inputs: Row<'_>, tasks: &Tasks) -> Inputs {
-    let mut owners: [(Rank, f64); INPUTS_LOOKED_AT] = [(Rank::SCHEDULER, 0.0); INPUTS_LOOKED_AT];
-    let mut count = 0;
     let mut found = Inputs::default();
-    for input in inputs.iter().take(INPUTS_LOOKED_AT) {
-        if tasks.state.get(input) != TaskState::Finished {
-            found.ready_at = found.ready_at.max(Some(tasks.ends_at.get(input)));
-        }
-        // An empty output counts a byte, so that its owner is preferred to nobody.
-        let bytes = f64::from(tasks.size_bytes.get(input)).max(1.0);
-        let owner = tasks.worker.get(input);
+    let mut inputs = inputs.iter();
+    while let Some(input) = inputs.next() {
+        let (owner, bytes) = held(input, tasks);
+        found.see_when(input, tasks);
         found.all_bytes += bytes;
-        match owners[..count].iter_mut().find(|(rank, _)| *rank == owner) {
-            Some((_, sum)) => *sum += bytes,
-            None => {
-                owners[count] = (owner, bytes);
-                count += 1;
-            }
+        if found.owner.is_some_and(|other| other != owner) {
+            return found.spread(owner, bytes, inputs, tasks);
         }
-    }
-    for &(rank, bytes) in &owners[..count] {
-        let is_more = bytes > found.held_bytes
-            || bytes == found.held_bytes && found.owner.is_none_or(|other| rank < other);
-        if is_more {
-            (found.owner, found.held_bytes) = (Some(rank), bytes);
-        }
-    }
-    // Beyond those looked at, any may be still to come.
-    for input in inputs.iter().skip(INPUTS_LOOKED_AT) {
-        if tasks.state.get(input) != TaskState::Finished {
-            found.ready_at = found.ready_at.max(Some(tasks.ends_at.get(input)));
-        }
+        found.owner = Some(owner);
+        found.held_bytes = found.all_bytes;
     }
     found
+}
+
+/// Who has an output, and how many bytes it has. An empty one counts a byte, so that its owner is preferred to
+/// nobody.
+fn held(input: TaskId, tasks: &Tasks) -> (Rank, f64) {
+    (tasks.worker.get(input), f64::from(tasks.size_bytes.get(input)).max(1.0))
+}
+
+impl Inputs {
+    fn see_when(&mut self, input: TaskId, tasks: &Tasks) {
+        if tasks.state.get(input) != TaskState::Finished {
+            self.ready_at = self.ready_at.max(Some(tasks.ends_at.get(input)));
+        }
+    }
+
+    /// Goes on with the rest after the first input that another worker has: adds up what each has.
+    fn spread(mut self, other: Rank, bytes: f64, rest: RowTasks<'_>, tasks: &Tasks) -> Self {
+        let mut owners = [(Rank::SCHEDULER, 0.0); OWNERS_LOOKED_AT];
+        owners[0] = (self.owner.unwrap_or(other), self.held_bytes);
+        owners[1] = (other, bytes);
+        let mut count = 2;
+        for input in rest {
+            let (owner, bytes) = held(input, tasks);
+            self.see_when(input, tasks);
+            self.all_bytes += bytes;
+            match owners[..count].iter_mut().find(|(rank, _)| *rank == owner) {
+                Some((_, sum)) => *sum += bytes,
+                None if count < OWNERS_LOOKED_AT => {
+                    owners[count] = (owner, bytes);
+                    count += 1;
+                }
+                None => {}
+            }
+        }
+        (self.owner, self.held_bytes, self.are_spread) = (None, 0.0, true);
+        for &(rank, bytes) in &owners[..count] {
+            let is_more = bytes > self.held_bytes
+                || bytes == self.held_bytes && self.owner.is_none_or(|other| rank < other);
+            if is_more {
+                (self.owner, self.held_bytes) = (Some(rank), bytes);
+            }
+        }
+        self
+    }
 }
