@@ -55,9 +55,15 @@ pub enum Happening {
     PoolYielded,
     OutputAwaited,
     SpanAssigned,
+    TasksSubmitted,
+    SubmittedTaskSubmitted,
+    TaskBecameAnotherAlone,
+    SubmittedTaskRetried,
+    SubmittedOutputMadeAgain,
+    HandedOnInVain,
 }
 
-const HAPPENINGS: [Happening; 30] = [
+const HAPPENINGS: [Happening; 36] = [
     Happening::WorkerLost,
     Happening::WorkerCameBack,
     Happening::OldLifeSpoke,
@@ -88,6 +94,12 @@ const HAPPENINGS: [Happening; 30] = [
     Happening::PoolYielded,
     Happening::OutputAwaited,
     Happening::SpanAssigned,
+    Happening::TasksSubmitted,
+    Happening::SubmittedTaskSubmitted,
+    Happening::TaskBecameAnotherAlone,
+    Happening::SubmittedTaskRetried,
+    Happening::SubmittedOutputMadeAgain,
+    Happening::HandedOnInVain,
 ];
 
 /// Counts of steps and happenings.

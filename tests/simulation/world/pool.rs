@@ -13,6 +13,7 @@ use dagmar::core::worker;
 
 use super::{Due, World};
 use crate::coverage::Happening;
+use crate::growing::Who;
 
 /// A task that runs.
 #[derive(Clone, Copy)]
@@ -108,7 +109,7 @@ impl World {
         if !node.is_alive || node.life != life || node.pool.busy >= node.pool.slots {
             return;
         }
-        let graph = &self.problem.graph;
+        let graph = &node.graph;
         let can_start =
             |task: &TaskId| graph.value_inputs(*task).iter().all(|input| node.store.contains_key(&input));
         let ready: Vec<TaskId> = node.pool.admitted.keys().copied().filter(can_start).collect();
@@ -138,7 +139,10 @@ impl World {
             let here = node.store.get(&id).map(|(_, value)| *value);
             here.unwrap_or_else(|| panic!("task {task} starts at {rank} without its input {id}"))
         };
-        let value = self.problem.value(task, input);
+        let who = Who::of(&node.graph, task);
+        let inputs: Vec<u64> = node.graph.value_inputs(task).iter().map(input).collect();
+        let value = self.problem.growing.value(who, &inputs);
+        let addition = self.problem.growing.addition(who, inputs.len());
         let started = Timestamp(self.now);
         let run = Run { attempt, value, is_kept, is_light, started };
         let before = node.running.insert(task, run);
@@ -146,7 +150,10 @@ impl World {
         let life = node.life;
         let run_us = self.rng.u64(0..=self.faults.run_us_max);
         let fails = self.rng.u8(..) < self.faults.failures_of_256;
-        let cause = fails.then_some(Cause::ExitCode(1));
+        let cause = match (fails, addition) {
+            (true, _) => Some(Cause::ExitCode(1)),
+            (false, addition) => addition.map(|addition| Cause::HandedOn(Box::new(addition))),
+        };
         self.plan(run_us, Due::Ended { worker: rank, life, task, attempt, cause });
     }
 
@@ -164,6 +171,9 @@ impl World {
         node.running.remove(&task);
         let ran = Timestamp(self.now).since(started);
         if let Some(cause) = cause {
+            if self.is_stopping && matches!(cause, Cause::HandedOn(_)) {
+                self.coverage.happened(Happening::HandedOnInVain);
+            }
             let failure = Failure { started, ran: Micros::ZERO, cause };
             self.worker_takes(rank, worker::Input::Failed { task, attempt, failure });
         } else {
