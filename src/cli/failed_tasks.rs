@@ -80,7 +80,7 @@ fn others(graph: &Graph, snapshot: &Snapshot, shown: &[FailedAttempt]) -> Vec<St
 fn sentence(graph: &Graph, snapshot: &Snapshot, failure: &FailedAttempt) -> String {
     let worker = snapshot.workers().find(|worker| worker.rank == failure.worker);
     let node = worker.map_or(String::new(), |worker| format!(" (node `{}`)", worker.host));
-    let attempts = match failure.attempt.0 {
+    let attempts = match failure.tries {
         1 => String::new(),
         number => format!(" after {number} attempts"),
     };

@@ -151,6 +151,8 @@ pub struct FailedAttempt {
     pub cause: Cause,
     /// True if the task was to be tried again.
     pub retried: bool,
+    /// How often the task had been tried by then, as what it was then.
+    pub tries: u32,
 }
 
 /// The state of a run after the events so far.
@@ -162,6 +164,8 @@ pub struct Snapshot {
     states: Vec<u8>,
     workers: BTreeMap<Rank, WorkerView>,
     failures: Vec<FailedAttempt>,
+    /// The latest try of each task that became another.
+    handed_on: BTreeMap<TaskId, Attempt>,
     failure_count: u64,
     retry_count: u64,
     started: Option<Timestamp>,
@@ -180,6 +184,7 @@ impl Snapshot {
             states: vec![State::Waiting as u8; graph.len()],
             workers: BTreeMap::new(),
             failures: Vec::new(),
+            handed_on: BTreeMap::new(),
             failure_count: 0,
             retry_count: 0,
             started: None,
@@ -212,7 +217,10 @@ impl Snapshot {
             }
             Event::AttemptFailed { task, attempt, worker, failure, retried } => {
                 let (task, attempt, worker, retried) = (*task, *attempt, *worker, *retried);
-                let failed = FailedAttempt { task, attempt, worker, cause: failure.cause.clone(), retried };
+                let before = self.handed_on.get(&task).map_or(0, |attempt| attempt.0);
+                let tries = attempt.0.saturating_sub(before);
+                let cause = failure.cause.clone();
+                let failed = FailedAttempt { task, attempt, worker, cause, retried, tries };
                 self.on_attempt_failed(graph, failed, failure.ran);
             }
             Event::OutputLost { task } => self.change(graph, *task, State::Waiting),
@@ -221,7 +229,8 @@ impl Snapshot {
             Event::RunStopping { reason } => self.stopping = Some(*reason),
             Event::RunFinished { outcome } => self.outcome = Some(*outcome),
             Event::TaskBound { .. } => {}
-            Event::TasksAdded { task, worker, ran, numbering, addition, .. } => {
+            Event::TasksAdded { task, attempt, worker, ran, numbering, addition, .. } => {
+                self.handed_on.insert(*task, *attempt);
                 self.on_tasks_added(graph, (*task, *numbering), addition);
                 self.change(graph, *task, State::Waiting);
                 self.add_busy(graph, *task, *worker, *ran);

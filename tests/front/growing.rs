@@ -227,3 +227,11 @@ pub fn depths() -> ExitCode {
         Ok(())
     })
 }
+
+pub fn told() -> ExitCode {
+    dagmar::main(|run| {
+        assert_eq!(run.compute(fibonacci(6))?, 8);
+        run.compute(fails_below(1))?;
+        unreachable!("it fails");
+    })
+}

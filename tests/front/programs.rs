@@ -45,6 +45,7 @@ pub const PROGRAMS: &[Program] = &[
     ("handing_on", growing::handing_on),
     ("growth_failures", growing::failures),
     ("depths", growing::depths),
+    ("growing", growing::told),
     ("quadrature", quadrature::main),
     ("matmul", matmul::main),
     ("sample_sort", sample_sort::main),
