@@ -4,6 +4,7 @@
 //! that takes the outputs of those. Whoever needs its output waits for that, and everything that can happen
 //! to tasks (loss, retries, failures upstream) happens to it as to any other.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -154,6 +155,7 @@ impl Addition {
     /// Refuses what would be no valid graph together with the task that takes `taken` now, or could not
     /// be numbered from `first` on. It was resolved.
     pub fn check(&self, first: usize, taken: &[TaskId]) -> Result<(), AdditionError> {
+        let taken: BTreeSet<TaskId> = taken.iter().copied().collect();
         // The greatest number stands for "none" in places.
         if first.saturating_add(self.tasks.len()) >= u32::MAX as usize {
             return Err(AdditionError::TooManyTasks);
@@ -161,9 +163,9 @@ impl Addition {
         for (place, task) in self.tasks.iter().enumerate() {
             let name = self.names.get(task.name as usize);
             let name = name.ok_or(AdditionError::Inconsistent("a task without a name"))?;
-            self.check_work(&task.work, place, name, taken)?;
+            self.check_work(&task.work, place, name, &taken)?;
         }
-        self.check_work(&self.becomes, self.tasks.len(), "what it becomes", taken)
+        self.check_work(&self.becomes, self.tasks.len(), "what it becomes", &taken)
     }
 
     fn check_work(
@@ -171,7 +173,7 @@ impl Addition {
         work: &Work,
         place: usize,
         name: &str,
-        taken: &[TaskId],
+        taken: &BTreeSet<TaskId>,
     ) -> Result<(), AdditionError> {
         let operation = self.operations.get(work.operation as usize);
         let operation = operation.ok_or(AdditionError::Inconsistent("a task without an operation"))?;
@@ -180,7 +182,7 @@ impl Addition {
         if matches!(operation.body, Body::Join) || options.several_nodes().is_some() {
             return Err(AdditionError::Unfit(name.to_owned()));
         }
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for source in &work.values {
             let (is_there, key) = match *source {
                 Source::New(number) => ((number as usize) < place, (true, number)),

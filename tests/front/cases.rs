@@ -271,7 +271,10 @@ fn the_run_directory_tells_what_was_added() {
     assert!(status.contains("fibonacci  25 finished"), "{status}");
     let second = run.path().join("computes/0002");
     let status = dagmar(&["status", &second.to_string_lossy()], here).well();
-    assert!(status.contains("`fails_below[0]/fails_below[0]` failed on rank") && status.contains(": 7 is sour"), "{status}");
+    assert!(
+        status.contains("`fails_below[0]/fails_below[0]` failed on rank") && status.contains(": 7 is sour"),
+        "{status}"
+    );
     assert!(!status.contains("attempts"), "{status}");
     let key = "fails_below[0]/fails_below[0]";
     dagmar(&["logs", &second.to_string_lossy(), key], here).well();

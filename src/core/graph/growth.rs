@@ -355,7 +355,9 @@ mod tests {
     /// `a`, `b` that takes it, and `c` that takes both.
     fn graph() -> Graph {
         let mut builder = GraphBuilder::new("test", "/");
-        ["a", "b", "c"].into_iter().for_each(|key| drop(builder.declare(Group::single(key)).unwrap()));
+        for key in ["a", "b", "c"] {
+            builder.declare(Group::single(key)).unwrap();
+        }
         let (operation, options) =
             (builder.operation(operation("noop")), builder.options(TaskOptions::default()));
         for inputs in [&[][..], &[0], &[0, 1]] {
