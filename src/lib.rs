@@ -28,7 +28,7 @@ pub use std::process::ExitCode;
 
 pub use dagmar_macros::task;
 
-pub use api::{Computable, Delayed, Error, Runtime, main, map, reduce};
+pub use api::{Computable, Delayed, Error, Given, Runtime, main, map, reduce};
 pub use runtime::typed::{Context, Portable, bulk};
 
 /// What the code that `#[task]` writes calls. Not for anybody else.

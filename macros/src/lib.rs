@@ -18,7 +18,8 @@ use parameter::Parameter;
 /// Each parameter takes a value, or the `Delayed` of another task that gives one. A parameter of type
 /// `&T`, `&[T]`, `&str` or `Arc<T>` is not copied for the call; one of type `Vec<T>` or `&[T]`, or
 /// `Vec<Arc<T>>` and `&[Arc<T>]` (without copies), also takes the outputs of several tasks. A parameter
-/// of type `&Context` is not given by the caller: it tells the function about its attempt. A function
+/// of type `Delayed<T>` or `Vec<Delayed<T>>` takes the same, unseen, to be handed on to calls that the
+/// function returns; one of type `Given<T>` does so and can be read as well. A parameter of type `&Context` is not given by the caller: it tells the function about its attempt. A function
 /// that returns a `Result` gives the value inside; its error fails the task. A function that returns a
 /// `Delayed` submits that call, and gives its output once it is there.
 #[proc_macro_attribute]

@@ -37,6 +37,10 @@ enum Way {
     VectorHandle(Type),
     /// `Vec<Delayed<E>>`: it hands the elements on.
     Handles(Type),
+    /// `Given<T>`: it reads it and hands it on.
+    Given(Type),
+    /// `Given<Vec<E>>`: it reads it and hands it on.
+    GivenVector(Type),
 }
 
 impl Parameter {
@@ -66,7 +70,9 @@ impl Parameter {
     pub fn target(&self) -> Tokens {
         match &self.way {
             Way::Context => quote! {},
-            Way::Owned(value) | Way::Shared(value) | Way::Handle(value) => quote! { #value },
+            Way::Owned(value) | Way::Shared(value) | Way::Handle(value) | Way::Given(value) => {
+                quote! { #value }
+            }
             Way::Borrowed(value) => value.clone(),
             Way::OwnedVector(element)
             | Way::BorrowedVector(element)
@@ -74,6 +80,7 @@ impl Parameter {
             | Way::Elements(element)
             | Way::BorrowedElements(element)
             | Way::VectorHandle(element)
+            | Way::GivenVector(element)
             | Way::Handles(element) => quote! { ::std::vec::Vec<#element> },
         }
     }
@@ -95,6 +102,8 @@ impl Parameter {
             Way::Handle(value) => quote! { inputs.handle::<#value>(#place)? },
             Way::VectorHandle(element) => quote! { inputs.vector_handle::<#element>(#place)? },
             Way::Handles(element) => quote! { inputs.handles::<#element>(#place)? },
+            Way::Given(value) => quote! { inputs.given::<#value>(#place)? },
+            Way::GivenVector(element) => quote! { inputs.given_vector::<#element>(#place)? },
         })
     }
 
@@ -109,7 +118,9 @@ impl Parameter {
             | Way::Elements(_)
             | Way::Handle(_)
             | Way::VectorHandle(_)
-            | Way::Handles(_) => {
+            | Way::Handles(_)
+            | Way::Given(_)
+            | Way::GivenVector(_) => {
                 quote! { #variable }
             }
             Way::Borrowed(_) | Way::BorrowedVector(_) => quote! { &*#variable },
@@ -141,6 +152,12 @@ impl Way {
             return Ok(match argument_of(inner, "Vec") {
                 Some(element) => Way::VectorHandle(element.clone()),
                 None => Way::Handle(inner.clone()),
+            });
+        }
+        if let Some(inner) = argument_of(written, "Given") {
+            return Ok(match argument_of(inner, "Vec") {
+                Some(element) => Way::GivenVector(element.clone()),
+                None => Way::Given(inner.clone()),
             });
         }
         Ok(match argument_of(written, "Vec") {

@@ -88,8 +88,11 @@ impl<T: Portable> From<T> for Delayed<T> {
 
 impl<T> Delayed<T> {
     pub(super) fn standing(standing: Standing) -> Self {
-        let node = Node::standing(standing);
-        Delayed { node: Arc::new(node), value: PhantomData }
+        Delayed::of_node(Arc::new(Node::standing(standing)))
+    }
+
+    pub(super) fn of_node(node: Arc<Node>) -> Self {
+        Delayed { node, value: PhantomData }
     }
 }
 

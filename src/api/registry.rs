@@ -10,7 +10,9 @@ use crate::core::value::Value;
 use crate::runtime::isolation;
 use crate::runtime::typed::{self, Context, Functions, Keep, Output, Portable};
 
+use super::argument::Source;
 use super::delayed::{Delayed, Node, Standing};
+use super::given::Given;
 use super::submission;
 
 /// The function that gives an output that this process kept from an earlier run.
@@ -189,6 +191,34 @@ impl Inputs<'_> {
                 let values: Vec<E> = self.value(place, argument)?;
                 Ok(values.into_iter().map(Arc::new).collect())
             }
+        }
+    }
+
+    /// An argument that the function reads and may hand on.
+    pub fn given<T: Portable>(&self, place: usize) -> Result<Given<T>, String> {
+        let argument = self.argument(place)?;
+        Ok(Given::new(self.shared(place)?, self.source(place, argument)?))
+    }
+
+    /// The same of a vector, be it one output or put together of several.
+    pub fn given_vector<E: Portable + Clone>(&self, place: usize) -> Result<Given<Vec<E>>, String> {
+        let source = match self.several(place)? {
+            Some(all) => {
+                let nodes = all.map(|one| Ok(self.handle_of::<E>(place, &one)?.node));
+                Source::Outputs(nodes.collect::<Result<_, String>>()?)
+            }
+            None => self.source(place, self.argument(place)?)?,
+        };
+        Ok(Given::new(self.shared_vector(place)?, source))
+    }
+
+    fn source(&self, place: usize, argument: &Argument) -> Result<Source, String> {
+        match argument {
+            Argument::Input(input) => {
+                Ok(Source::Output(Delayed::<()>::standing(Standing::Taken(*input)).node))
+            }
+            Argument::Value(Value::Bytes(bytes)) => Ok(Source::Value(bytes.clone())),
+            _ => Err(wrong(place, "it is no value of this program")),
         }
     }
 

@@ -164,7 +164,7 @@ fn what_a_task_was_given_is_handed_on_unseen() {
     for &on in EVERYWHERE {
         let world = world();
         let said = run("handing_on", &[], on, world.path()).well();
-        assert_eq!(said, "4999950000\n6\n20\n12\n7\n3112\n3106\n", "{on:?}");
+        assert_eq!(said, "8\n20\n2\n4999950000\n6\n20\n12\n7\n3112\n3106\n", "{on:?}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use dagmar::{Context, Delayed, map, reduce};
+use dagmar::{Context, Delayed, Given, map, reduce};
 
 #[dagmar::task]
 fn add(a: u64, b: u64) -> u64 {
@@ -36,14 +36,25 @@ fn joined(smaller: &[i64], pivot: i64, others: &[i64]) -> Vec<i64> {
 }
 
 #[dagmar::task]
-fn sorted(mut numbers: Vec<i64>) -> Delayed<Vec<i64>> {
+fn smaller(numbers: &[i64], pivot: i64) -> Vec<i64> {
+    numbers[1..].iter().copied().filter(|number| *number < pivot).collect()
+}
+
+#[dagmar::task]
+fn others(numbers: &[i64], pivot: i64) -> Vec<i64> {
+    numbers[1..].iter().copied().filter(|number| *number >= pivot).collect()
+}
+
+/// It reads the numbers, and the numbers themselves never come through rank 0.
+#[dagmar::task]
+fn sorted(numbers: Given<Vec<i64>>) -> Delayed<Vec<i64>> {
     if numbers.len() < 20 {
+        let mut numbers = numbers.to_vec();
         numbers.sort_unstable();
         return numbers.into();
     }
-    let pivot = numbers.pop().expect("there are twenty");
-    let (smaller, others): (Vec<i64>, Vec<i64>) = numbers.into_iter().partition(|&number| number < pivot);
-    joined(sorted(smaller), pivot, sorted(others))
+    let pivot = numbers[0];
+    joined(sorted(smaller(&numbers, pivot)), pivot, sorted(others(&numbers, pivot)))
 }
 
 pub fn quick_sort() -> ExitCode {
@@ -134,8 +145,20 @@ fn mixed(given: Vec<Delayed<u64>>) -> Delayed<u64> {
     total(&all, given)
 }
 
+#[dagmar::task]
+fn longest(given: Given<Vec<u64>>, one: Given<u64>) -> Delayed<u64> {
+    match given.len() as u64 > *one {
+        true => total(&given, vec![Delayed::from(one.clone())]),
+        false => one.into(),
+    }
+}
+
 pub fn handing_on() -> ExitCode {
     dagmar::main(|run| {
+        let two = add(1, 1);
+        println!("{}", run.compute(longest(map(|n| add(n, 0), 0..4), &two))?);
+        println!("{}", run.compute(longest(vec![5, 6, 7], two.clone()))?);
+        println!("{}", run.compute((longest(vec![5], &two), longest(large(3), 7)))?.0);
         let numbers = large(100_000);
         let parts = sum_in_parts(&numbers, 100_000, 7);
         println!("{}", run.compute((&parts, &parts))?.1);
