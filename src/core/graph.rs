@@ -205,9 +205,15 @@ impl Graph {
 
     /// What a task does.
     pub fn operation(&self, task: TaskId) -> &Operation {
-        match self.has_grown() {
-            false => &self.columns().operations[self.operation_id(task).index()],
-            true => self.grown_operation(task),
+        self.operation_with(task, self.operation_id(task))
+    }
+
+    /// What a task does, for whoever knows its place in the table.
+    #[inline]
+    pub fn operation_with(&self, task: TaskId, id: OperationId) -> &Operation {
+        match self.columns().operations.get(id.index()) {
+            Some(operation) => operation,
+            None => self.grown_operation(task),
         }
     }
 
@@ -221,9 +227,15 @@ impl Graph {
 
     /// How a task runs.
     pub fn options(&self, task: TaskId) -> &TaskOptions {
-        match self.has_grown() {
-            false => &self.columns().options[self.options_id(task).index()],
-            true => self.grown_options(task),
+        self.options_with(task, self.options_id(task))
+    }
+
+    /// How a task runs, for whoever knows the place of its options in the table.
+    #[inline]
+    pub fn options_with(&self, task: TaskId, id: OptionsId) -> &TaskOptions {
+        match self.columns().options.get(id.index()) {
+            Some(options) => options,
+            None => self.grown_options(task),
         }
     }
 

@@ -584,3 +584,21 @@ fn alike_tasks_go_in_one_order() {
         .collect();
     assert_eq!(spans, [(1, 0, 3), (2, 3, 3)]);
 }
+
+/// How many of the tasks that take one input each worker gets.
+fn divided(dependents: u32) -> [usize; 2] {
+    let names: Vec<String> = (0..dependents).map(|number| format!(" d{number}:a")).collect();
+    let run = Run::ahead(&format!("a{}", names.concat()), 2);
+    let assigned = run.assigned();
+    assert_eq!(assigned.len(), names.len() + 1);
+    let order: Vec<u32> = assigned.iter().map(|(worker, ..)| *worker).collect();
+    assert!(order.is_sorted(), "neighbours stay together: {order:?}");
+    [1, 2].map(|worker| order.iter().filter(|&&other| other == worker).count())
+}
+
+#[test]
+fn neighbours_are_divided_once_that_saves_more_than_a_fetch() {
+    // Each takes 10 us, a fetch 30 us: moving 2 of 4 saves 20 us, moving 4 of 8 saves 40 us.
+    assert_eq!(divided(4), [5, 0]);
+    assert_eq!(divided(8), [5, 4]);
+}

@@ -174,8 +174,9 @@ pub struct Facts<'a> {
 
 impl Facts<'_> {
     /// How many inputs the task has.
+    #[inline]
     pub fn input_count(self) -> usize {
-        self.values.len() + self.orders.len()
+        self.values.taken_len() + self.orders.taken_len()
     }
 }
 

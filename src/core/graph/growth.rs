@@ -279,19 +279,13 @@ impl Graph {
     #[cold]
     #[inline(never)]
     pub(super) fn grown_operation(&self, task: TaskId) -> &Operation {
-        match self.grown(task) {
-            None => &self.columns().operations[self.table.operation_id(task).index()],
-            Some(row) => &row.operation,
-        }
+        &self.grown(task).expect("operations behind the table are those of rows").operation
     }
 
     #[cold]
     #[inline(never)]
     pub(super) fn grown_options(&self, task: TaskId) -> &TaskOptions {
-        match self.grown(task) {
-            None => &self.columns().options[self.table.options_id(task).index()],
-            Some(row) => &row.options,
-        }
+        &self.grown(task).expect("options behind the table are those of rows").options
     }
 
     #[cold]

@@ -9,8 +9,8 @@ use crate::core::graph::{Facts, Row};
 use crate::core::id::{Rank, TaskId};
 use crate::core::message::{Assignment, InputLocation, Order, Special};
 use crate::core::span::Span;
-use crate::core::time::Micros;
 
+use super::division::Division;
 use super::machine::Scheduler;
 use super::placement::{Candidate, Choice, Inputs, look_at, moving_us, place};
 use super::ready::{Class, Run};
@@ -27,6 +27,9 @@ const AHEAD_OF_US: f32 = 1_000.0;
 struct Shares {
     run_end: TaskId,
     each: u32,
+    /// Whose turn it is, and what is left of its share, if that was cut as tasks are not alike.
+    worker: Rank,
+    left: u32,
 }
 
 impl Scheduler {
@@ -38,6 +41,7 @@ impl Scheduler {
         let graph = Arc::clone(&self.graph);
         let mut after = None;
         let mut shares = Shares::default();
+        let mut division = Division::default();
         while let Some((run, class)) = self.ready.next_head(after) {
             let task = run.tasks.first;
             let facts = graph.facts(task);
@@ -47,17 +51,23 @@ impl Scheduler {
                 continue;
             }
             let inputs = look_at(facts.values, &self.tasks);
-            match self.choose(task, &inputs, class) {
+            let choice = self.go_on(&shares, (task, run), &inputs, class);
+            let choice = choice.or_else(|| self.divide(&mut division, run, &inputs, class));
+            match choice.unwrap_or_else(|| self.choose(task, &inputs, class)) {
                 Choice::At(worker, room) => {
-                    let most = room.min(self.share(&mut shares, run));
-                    let most = Span { count: run.tasks.count.min(most.max(1)), ..run.tasks };
+                    let share = if inputs.are_ahead { room } else { self.share(&mut shares, run, worker) };
+                    let most = Span { count: run.tasks.count.min(room).min(share).max(1), ..run.tasks };
                     let tasks = self.alike(most, worker, (&facts, &inputs));
                     self.ready.take(class, tasks.count);
+                    division.take(tasks.count);
+                    let is_cut = tasks.count < most.count;
+                    shares.left = if is_cut { shares.left.saturating_sub(tasks.count) } else { 0 };
                     self.assign(tasks, worker, (&facts, &inputs), None);
                 }
                 _ if !self.workers.is_any_open() => return,
                 Choice::Park(worker) => {
                     self.ready.take(class, 1);
+                    division.take(1);
                     self.workers.park(worker, run.level, task);
                 }
                 Choice::Nowhere => after = Some((run, class)),
@@ -94,7 +104,6 @@ impl Scheduler {
 
     fn choose(&self, task: TaskId, inputs: &Inputs, class: Class) -> Choice {
         let candidate = Candidate {
-            now: self.now,
             class,
             request: &self.ready.requests()[class.0],
             expected_us: self.durations.expected_us(task),
@@ -102,14 +111,54 @@ impl Scheduler {
         place(&candidate, inputs, &self.workers)
     }
 
+    /// Tasks that take nothing go where their neighbours went, as long as there is room and a share left, even
+    /// if they are not alike.
+    fn go_on(
+        &self,
+        shares: &Shares,
+        (task, run): (TaskId, Run),
+        inputs: &Inputs,
+        class: Class,
+    ) -> Option<Choice> {
+        if shares.left == 0 || shares.run_end != run.tasks.end() || inputs.owner.is_some() {
+            return None;
+        }
+        let record = self.workers.get(shares.worker)?;
+        let room = record.room(&self.ready.requests()[class.0], self.durations.expected_us(task), false);
+        (room > 0).then_some(Choice::At(shares.worker, room))
+    }
+
+    /// Where a task of a run goes whose inputs are still to come.
+    fn divide(&self, division: &mut Division, run: Run, inputs: &Inputs, class: Class) -> Option<Choice> {
+        let task = run.tasks.first;
+        if !inputs.are_ahead || self.workers.len() == 1 {
+            return None;
+        }
+        let expected_us = self.durations.expected_us(task);
+        if division.next(task).is_none() && run.tasks.count > 1 {
+            let inputs = |task: TaskId| {
+                let facts = self.graph.facts(task);
+                let inputs = look_at(facts.values, &self.tasks);
+                (inputs.are_ahead && self.is_ready_by(task, &facts)).then_some(inputs)
+            };
+            *division = Division::of(run.tasks, (class, expected_us), &self.workers, inputs);
+        }
+        let (worker, count) = division.next(task)?;
+        let room = self.workers.get(worker)?.room(&self.ready.requests()[class.0], expected_us, true);
+        Some(if room > 0 { Choice::At(worker, room.min(count)) } else { Choice::Park(worker) })
+    }
+
     /// How many tasks of a run one worker gets at a time: its part of the whole run as it was when this
     /// turn came to it.
-    fn share(&self, shares: &mut Shares, run: Run) -> u32 {
+    fn share(&self, shares: &mut Shares, run: Run, worker: Rank) -> u32 {
         if shares.run_end != run.tasks.end() {
             let each = run.tasks.count.div_ceil(self.workers.len().max(1) as u32);
-            *shares = Shares { run_end: run.tasks.end(), each };
+            *shares = Shares { run_end: run.tasks.end(), each, ..Shares::default() };
         }
-        shares.each
+        if shares.left == 0 || shares.worker != worker {
+            (shares.worker, shares.left) = (worker, shares.each);
+        }
+        shares.left
     }
 
     /// The tasks from the first one of a span that can be ordered with it: alike, ready, and with nothing to
@@ -148,7 +197,7 @@ impl Scheduler {
     /// True if these inputs are all at a worker, too, and are all there or not like the others.
     fn goes_with(&self, others: &Inputs, inputs: Row<'_>, worker: Rank) -> bool {
         let inputs = look_at(inputs, &self.tasks);
-        inputs.are_all_at(worker) && inputs.is_ahead() == others.is_ahead()
+        inputs.are_all_at(worker) && inputs.are_ahead == others.are_ahead
     }
 
     /// Gives ready tasks to a worker, which are like the first; `hosts` are the nodes of a multi-node task.
@@ -162,28 +211,24 @@ impl Scheduler {
         let first = tasks.first;
         let class = self.ready.class(facts.options);
         let attempt = self.tasks.attempt.get(first).next();
-        let is_ahead = its_inputs.is_ahead();
+        let is_ahead = its_inputs.are_ahead;
         let expected_us = self.durations.expected_us(first);
         let inputs = match its_inputs.are_all_at(worker) {
             true => Vec::new(),
             false => self.locations(facts.values, worker),
         };
         self.tasks.assign(tasks, worker, attempt);
-        let queue_us = self.workers.assign(worker, tasks, class, expected_us, is_ahead);
+        self.workers.assign(worker, tasks, class, expected_us, is_ahead);
         let consumers = self.tasks.consumers.get(first);
         self.tasks.expected_us.fill(tasks, expected_us);
-        if consumers > 0 {
-            // Asked only of inputs.
-            self.tasks.ends_at.fill(tasks, self.now + Micros(queue_us as u64));
-        }
         let kept = if consumers > 0 { Marks::KEPT } else { Marks::NONE };
         let ahead = if is_ahead { Marks::AHEAD } else { Marks::NONE };
         self.tasks.mark_afresh(tasks, kept | ahead);
         for input in &inputs {
             self.note_copy(input.task, worker);
         }
-        let persist =
-            self.graph.options(first).keep || (self.options.persist_asked && self.tasks.is_asked(first));
+        let persist = self.graph.options_with(first, facts.options).keep
+            || (self.options.persist_asked && self.tasks.is_asked(first));
         let urgency = self.urgency.level(first);
         let special = self.special(first, hosts);
         let assignment = Assignment { tasks, attempt, urgency, consumers, persist, inputs, special };

@@ -104,8 +104,6 @@ pub struct Scheduler {
     pub(super) urgency: Urgency,
     pub(super) durations: Durations,
     pub(super) ahead: Ahead,
-    /// The time of the latest input.
-    pub(super) now: Timestamp,
     pub(super) out_of_memory_failures: u32,
     /// The failed task upstream of each aborted one.
     pub(super) aborted_because: BTreeMap<TaskId, TaskId>,
@@ -126,7 +124,6 @@ impl Scheduler {
             urgency: Urgency::of(&graph, options.precedence),
             durations,
             ahead: Ahead::of(&graph),
-            now: Timestamp::default(),
             out_of_memory_failures: 0,
             aborted_because: BTreeMap::new(),
             graph,
@@ -154,9 +151,8 @@ impl Scheduler {
         self.workers.get(worker).map(|record| record.incarnation)
     }
 
-    /// Takes one input in and appends what must be done.
-    pub fn handle(&mut self, now: Timestamp, input: Input, actions: &mut Vec<Action>) {
-        self.now = now;
+    /// Takes one input in and appends what must be done. What time it is has decided nothing so far.
+    pub fn handle(&mut self, _now: Timestamp, input: Input, actions: &mut Vec<Action>) {
         match input {
             Input::FromWorker { worker, message } => self.on_message(worker, message, actions),
             Input::WorkerLost { worker, incarnation } => self.on_worker_lost(worker, incarnation, actions),

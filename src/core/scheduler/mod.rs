@@ -2,13 +2,14 @@
 //!
 //! `machine` is the only door. The tables (`tasks`, `workers`, `ready`) keep facts. `reports` changes
 //! them by what workers say, `progress` by what follows for other tasks, `recovery` by what is lost;
-//! `dispatch` acts on them through the policies `priority`, `placement` and `steal`, `multi_node` for
+//! `dispatch` acts on them through the policies `priority`, `placement`, `division` and `steal`, `multi_node` for
 //! tasks that take several workers; `check` holds every invariant.
 
 mod ahead;
 mod check;
 mod copies;
 mod dispatch;
+mod division;
 mod durations;
 mod growth;
 mod machine;

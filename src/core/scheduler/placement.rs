@@ -6,7 +6,6 @@
 use crate::core::graph::{Row, RowTasks};
 use crate::core::id::{Rank, TaskId};
 use crate::core::resources::Resources;
-use crate::core::time::Timestamp;
 
 use super::ready::Class;
 use super::tasks::{TaskState, Tasks};
@@ -18,13 +17,17 @@ const OWNERS_LOOKED_AT: usize = 16;
 const WORKERS_LOOKED_AT: usize = 16;
 /// What fetching anything costs before its first byte arrives, in microseconds.
 const FETCH_US: f64 = 30.0;
+/// The same within a node.
+const NEAR_FETCH_US: f64 = 5.0;
+/// A task whose inputs are still to come leaves their worker if that has so many microseconds more to do than
+/// another. When they come is known to nobody, as queues are only known as they were a while ago: less
+/// than that says nothing, and following it would scatter neighbours.
+const LEAD_US: f64 = 1_000.0;
 /// Bytes that arrive in a microsecond: about what one stream over a common network moves.
 const BYTES_PER_US: f64 = 1_000.0;
 
 /// A task in search of a worker.
 pub struct Candidate<'a> {
-    /// Now.
-    pub now: Timestamp,
     /// What it asks for, as a class and in full.
     pub class: Class,
     /// See `class`.
@@ -49,12 +52,14 @@ pub enum Choice {
 pub struct Inputs {
     /// Who has most bytes of them.
     pub owner: Option<Rank>,
+    /// Another who has as many.
+    pub rival: Option<Rank>,
     /// How many that are.
     held_bytes: f64,
     /// The bytes of all.
     all_bytes: f64,
-    /// When the last of those that are still to come is expected, if any is.
-    pub ready_at: Option<Timestamp>,
+    /// True if some are still to come.
+    pub are_ahead: bool,
     /// True if some are elsewhere than at `owner`.
     pub are_spread: bool,
 }
@@ -64,31 +69,26 @@ impl Inputs {
     pub fn are_all_at(&self, worker: Rank) -> bool {
         !self.are_spread && self.owner.is_none_or(|owner| owner == worker)
     }
-
-    /// True if some are still to come.
-    pub fn is_ahead(&self) -> bool {
-        self.ready_at.is_some()
-    }
 }
 
 /// Compares the owner of most bytes with the least loaded workers: the first of those that can start the
 /// task at once, else the first that has room.
 pub fn place(candidate: &Candidate<'_>, inputs: &Inputs, workers: &Workers) -> Choice {
-    let is_ahead = inputs.is_ahead();
+    let is_ahead = inputs.are_ahead;
     let room = |record: &WorkerRecord| record.room(candidate.request, candidate.expected_us, is_ahead);
-    let owner = inputs.owner.and_then(|rank| Some((rank, workers.get(rank)?)));
-    let owner = owner
-        .filter(|(_, record)| record.reserved_for.is_none() && record.capacity.covers(candidate.request));
-    let Some(owner) = owner else {
+    let Some(owner) = owner(candidate, inputs, workers) else {
         let idlest = idlest(candidate, workers, room);
         return idlest.map_or(Choice::Nowhere, |(rank, record)| Choice::At(rank, room(record)));
     };
     let owner_room = room(owner.1);
-    let inputs_in = inputs.ready_at.map_or(0.0, |at| at.since(candidate.now).0 as f64);
-    let wait_us = |record: &WorkerRecord| record.wait_us(candidate.request).max(inputs_in);
+    let wait_us = |record: &WorkerRecord| match is_ahead {
+        true => record.queue_us(),
+        false => record.wait_us(candidate.request),
+    };
+    let lead_us = if is_ahead { LEAD_US } else { 0.0 };
     let at_owner = wait_us(owner.1) + (inputs.all_bytes - inputs.held_bytes) / BYTES_PER_US;
-    let to_fetch = inputs.all_bytes / BYTES_PER_US + FETCH_US;
-    if owner_room > 0 && at_owner <= inputs_in + to_fetch {
+    let to_fetch = inputs.all_bytes / BYTES_PER_US + FETCH_US + lead_us;
+    if owner_room > 0 && (at_owner <= to_fetch || workers.len() == 1) {
         // Nobody else could start it before, however idle.
         return Choice::At(owner.0, owner_room);
     }
@@ -100,6 +100,32 @@ pub fn place(candidate: &Candidate<'_>, inputs: &Inputs, workers: &Workers) -> C
         (false, None) if is_ahead => Choice::Park(owner.0),
         (false, None) => Choice::Nowhere,
     }
+}
+
+/// Who has most bytes of the inputs and may be given the task; of two that have as many, who has less to do.
+fn owner<'a>(
+    candidate: &Candidate<'_>,
+    inputs: &Inputs,
+    workers: &'a Workers,
+) -> Option<(Rank, &'a WorkerRecord)> {
+    let able = |rank: Rank| {
+        let record = workers.get(rank)?;
+        let is_able = record.reserved_for.is_none() && record.capacity.covers(candidate.request);
+        is_able.then_some((rank, record))
+    };
+    let (owner, rival) = (inputs.owner.and_then(able), inputs.rival.and_then(able));
+    match (owner, rival) {
+        (Some(owner), Some(rival)) => {
+            let load = |(rank, record): (Rank, &WorkerRecord)| (record.queue_us(), rank);
+            Some(if load(rival) < load(owner) { rival } else { owner })
+        }
+        (owner, rival) => owner.or(rival),
+    }
+}
+
+/// What it costs before the first byte arrives to fetch an output of one worker to another, in microseconds.
+pub fn fetch_us(from: &WorkerRecord, to: &WorkerRecord) -> f64 {
+    if from.host == to.host { NEAR_FETCH_US } else { FETCH_US }
 }
 
 /// The first of the least loaded workers that can start the task at once, else the first that has room.
@@ -138,7 +164,7 @@ pub fn look_at(inputs: Row<'_>, tasks: &Tasks) -> Inputs {
     let mut inputs = inputs.iter();
     while let Some(input) = inputs.next() {
         let (owner, bytes) = held(input, tasks);
-        found.see_when(input, tasks);
+        found.are_ahead |= tasks.state.get(input) != TaskState::Finished;
         found.all_bytes += bytes;
         if found.owner.is_some_and(|other| other != owner) {
             return found.spread(owner, bytes, inputs, tasks);
@@ -156,12 +182,6 @@ fn held(input: TaskId, tasks: &Tasks) -> (Rank, f64) {
 }
 
 impl Inputs {
-    fn see_when(&mut self, input: TaskId, tasks: &Tasks) {
-        if tasks.state.get(input) != TaskState::Finished {
-            self.ready_at = self.ready_at.max(Some(tasks.ends_at.get(input)));
-        }
-    }
-
     /// Goes on with the rest after the first input that another worker has: adds up what each has.
     fn spread(mut self, other: Rank, bytes: f64, rest: RowTasks<'_>, tasks: &Tasks) -> Self {
         let mut owners = [(Rank::SCHEDULER, 0.0); OWNERS_LOOKED_AT];
@@ -170,7 +190,7 @@ impl Inputs {
         let mut count = 2;
         for input in rest {
             let (owner, bytes) = held(input, tasks);
-            self.see_when(input, tasks);
+            self.are_ahead |= tasks.state.get(input) != TaskState::Finished;
             self.all_bytes += bytes;
             match owners[..count].iter_mut().find(|(rank, _)| *rank == owner) {
                 Some((_, sum)) => *sum += bytes,
@@ -183,10 +203,10 @@ impl Inputs {
         }
         (self.owner, self.held_bytes, self.are_spread) = (None, 0.0, true);
         for &(rank, bytes) in &owners[..count] {
-            let is_more = bytes > self.held_bytes
-                || bytes == self.held_bytes && self.owner.is_none_or(|other| rank < other);
-            if is_more {
-                (self.owner, self.held_bytes) = (Some(rank), bytes);
+            if bytes > self.held_bytes {
+                (self.owner, self.rival, self.held_bytes) = (Some(rank), None, bytes);
+            } else if bytes == self.held_bytes {
+                self.rival = Some(rank);
             }
         }
         self

@@ -39,6 +39,8 @@ pub struct Ready {
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// The most urgent run, unless a more urgent one was pushed since.
+    front: Option<Run>,
     runs: BinaryHeap<Reverse<Run>>,
     /// The last one pushed, as long as further tasks may continue it.
     open: Option<Run>,
@@ -47,10 +49,25 @@ struct Queue {
 }
 
 impl Queue {
-    fn close(&mut self) {
-        if let Some(run) = self.open.take() {
-            self.runs.push(Reverse(run));
+    /// The most urgent run, put together of those that were pushed in pieces: tasks that became ready one by
+    /// one are one run by the time they are placed.
+    fn front(&mut self) -> Option<Run> {
+        self.runs.extend(self.open.take().map(Reverse));
+        if let (Some(front), Some(first)) = (self.front, self.runs.peek())
+            && first.0 < front
+        {
+            self.runs.push(Reverse(front));
+            self.front = None;
         }
+        let mut front = self.front.or_else(|| self.runs.pop().map(|run| run.0))?;
+        while let Some(next) = self.runs.peek()
+            && (next.0.level, next.0.tasks.first) == (front.level, front.tasks.end())
+        {
+            front.tasks.count += next.0.tasks.count;
+            self.runs.pop();
+        }
+        self.front = Some(front);
+        self.front
     }
 }
 
@@ -109,8 +126,8 @@ impl Ready {
                 run.tasks.count += tasks.count;
             }
             _ => {
-                queue.close();
-                queue.open = Some(Run { level, tasks });
+                let closed = queue.open.replace(Run { level, tasks });
+                queue.runs.extend(closed.map(Reverse));
                 let is_first = queue.head.is_none_or(|head| (level, tasks.first) < head);
                 if is_first {
                     self.set_head(class, Some((level, tasks.first)));
@@ -127,22 +144,18 @@ impl Ready {
             [only] => only.head.filter(|_| after.is_none()).map(|_| Class(0)),
             _ => self.heads.range((after.map_or(Unbounded, Excluded), Unbounded)).next().map(|head| head.2),
         }?;
-        let queue = &mut self.queues[class.0];
-        queue.close();
-        queue.runs.peek().map(|run| (run.0, class))
+        self.queues[class.0].front().map(|run| (run, class))
     }
 
     /// Takes tasks off the front of the most urgent run of a class, which `next_head` gave.
     pub fn take(&mut self, class: Class, count: u32) {
         let queue = &mut self.queues[class.0];
-        let Some(mut head) = queue.runs.peek_mut() else { return };
-        head.0.tasks.take(count);
-        if head.0.tasks.count == 0 {
-            std::collections::binary_heap::PeekMut::pop(head);
-        } else {
-            drop(head);
+        let Some(front) = &mut queue.front else { return };
+        front.tasks.take(count);
+        if front.tasks.count == 0 {
+            queue.front = None;
         }
-        let head = queue.runs.peek().map(|run| (run.0.level, run.0.tasks.first));
+        let head = queue.front().map(|run| (run.level, run.tasks.first));
         self.set_head(class, head);
     }
 
@@ -157,7 +170,7 @@ impl Ready {
     /// True if a task is queued. Searches the whole queue: for checks.
     pub fn contains(&self, class: Class, level: u32, task: TaskId) -> bool {
         let queue = &self.queues[class.0];
-        let runs = queue.runs.iter().map(|run| &run.0).chain(&queue.open);
+        let runs = queue.runs.iter().map(|run| &run.0).chain(&queue.front).chain(&queue.open);
         let mut of_level = runs.filter(|run| run.level == level);
         of_level.any(|run| run.tasks.first <= task && task < run.tasks.end())
     }
@@ -192,6 +205,18 @@ mod tests {
         }
         let all: Vec<_> = std::iter::from_fn(|| next(&mut ready)).collect();
         assert_eq!(all, [(0, 7, 1), (1, 2, 1), (1, 4, 3)]);
+    }
+
+    #[test]
+    fn tasks_that_came_one_by_one_are_placed_together() {
+        let mut ready = empty();
+        for task in [4, 9, 2, 3, 5] {
+            ready.push(Class(0), 1, Span::one(TaskId(task)));
+            ready.next_head(None);
+        }
+        assert_eq!(next(&mut ready), Some((1, 2, 4)));
+        ready.push(Class(0), 0, Span::one(TaskId(7)));
+        assert_eq!((next(&mut ready), next(&mut ready)), (Some((0, 7, 1)), Some((1, 9, 1))));
     }
 
     #[test]

@@ -9,7 +9,6 @@ use crate::core::id::{Attempt, Rank, TaskId};
 use crate::core::span::Span;
 use crate::core::task_list::TaskList;
 use crate::core::task_set::TaskSet;
-use crate::core::time::Timestamp;
 
 use super::copies::Copies;
 
@@ -128,8 +127,6 @@ pub struct Tasks {
     pub size_bytes: Column<f32>,
     /// Of an active task: the run time it is expected to take, in microseconds.
     pub expected_us: Column<f32>,
-    /// Of an active task: when it is expected to end.
-    pub ends_at: Column<Timestamp>,
     marks: Column<Marks>,
     /// The tasks whose output the user wants.
     asked: TaskSet,
@@ -155,7 +152,6 @@ impl Tasks {
             consumers: Column::new(count),
             size_bytes: Column::new(count),
             expected_us: Column::new(count),
-            ends_at: Column::new(count),
             marks: Column::new(count),
             asked: TaskSet::new(count),
             copies: Copies::new(count),

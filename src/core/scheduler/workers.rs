@@ -140,6 +140,8 @@ pub struct Workers {
     /// By rank. Boxed, as a table of ten thousand grows as they join.
     records: Vec<Option<Box<WorkerRecord>>>,
     living: usize,
+    /// The cores of all of them.
+    cpus: u64,
     /// For each shape of a request (a request without its memory), the workers that could ever cover
     /// it and are not reserved, least loaded first. Memory is left out, as nearly every task may ask for another amount.
     by_load: Vec<BTreeSet<(u32, Rank)>>,
@@ -172,6 +174,7 @@ impl Workers {
             requests: requests.to_vec(),
             records: Vec::new(),
             living: 0,
+            cpus: 0,
             by_load: vec![BTreeSet::new(); shapes.len()],
             shapes,
             shape_of,
@@ -205,13 +208,17 @@ impl Workers {
         if self.records.len() <= rank.index() {
             self.records.resize_with(rank.index() + 1, || None);
         }
-        self.living += usize::from(self.records[rank.index()].replace(Box::new(record)).is_none());
+        self.living += 1;
+        self.cpus += u64::from(record.capacity.cpus);
+        let before = self.records[rank.index()].replace(Box::new(record));
+        assert!(before.is_none(), "worker {rank} joins while it is known");
     }
 
     /// Takes a worker out.
     pub fn remove(&mut self, rank: Rank) -> Option<WorkerRecord> {
         let record = self.records.get_mut(rank.index())?.take()?;
         self.living -= 1;
+        self.cpus -= u64::from(record.capacity.cpus);
         self.addressed.retain(|addressed| *addressed != rank);
         self.with_parked.remove(&rank);
         let load = record.load();
@@ -256,9 +263,8 @@ impl Workers {
         })
     }
 
-    /// Gives tasks of one class to a worker. They ask for nothing yet if they were assigned ahead. Returns the
-    /// time in which all that it has is done, in microseconds.
-    pub fn assign(&mut self, rank: Rank, tasks: Span, class: Class, expected_us: f32, is_ahead: bool) -> f64 {
+    /// Gives tasks of one class to a worker. They ask for nothing yet if they were assigned ahead.
+    pub fn assign(&mut self, rank: Rank, tasks: Span, class: Class, expected_us: f32, is_ahead: bool) {
         let record = living(&mut self.records, rank);
         let load = record.load();
         for task in tasks.tasks() {
@@ -275,9 +281,8 @@ impl Workers {
         if !is_ahead {
             record.committed.give_times(&self.requests[class.0], tasks.count);
         }
-        let (after, queue_us) = (record.load(), record.queue_us());
+        let after = record.load();
         self.follow_load(rank, load, after);
-        queue_us
     }
 
     /// Takes tasks from a worker, however they ended: each with its class, its expected run time, and
@@ -422,6 +427,18 @@ impl Workers {
         let request = &self.requests[class.0];
         let records = candidates.filter_map(|&(_, rank)| Some((rank, self.get(rank)?)));
         records.filter(|(_, record)| record.capacity.covers(request))
+    }
+
+    /// True if a worker may be given tasks of a class, now or when it has room.
+    pub fn is_able(&self, rank: Rank, class: Class) -> bool {
+        let request = &self.requests[class.0];
+        self.get(rank).is_some_and(|record| record.reserved_for.is_none() && record.capacity.covers(request))
+    }
+
+    /// How many of `count` tasks a worker gets if each core gets as many.
+    pub fn fair_share(&self, rank: Rank, count: u32) -> u32 {
+        let cpus = self.get(rank).map_or(0, |record| u64::from(record.capacity.cpus));
+        (u64::from(count) * cpus).div_ceil(self.cpus.max(1)) as u32
     }
 
     /// True if a worker could ever run a class, those that are reserved among them.

@@ -14,7 +14,11 @@ pub type Arguments<'a> = Vec<Cow<'a, Value>>;
 
 /// The arguments of `call` for an attempt.
 pub(super) fn resolve<'a>(call: &'a Call, job: &Attempted<'a>) -> Result<Arguments<'a>, String> {
-    call.arguments.iter().map(|argument| resolve_one(argument, job)).collect()
+    let mut arguments = Vec::with_capacity(call.arguments.len());
+    for argument in &call.arguments {
+        arguments.push(resolve_one(argument, job)?);
+    }
+    Ok(arguments)
 }
 
 fn resolve_one<'a>(argument: &'a Argument, job: &Attempted<'a>) -> Result<Cow<'a, Value>, String> {

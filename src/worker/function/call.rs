@@ -9,10 +9,9 @@ use super::context::{Context, Stops};
 use super::{Functions, Registered};
 use crate::clock::now;
 use crate::core::event::Cause;
-use crate::core::graph::Graph;
 use crate::core::id::{Attempt, TaskId};
 use crate::core::slot::Slot;
-use crate::core::task::{Body, Call};
+use crate::core::task::{Body, Call, Operation};
 use crate::core::time::{Micros, Timestamp};
 use crate::core::value::Value;
 use crate::worker::files;
@@ -35,10 +34,12 @@ pub fn is_running_user_code() -> bool {
 /// An attempt at a call that begins now.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempted<'a> {
-    /// The graph that the task is in.
-    pub graph: &'a Graph,
     /// The task.
     pub task: TaskId,
+    /// What it does.
+    pub operation: &'a Operation,
+    /// How long it may run; as long as it likes, if nothing is said.
+    pub timeout: Option<Micros>,
     /// Which try this is.
     pub attempt: Attempt,
     /// When it began.
@@ -85,13 +86,11 @@ impl Caller {
     }
 
     fn call(&mut self, attempted: Attempted<'_>) -> Result<Returned, Cause> {
-        let Attempted { graph, task, attempt, started, slot, .. } = attempted;
-        let operation = graph.operation(task);
+        let Attempted { task, operation, timeout, attempt, started, slot, .. } = attempted;
         let Body::Call(call) = &operation.body else {
             return Err(Cause::NotStarted("it is not a call of a function".to_owned()));
         };
         self.look_up(&call.function)?;
-        let timeout = graph.options(task).timeout;
         let context = Context::new(task, attempt, timeout.map(|limit| started + limit), &self.stops);
         let context = context.bound_to(slot);
         context.check()?;

@@ -127,8 +127,9 @@ impl JobThread {
 fn attempt_at(job: &Job, caller: &mut Caller) -> Result<(Success, Option<Arc<Output>>), Failure> {
     let started = now();
     let result = caller.run(Attempted {
-        graph: &job.graph,
         task: job.task,
+        operation: job.graph.operation(job.task),
+        timeout: job.graph.options(job.task).timeout,
         attempt: job.attempt,
         started,
         inputs: &job.inputs,

@@ -1,5 +1,6 @@
 //! One slot: a thread that runs tasks one after the other and takes turns in between.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,7 +8,8 @@ use crossbeam_deque::Worker as Deque;
 
 use crate::clock::now;
 use crate::core::event::{Cause, Failure, Success};
-use crate::core::id::{Attempt, TaskId};
+use crate::core::graph::{Graph, Row};
+use crate::core::id::{Attempt, OperationId, TaskId};
 use crate::core::span::Span;
 use crate::core::time::{Micros, Timestamp};
 use crate::core::worker::memory::Room;
@@ -52,7 +54,7 @@ pub struct Slot {
     is_at_held: bool,
     /// How many tasks are taken at a time, if they do the same as the last.
     grain: u32,
-    last: TaskId,
+    last: OperationId,
 }
 
 impl Running {
@@ -83,7 +85,7 @@ impl Slot {
     pub fn new(number: usize, pool: Arc<Pool>, turns: Arc<dyn Turns>, deque: Deque<Item>) -> Self {
         let caller = Caller::new(pool.setup.functions.clone(), pool.setup.stops.clone());
         let (inputs, clock) = (Vec::new(), Timestamp::default());
-        let (was_idle, is_at_held, last) = (true, false, TaskId(0));
+        let (was_idle, is_at_held, last) = (true, false, OperationId(0));
         Slot { number, pool, turns, deque, caller, inputs, clock, was_idle, is_at_held, grain: 1, last }
     }
 
@@ -207,11 +209,11 @@ impl Slot {
 
     /// Short tasks of one kind are taken by ever more.
     fn grain_for(&mut self, task: TaskId) -> u32 {
-        let graph = &self.pool.setup.graph;
-        if !std::ptr::eq(graph.operation(task), graph.operation(self.last)) {
+        let operation = self.pool.setup.graph.operation_id(task);
+        if operation != self.last {
             self.grain = 1;
         }
-        self.last = task;
+        self.last = operation;
         self.grain
     }
 
@@ -259,10 +261,13 @@ impl Slot {
         let started = self.clock;
         let running = &self.pool.running[self.number];
         running.begin(task, terms.attempt, started);
-        let returned = gather(&self.pool, task, &mut self.inputs).and_then(|()| {
+        let graph = &self.pool.setup.graph;
+        let facts = graph.facts(task);
+        let returned = gather(&self.pool, facts.values, &mut self.inputs).and_then(|()| {
             let returned = self.caller.run(Attempted {
-                graph: &self.pool.setup.graph,
                 task,
+                operation: graph.operation_with(task, facts.operation),
+                timeout: graph.options_with(task, facts.options).timeout,
                 attempt: terms.attempt,
                 started,
                 inputs: &self.inputs,
@@ -338,16 +343,25 @@ impl Slot {
 }
 
 /// Takes the inputs of a task out of the store.
-fn gather(pool: &Pool, task: TaskId, inputs: &mut Vec<Arc<Output>>) -> Result<(), Cause> {
-    let graph = &pool.setup.graph;
-    for input in graph.value_inputs(task) {
-        let gone = || Cause::NotStarted(format!("the output of `{}` is gone", graph.key(input)));
-        let unread = |error| {
-            Cause::NotStarted(format!("cannot read the output of `{}` back: {error}", graph.key(input)))
-        };
-        inputs.push(pool.setup.store.take(input).map_err(unread)?.ok_or_else(gone)?);
+fn gather(pool: &Pool, inputs: Row<'_>, outputs: &mut Vec<Arc<Output>>) -> Result<(), Cause> {
+    for input in inputs {
+        let taken = pool.setup.store.take(input);
+        match taken {
+            Ok(Some(output)) => outputs.push(output),
+            Ok(None) => return Err(missing(&pool.setup.graph, input, None)),
+            Err(error) => return Err(missing(&pool.setup.graph, input, Some(error))),
+        }
     }
     Ok(())
+}
+
+#[cold]
+fn missing(graph: &Graph, input: TaskId, unread: Option<io::Error>) -> Cause {
+    let key = graph.key(input);
+    Cause::NotStarted(match unread {
+        Some(error) => format!("cannot read the output of `{key}` back: {error}"),
+        None => format!("the output of `{key}` is gone"),
+    })
 }
 
 /// Writes a value into the run directory if it belongs there.
