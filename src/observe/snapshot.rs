@@ -248,17 +248,9 @@ impl Snapshot {
         &self.groups
     }
 
-    /// What one task is doing.
-    ///
-    /// # Panics
-    /// When the task is not in the graph.
+    /// What one task is doing. One that no event told of waits.
     pub fn state(&self, task: TaskId) -> State {
-        State::of(self.states[task.index()])
-    }
-
-    /// True if the task is in the graph, as far as events told of additions.
-    pub fn knows(&self, task: TaskId) -> bool {
-        task.index() < self.states.len()
+        self.states.get(task.index()).map_or(State::Waiting, |state| State::of(*state))
     }
 
     /// The workers by rank.
@@ -454,9 +446,14 @@ fn sum(spans: impl Iterator<Item = Micros>) -> Micros {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::core::addition::{NewTask, Source, Work};
     use crate::core::batch::Batch;
     use crate::core::event::{Failure, Success};
+    use crate::core::id::{OperationId, OptionsId};
+    use crate::core::task::{Body, Call, Operation};
     use crate::observe::scenario::{Scenario, graph};
 
     #[test]
@@ -513,6 +510,56 @@ mod tests {
         let worker = run.snapshot.workers().next().unwrap();
         assert_eq!((worker.tasks_finished, worker.busy, worker.busy_cpus), (1, Micros(300), Micros(300)));
         assert_eq!(worker.presence, Presence::Here);
+    }
+
+    /// `a` submits `part`, and becomes something that takes it.
+    fn part_of_a() -> Event {
+        let work = |values| Work { values, ..Work::default() };
+        let body = Body::Call(Call { function: "noop".into(), arguments: vec![] });
+        let addition = Addition {
+            operations: vec![Arc::new(Operation { body, inputs: vec![], outputs: vec![] })],
+            options: vec![Arc::default()],
+            names: vec!["part".to_owned()],
+            tasks: vec![NewTask { name: 0, work: work(vec![]) }],
+            becomes: work(vec![Source::New(0)]),
+        };
+        let (task, operation, options) = (TaskId(2), OperationId(9), OptionsId(9));
+        let numbering = Numbering { task, operation, options, submitted: 0, version: 0 };
+        let (attempt, worker, started, ran) = (Attempt(1), Rank(1), Timestamp(0), Micros(70));
+        let (task, addition) = (TaskId(0), Box::new(addition));
+        Event::TasksAdded { task, attempt, worker, started, ran, numbering, addition }
+    }
+
+    #[test]
+    fn tasks_that_were_added_count_where_they_lead_back_to() {
+        let graph = graph("a:\nb: a");
+        let mut run = Scenario::new(&graph);
+        run.joins(1, 1).starts("a").tells(part_of_a());
+        assert_eq!(*run.snapshot.counts(), Counts { waiting: 3, ..Counts::default() });
+        assert_eq!(run.snapshot.groups()[0], Counts { waiting: 2, ..Counts::default() });
+        assert_eq!((graph.key(TaskId(2)), graph.len()), ("a/part[0]".to_owned(), 3));
+        let worker = run.snapshot.workers().next().unwrap();
+        assert_eq!((worker.busy, worker.tasks_finished), (Micros(70), 0));
+        let batch = Batch::one(TaskId(2), Attempt::FIRST, Success { ran: Micros(30), ..Success::default() });
+        run.tells(Event::TasksFinished { worker: Rank(1), batch }).finishes("a", 1, 50);
+        assert_eq!(*run.snapshot.counts(), Counts { waiting: 1, finished: 2, ..Counts::default() });
+        assert_eq!(run.snapshot.groups()[0], Counts { finished: 2, ..Counts::default() });
+        let path = run.report.report();
+        assert_eq!((path.critical_path, path.critical_path_tasks), (Micros(80), 2));
+    }
+
+    #[test]
+    fn additions_behind_a_gap_are_left_out() {
+        let graph = graph("a:\nb: a");
+        let mut run = Scenario::new(&graph);
+        let Event::TasksAdded { task, attempt, worker, started, ran, mut numbering, addition } = part_of_a()
+        else {
+            unreachable!("it is one")
+        };
+        numbering.task = TaskId(3);
+        run.tells(Event::TasksAdded { task, attempt, worker, started, ran, numbering, addition });
+        assert_eq!((run.snapshot.counts().waiting, graph.len()), (2, 2));
+        assert_eq!(run.snapshot.state(TaskId(3)), State::Waiting);
     }
 
     #[test]
