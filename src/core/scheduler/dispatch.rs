@@ -10,7 +10,6 @@ use crate::core::id::{Rank, TaskId};
 use crate::core::message::{Assignment, InputLocation, Order, Special};
 use crate::core::span::Span;
 
-use super::division::Division;
 use super::machine::Scheduler;
 use super::placement::{Candidate, Choice, Inputs, look_at, moving_us, place};
 use super::ready::{Class, Run};
@@ -41,7 +40,6 @@ impl Scheduler {
         let graph = Arc::clone(&self.graph);
         let mut after = None;
         let mut shares = Shares::default();
-        let mut division = Division::default();
         while let Some((run, class)) = self.ready.next_head(after) {
             let task = run.tasks.first;
             let facts = graph.facts(task);
@@ -52,14 +50,14 @@ impl Scheduler {
             }
             let inputs = look_at(facts.values, &self.tasks);
             let choice = self.go_on(&shares, (task, run), &inputs, class);
-            let choice = choice.or_else(|| self.divide(&mut division, run, &inputs, class));
+            let choice = choice.or_else(|| self.divide(run, &inputs, class));
             match choice.unwrap_or_else(|| self.choose(task, &inputs, class)) {
                 Choice::At(worker, room) => {
                     let share = if inputs.are_ahead { room } else { self.share(&mut shares, run, worker) };
                     let most = Span { count: run.tasks.count.min(room).min(share).max(1), ..run.tasks };
                     let tasks = self.alike(most, worker, (&facts, &inputs));
                     self.ready.take(class, tasks.count);
-                    division.take(tasks.count);
+                    self.division.take(tasks.count);
                     let is_cut = tasks.count < most.count;
                     shares.left = if is_cut { shares.left.saturating_sub(tasks.count) } else { 0 };
                     self.assign(tasks, worker, (&facts, &inputs), None);
@@ -67,7 +65,7 @@ impl Scheduler {
                 _ if !self.workers.is_any_open() => return,
                 Choice::Park(worker) => {
                     self.ready.take(class, 1);
-                    division.take(1);
+                    self.division.take(1);
                     self.workers.park(worker, run.level, task);
                 }
                 Choice::Nowhere => after = Some((run, class)),
@@ -129,21 +127,23 @@ impl Scheduler {
     }
 
     /// Where a task of a run goes whose inputs are still to come.
-    fn divide(&self, division: &mut Division, run: Run, inputs: &Inputs, class: Class) -> Option<Choice> {
+    fn divide(&mut self, run: Run, inputs: &Inputs, class: Class) -> Option<Choice> {
         let task = run.tasks.first;
         if !inputs.are_ahead || self.workers.len() == 1 {
             return None;
         }
         let expected_us = self.durations.expected_us(task);
-        if division.next(task).is_none() && run.tasks.count > 1 {
+        if self.division.next(task).is_none() && (run.tasks.count > 1 || self.division.is_at(run.level)) {
+            let mut division = std::mem::take(&mut self.division);
             let inputs = |task: TaskId| {
                 let facts = self.graph.facts(task);
                 let inputs = look_at(facts.values, &self.tasks);
                 (inputs.are_ahead && self.is_ready_by(task, &facts)).then_some(inputs)
             };
-            *division = Division::of(run.tasks, (class, expected_us), &self.workers, inputs);
+            division.divide(run, (class, expected_us), &self.workers, inputs);
+            self.division = division;
         }
-        let (worker, count) = division.next(task)?;
+        let (worker, count) = self.division.next(task)?;
         let room = self.workers.get(worker)?.room(&self.ready.requests()[class.0], expected_us, true);
         Some(if room > 0 { Choice::At(worker, room.min(count)) } else { Choice::Park(worker) })
     }

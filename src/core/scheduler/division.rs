@@ -12,7 +12,7 @@ use crate::core::id::{Rank, TaskId};
 use crate::core::span::Span;
 
 use super::placement::{Inputs, fetch_us};
-use super::ready::Class;
+use super::ready::{Class, Run};
 use super::workers::Workers;
 
 /// Tasks that are divided at a time.
@@ -20,52 +20,69 @@ const DIVIDED_MAX: u32 = 16_384;
 /// Least loaded workers looked at for one that has not got its share.
 const WORKERS_LOOKED_AT: usize = 16;
 
-/// What is left of a run that was divided: which worker gets how many of the next tasks, the last first.
+/// The run that was divided last: which worker gets how many of the next tasks.
 #[derive(Debug, Default)]
 pub struct Division {
     next: TaskId,
+    /// The last piece first.
     pieces: Vec<(Rank, u32)>,
+    /// Tasks of one level may come in several runs: what each worker has got of it so far.
+    level: u32,
+    given: BTreeMap<Rank, u32>,
+    /// Tasks of the level so far, and of the one before: as many are likely to come again.
+    count: u32,
+    count_before: u32,
 }
 
 /// The workers of the tasks of a run, while it is being divided.
 struct Shares<'a> {
     workers: &'a Workers,
-    count: u32,
     class: Class,
     expected_us: f64,
-    given: BTreeMap<Rank, u32>,
+    /// Tasks that are taken to be in the level.
+    count: u32,
+    given: &'a mut BTreeMap<Rank, u32>,
 }
 
 impl Division {
     /// Divides the first tasks of a run, which ask for `class` and take `expected_us` each, and whose inputs
     /// `inputs` tells of: `None` from the first task on that is not like this.
-    pub fn of(
-        run: Span,
+    pub fn divide(
+        &mut self,
+        run: Run,
         (class, expected_us): (Class, f32),
         workers: &Workers,
         inputs: impl Fn(TaskId) -> Option<Inputs>,
-    ) -> Self {
+    ) {
+        let tasks = Span { count: run.tasks.count.min(DIVIDED_MAX), ..run.tasks };
+        if self.level != run.level {
+            (self.level, self.count_before, self.count) = (run.level, self.count, 0);
+            self.given.clear();
+        }
+        let count = (self.count + tasks.count).max(self.count_before);
         let expected_us = f64::from(expected_us);
-        let mut shares = Shares { workers, count: 0, class, expected_us, given: BTreeMap::new() };
-        let run = Span { count: run.count.min(DIVIDED_MAX), ..run };
+        let mut shares = Shares { workers, class, expected_us, count, given: &mut self.given };
         let mut owners: Vec<Rank> = Vec::new();
-        for task in run.tasks() {
-            let owner =
-                inputs(task).and_then(|inputs| shares.owner(&inputs, owners.last().copied(), run.count));
+        for task in tasks.tasks() {
+            let owner = inputs(task).and_then(|inputs| shares.owner(&inputs, owners.last().copied()));
             let Some(owner) = owner else { break };
             *shares.given.entry(owner).or_default() += 1;
             owners.push(owner);
         }
-        shares.count = owners.len() as u32;
         shares.move_excess(&mut owners);
-        let mut pieces: Vec<(Rank, u32)> = Vec::new();
+        self.count += owners.len() as u32;
+        (self.next, self.pieces) = (tasks.first, Vec::new());
         for owner in owners.into_iter().rev() {
-            match pieces.last_mut() {
+            match self.pieces.last_mut() {
                 Some((rank, count)) if *rank == owner => *count += 1,
-                _ => pieces.push((owner, 1)),
+                _ => self.pieces.push((owner, 1)),
             }
         }
-        Division { next: run.first, pieces }
+    }
+
+    /// True if tasks of this level were divided last.
+    pub fn is_at(&self, level: u32) -> bool {
+        self.level == level
     }
 
     /// Who gets the next task, and how many from there on; `None` if it is another one.
@@ -87,53 +104,59 @@ impl Division {
 impl Shares<'_> {
     /// Who has most of the inputs; of two that have as many, who got the task before this one, until it has
     /// its share.
-    fn owner(&self, inputs: &Inputs, before: Option<Rank>, count: u32) -> Option<Rank> {
+    fn owner(&self, inputs: &Inputs, before: Option<Rank>) -> Option<Rank> {
         let able = |rank: &Rank| self.workers.is_able(*rank, self.class);
         let (owner, rival) = (inputs.owner.filter(able), inputs.rival.filter(able));
-        let given = |rank: Rank| self.given.get(&rank).copied().unwrap_or(0);
         match (owner, rival) {
             (Some(owner), Some(rival)) => {
                 let goes_on = before.filter(|it| [owner, rival].contains(it));
-                let goes_on = goes_on.filter(|&it| given(it) < self.workers.fair_share(it, count));
-                goes_on.or_else(|| [owner, rival].into_iter().min_by_key(|&it| (given(it), it)))
+                let goes_on = goes_on.filter(|&it| self.lacks(it));
+                goes_on.or_else(|| [owner, rival].into_iter().min_by_key(|&it| (self.given_to(it), it)))
             }
             (owner, rival) => owner.or(rival),
         }
     }
 
-    /// Moves what those have too much who would be done sooner without it.
+    /// Moves what those have too much who would be done sooner without it: their last tasks.
     fn move_excess(&mut self, owners: &mut [Rank]) {
-        let mut kept: BTreeMap<Rank, u32> =
-            self.given.keys().filter(|&&rank| self.has_excess(rank)).map(|&rank| (rank, 0)).collect();
-        if kept.is_empty() {
-            return;
+        let mut excess: BTreeMap<Rank, u32> = BTreeMap::new();
+        for &owner in &*owners {
+            if !excess.contains_key(&owner) {
+                excess.insert(owner, self.excess_worth_moving(owner));
+            }
         }
         let mut target = None;
-        for owner in owners {
-            let Some(kept) = kept.get_mut(owner) else { continue };
-            if *kept < self.workers.fair_share(*owner, self.count) {
-                *kept += 1;
-                continue;
-            }
+        for owner in owners.iter_mut().rev() {
+            let Some(excess) = excess.get_mut(owner).filter(|excess| **excess > 0) else { continue };
             target = target.filter(|&rank| self.lacks(rank)).or_else(|| self.first_lacking());
             let Some(target) = target else { return };
             *self.given.entry(target).or_default() += 1;
             *self.given.entry(*owner).or_default() -= 1;
+            *excess -= 1;
             *owner = target;
         }
     }
 
-    /// True if a worker has so much more than its share that moving the excess saves more than a fetch.
-    fn has_excess(&self, rank: Rank) -> bool {
-        let excess = self.given[&rank].saturating_sub(self.workers.fair_share(rank, self.count));
-        let Some(record) = self.workers.get(rank).filter(|_| excess > 0) else { return false };
+    /// What a worker has got beyond its share, if to move that saves more than a fetch.
+    fn excess_worth_moving(&self, rank: Rank) -> u32 {
+        let excess = self.given_to(rank).saturating_sub(self.fair_share(rank));
+        let Some(record) = self.workers.get(rank).filter(|_| excess > 0) else { return 0 };
         let saved_us = f64::from(excess) * self.expected_us / f64::from(record.capacity.cpus.max(1));
         let target = self.first_lacking().and_then(|rank| self.workers.get(rank));
-        target.is_some_and(|target| saved_us > fetch_us(record, target))
+        let is_worth = target.is_some_and(|target| saved_us > fetch_us(record, target));
+        if is_worth { excess } else { 0 }
+    }
+
+    fn given_to(&self, rank: Rank) -> u32 {
+        self.given.get(&rank).copied().unwrap_or(0)
+    }
+
+    fn fair_share(&self, rank: Rank) -> u32 {
+        self.workers.fair_share(rank, self.count)
     }
 
     fn lacks(&self, rank: Rank) -> bool {
-        self.given.get(&rank).copied().unwrap_or(0) < self.workers.fair_share(rank, self.count)
+        self.given_to(rank) < self.fair_share(rank)
     }
 
     fn first_lacking(&self) -> Option<Rank> {

@@ -15,6 +15,7 @@ use crate::core::task_list::TaskList;
 use crate::core::time::Timestamp;
 
 use super::ahead::Ahead;
+use super::division::Division;
 use super::durations::Durations;
 use super::multi_node::MultiNode;
 use super::precedence::Precedence;
@@ -103,6 +104,7 @@ pub struct Scheduler {
     pub(super) multi_node: MultiNode,
     pub(super) urgency: Urgency,
     pub(super) durations: Durations,
+    pub(super) division: Division,
     pub(super) ahead: Ahead,
     pub(super) out_of_memory_failures: u32,
     /// The failed task upstream of each aborted one.
@@ -123,6 +125,7 @@ impl Scheduler {
             multi_node: MultiNode::default(),
             urgency: Urgency::of(&graph, options.precedence),
             durations,
+            division: Division::default(),
             ahead: Ahead::of(&graph),
             out_of_memory_failures: 0,
             aborted_because: BTreeMap::new(),
