@@ -28,14 +28,14 @@ pub use std::process::ExitCode;
 
 pub use dagmar_macros::task;
 
-pub use api::{Computable, Delayed, Error, Runtime, main, map, reduce};
+pub use api::{Computable, Delayed, Error, Given, Runtime, main, map, reduce};
 pub use runtime::typed::{Context, Portable, bulk};
 
 /// What the code that `#[task]` writes calls. Not for anybody else.
 #[doc(hidden)]
 pub mod expansion {
     pub use crate::api::argument::IntoArgument;
-    pub use crate::api::registry::{Entry, Inputs, Task};
-    pub use crate::runtime::typed::{Context, Output, to_output};
+    pub use crate::api::registry::{Entry, Inputs, Returned, Task};
+    pub use crate::runtime::typed::Context;
     pub use inventory;
 }

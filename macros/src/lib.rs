@@ -18,8 +18,10 @@ use parameter::Parameter;
 /// Each parameter takes a value, or the `Delayed` of another task that gives one. A parameter of type
 /// `&T`, `&[T]`, `&str` or `Arc<T>` is not copied for the call; one of type `Vec<T>` or `&[T]`, or
 /// `Vec<Arc<T>>` and `&[Arc<T>]` (without copies), also takes the outputs of several tasks. A parameter
-/// of type `&Context` is not given by the caller: it tells the function about its attempt. A function
-/// that returns a `Result` gives the value inside; its error fails the task.
+/// of type `Delayed<T>` or `Vec<Delayed<T>>` takes the same, unseen, to be handed on to calls that the
+/// function returns; one of type `Given<T>` does so and can be read as well. A parameter of type `&Context` is not given by the caller: it tells the function about its attempt. A function
+/// that returns a `Result` gives the value inside; its error fails the task. A function that returns a
+/// `Delayed` submits that call, and gives its output once it is there.
 #[proc_macro_attribute]
 pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let function = parse_macro_input!(item as ItemFn);
@@ -44,8 +46,9 @@ fn expand(function: ItemFn) -> Result<Tokens, Error> {
     let (name, inputs, output) = (&sig.ident, &sig.inputs, &sig.output);
     let (generics, conditions) = (&sig.generics, &sig.generics.where_clause);
     let text = name.to_string();
-    let body = format_ident!("{}", name);
-    let (gives, is_result) = gives(output);
+    let Gives { value: gives, is_result, is_delayed } = Gives::of(output);
+    // A function that submits calls means tasks by their names, also by its own.
+    let body = if is_delayed { format_ident!("__{}_itself", name) } else { name.clone() };
     let names: Vec<_> = (0..given.len()).map(|place| format_ident!("argument_{place}")).collect();
     let names: Vec<_> =
         given.iter().zip(names).map(|((_, one), other)| one.name().unwrap_or(other)).collect();
@@ -64,6 +67,7 @@ fn expand(function: ItemFn) -> Result<Tokens, Error> {
         true => quote! { returned.map_err(|error| ::std::string::ToString::to_string(&error))? },
         false => quote! { returned },
     };
+    let kind = if is_delayed { format_ident!("delayed") } else { format_ident!("value") };
     Ok(quote! {
         #(#documentation)*
         #vis fn #name(
@@ -73,16 +77,13 @@ fn expand(function: ItemFn) -> Result<Tokens, Error> {
             fn __call(
                 context: &::dagmar::expansion::Context<'_>,
                 inputs: &::dagmar::expansion::Inputs<'_>,
-            ) -> ::std::result::Result<::std::sync::Arc<::dagmar::expansion::Output>, ::std::string::String> {
+            ) -> ::std::result::Result<::dagmar::expansion::Returned, ::std::string::String> {
                 #(#attributes)*
                 fn #body #generics (#inputs) #output #conditions #block
                 let _ = (context, inputs);
                 #(#takes)*
                 let returned = #body(#(#passes),*);
-                let value: #gives = #returned;
-                ::std::result::Result::Ok(::std::sync::Arc::new(::dagmar::expansion::to_output(
-                    ::std::sync::Arc::new(value),
-                )))
+                ::std::result::Result::Ok(::dagmar::expansion::Returned::#kind::<#gives>(#returned))
             }
             static __TASK: ::dagmar::expansion::Task = ::dagmar::expansion::Task::new(
                 #text,
@@ -121,15 +122,36 @@ fn check(function: &ItemFn) -> Result<(), Error> {
     }
 }
 
-/// The type that a task gives, and whether it comes in a `Result`.
-fn gives(output: &ReturnType) -> (Tokens, bool) {
-    let ReturnType::Type(_, returned) = output else { return (quote! { () }, false) };
-    if let Type::Path(path) = &**returned
-        && let Some(last) = path.path.segments.last().filter(|last| last.ident == "Result")
-        && let PathArguments::AngleBracketed(arguments) = &last.arguments
-        && let Some(GenericArgument::Type(value)) = arguments.args.first()
-    {
-        return (quote! { #value }, true);
+/// What a task gives.
+struct Gives {
+    /// The type of the value.
+    value: Tokens,
+    /// True if it comes in a `Result`.
+    is_result: bool,
+    /// True if it comes from a call that the task returns.
+    is_delayed: bool,
+}
+
+impl Gives {
+    fn of(output: &ReturnType) -> Self {
+        let ReturnType::Type(_, returned) = output else {
+            return Gives { value: quote! { () }, is_result: false, is_delayed: false };
+        };
+        let inside = first_argument(returned, "Result");
+        let (is_result, inside) = (inside.is_some(), inside.unwrap_or(returned));
+        let value = first_argument(inside, "Delayed");
+        let (is_delayed, value) = (value.is_some(), value.unwrap_or(inside));
+        Gives { value: quote! { #value }, is_result, is_delayed }
     }
-    (quote! { #returned }, false)
+}
+
+/// The `T` of `name<T, ...>`, however its path begins.
+fn first_argument<'a>(written: &'a Type, name: &str) -> Option<&'a Type> {
+    let Type::Path(path) = written else { return None };
+    let last = path.path.segments.last().filter(|last| last.ident == name)?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    match arguments.args.first() {
+        Some(GenericArgument::Type(value)) => Some(value),
+        _ => None,
+    }
 }

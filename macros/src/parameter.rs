@@ -31,6 +31,16 @@ enum Way {
     Elements(Type),
     /// `&[Arc<E>]`: it reads the elements.
     BorrowedElements(Type),
+    /// `Delayed<T>`: it hands it on.
+    Handle(Type),
+    /// `Delayed<Vec<E>>`: it hands it on.
+    VectorHandle(Type),
+    /// `Vec<Delayed<E>>`: it hands the elements on.
+    Handles(Type),
+    /// `Given<T>`: it reads it and hands it on.
+    Given(Type),
+    /// `Given<Vec<E>>`: it reads it and hands it on.
+    GivenVector(Type),
 }
 
 impl Parameter {
@@ -60,13 +70,18 @@ impl Parameter {
     pub fn target(&self) -> Tokens {
         match &self.way {
             Way::Context => quote! {},
-            Way::Owned(value) | Way::Shared(value) => quote! { #value },
+            Way::Owned(value) | Way::Shared(value) | Way::Handle(value) | Way::Given(value) => {
+                quote! { #value }
+            }
             Way::Borrowed(value) => value.clone(),
             Way::OwnedVector(element)
             | Way::BorrowedVector(element)
             | Way::SharedVector(element)
             | Way::Elements(element)
-            | Way::BorrowedElements(element) => quote! { ::std::vec::Vec<#element> },
+            | Way::BorrowedElements(element)
+            | Way::VectorHandle(element)
+            | Way::GivenVector(element)
+            | Way::Handles(element) => quote! { ::std::vec::Vec<#element> },
         }
     }
 
@@ -84,6 +99,11 @@ impl Parameter {
             Way::Elements(element) | Way::BorrowedElements(element) => {
                 quote! { inputs.shared_elements::<#element>(#place)? }
             }
+            Way::Handle(value) => quote! { inputs.handle::<#value>(#place)? },
+            Way::VectorHandle(element) => quote! { inputs.vector_handle::<#element>(#place)? },
+            Way::Handles(element) => quote! { inputs.handles::<#element>(#place)? },
+            Way::Given(value) => quote! { inputs.given::<#value>(#place)? },
+            Way::GivenVector(element) => quote! { inputs.given_vector::<#element>(#place)? },
         })
     }
 
@@ -95,7 +115,12 @@ impl Parameter {
             | Way::OwnedVector(_)
             | Way::Shared(_)
             | Way::SharedVector(_)
-            | Way::Elements(_) => {
+            | Way::Elements(_)
+            | Way::Handle(_)
+            | Way::VectorHandle(_)
+            | Way::Handles(_)
+            | Way::Given(_)
+            | Way::GivenVector(_) => {
                 quote! { #variable }
             }
             Way::Borrowed(_) | Way::BorrowedVector(_) => quote! { &*#variable },
@@ -123,10 +148,23 @@ impl Way {
                 None => Way::Shared(inner.clone()),
             });
         }
+        if let Some(inner) = argument_of(written, "Delayed") {
+            return Ok(match argument_of(inner, "Vec") {
+                Some(element) => Way::VectorHandle(element.clone()),
+                None => Way::Handle(inner.clone()),
+            });
+        }
+        if let Some(inner) = argument_of(written, "Given") {
+            return Ok(match argument_of(inner, "Vec") {
+                Some(element) => Way::GivenVector(element.clone()),
+                None => Way::Given(inner.clone()),
+            });
+        }
         Ok(match argument_of(written, "Vec") {
-            Some(element) => match argument_of(element, "Arc") {
-                Some(element) => Way::Elements(element.clone()),
-                None => Way::OwnedVector(element.clone()),
+            Some(element) => match (argument_of(element, "Arc"), argument_of(element, "Delayed")) {
+                (Some(element), _) => Way::Elements(element.clone()),
+                (None, Some(element)) => Way::Handles(element.clone()),
+                (None, None) => Way::OwnedVector(element.clone()),
             },
             None => Way::Owned(written.clone()),
         })

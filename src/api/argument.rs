@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::core::task;
+use crate::core::value::Value;
 use crate::runtime::typed::{self, Portable};
 
 use super::delayed::{Delayed, Node};
@@ -18,6 +20,24 @@ pub(super) enum Source {
     Output(Arc<Node>),
     /// The outputs of several tasks, as a vector.
     Outputs(Vec<Arc<Node>>),
+}
+
+/// A value as an argument in a graph.
+pub(super) fn value(bytes: Vec<u8>) -> task::Argument {
+    task::Argument::Value(Value::Bytes(bytes))
+}
+
+/// Several arguments as one, in little where they are inputs side by side.
+pub(super) fn in_a_row(arguments: Vec<task::Argument>) -> task::Argument {
+    let first = match arguments.first() {
+        Some(task::Argument::Input(first)) => *first,
+        _ => 0,
+    };
+    let is_next = |(place, argument): (u32, &task::Argument)| *argument == task::Argument::Input(place);
+    match (first..).zip(&arguments).all(is_next) {
+        true => task::Argument::Inputs { first, count: arguments.len() as u32 },
+        false => task::Argument::List(arguments),
+    }
 }
 
 /// Whatever can be handed to a task's parameter of type `T`: a `T`, a call that will give one, or, for

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::core::graph::{Definition, Graph, GraphBuilder, GraphError};
-use crate::core::id::{OperationId, OptionsId, Rank, TaskId};
+use crate::core::id::{OperationId, Rank, TaskId};
 use crate::core::key::{Axis, Group};
 use crate::core::task::{Argument, Body, Call, Operation, TaskOptions};
 use crate::core::value::Value;
+use crate::runtime::typed;
 
-use super::argument::Source;
-use super::delayed::Node;
+use super::argument::{self, Source};
+use super::delayed::{Node, Standing};
 use super::registry::{ISOLATED, KEPT};
 
 /// A graph, and where in it the calls that were asked for stand.
@@ -55,18 +56,18 @@ impl Assembly<'_> {
 }
 
 /// Every call that is needed, each behind those that it needs.
-struct Order {
-    nodes: Vec<Arc<Node>>,
-    places: HashMap<usize, usize>,
+pub(super) struct Order {
+    pub nodes: Vec<Arc<Node>>,
+    pub places: HashMap<usize, usize>,
 }
 
 /// Calls have no names of their own: where they lie tells them apart while somebody holds them.
-fn address(node: &Arc<Node>) -> usize {
+pub(super) fn address(node: &Arc<Node>) -> usize {
     Arc::as_ptr(node).addr()
 }
 
 impl Order {
-    fn of<'a>(asked: impl Iterator<Item = &'a Arc<Node>>) -> Self {
+    pub fn of<'a>(asked: impl Iterator<Item = &'a Arc<Node>>) -> Self {
         let mut order = Order { nodes: Vec::new(), places: HashMap::new() };
         for node in asked {
             order.enter(node);
@@ -90,7 +91,8 @@ impl Order {
             stack.push((node.clone(), true));
             for source in node.sources().iter().rev() {
                 let inputs = inputs_of(source).iter().rev();
-                let unknown = inputs.filter(|input| !self.places.contains_key(&address(input)));
+                let unknown = inputs
+                    .filter(|input| input.standing.is_none() && !self.places.contains_key(&address(input)));
                 stack.extend(unknown.map(|input| (input.clone(), false)));
             }
         }
@@ -136,7 +138,7 @@ fn declare(builder: &mut GraphBuilder, order: &Order) -> Result<Vec<TaskId>, Gra
 }
 
 /// A name that can be typed on a command line and stands before brackets.
-fn plain(name: &str) -> String {
+pub(super) fn plain(name: &str) -> String {
     let plain = |letter: char| if letter.is_alphanumeric() || "._-".contains(letter) { letter } else { '_' };
     name.chars().map(plain).collect()
 }
@@ -160,9 +162,13 @@ impl Writer<'_> {
         }
         let mut values = Vec::new();
         let mut arguments = vec![self.number(node)];
+        if let Some(Standing::Value(output)) = &node.standing {
+            arguments.push(Argument::Value(Value::Text(typed::type_name_of(output).to_owned())));
+            arguments.push(argument::value(typed::bytes_of(output)));
+        }
         arguments.extend(node.sources().iter().map(|source| self.argument(source, &mut values)));
         let operation = self.operation(builder, function(node), arguments);
-        Definition { operation, options: options(builder, node), values, orders: Vec::new() }
+        Definition { operation, options: builder.options(options_of(node)), values, orders: Vec::new() }
     }
 
     /// The first argument of every call: the number that its output is to be kept under, if any.
@@ -173,16 +179,18 @@ impl Writer<'_> {
 
     fn argument(&self, source: &Source, values: &mut Vec<TaskId>) -> Argument {
         match source {
-            Source::Value(bytes) => Argument::Value(Value::Bytes(bytes.clone())),
-            Source::Output(node) => Argument::Input(self.input(node, values)),
+            Source::Value(bytes) => argument::value(bytes.clone()),
+            Source::Output(node) => self.output(node, values),
             Source::Outputs(nodes) => {
-                let first = values.len() as u32;
-                let inputs: Vec<u32> = nodes.iter().map(|node| self.input(node, values)).collect();
-                match inputs.iter().copied().eq(first..first + inputs.len() as u32) {
-                    true => Argument::Inputs { first, count: inputs.len() as u32 },
-                    false => Argument::List(inputs.into_iter().map(Argument::Input).collect()),
-                }
+                argument::in_a_row(nodes.iter().map(|node| self.output(node, values)).collect())
             }
+        }
+    }
+
+    fn output(&self, node: &Arc<Node>, values: &mut Vec<TaskId>) -> Argument {
+        match node.standing_bytes() {
+            Some(bytes) => argument::value(bytes),
+            None => Argument::Input(self.input(node, values)),
         }
     }
 
@@ -222,15 +230,13 @@ fn enter(builder: &mut GraphBuilder, function: String, arguments: Vec<Argument>)
     builder.operation(Operation { body, inputs: Vec::new(), outputs: Vec::new() })
 }
 
-fn function(node: &Node) -> String {
+pub(super) fn function(node: &Node) -> String {
     let is_isolated = node.settings.as_ref().is_some_and(|settings| settings.is_isolated);
     format!("{}{}", if is_isolated { ISOLATED } else { "" }, node.task.id)
 }
 
-fn options(builder: &mut GraphBuilder, node: &Node) -> OptionsId {
-    let options =
-        node.settings.as_ref().map_or_else(TaskOptions::default, |settings| settings.options.clone());
-    builder.options(options)
+pub(super) fn options_of(node: &Node) -> TaskOptions {
+    node.settings.as_ref().map_or_else(TaskOptions::default, |settings| settings.options.clone())
 }
 
 /// Runs where the output is: on the only worker that has this resource.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::core::id::Rank;
 use crate::core::task::TaskOptions;
-use crate::runtime::typed::Portable;
+use crate::runtime::typed::{self, Output, Portable};
 
 use super::argument::{Argument, Source};
-use super::registry::Task;
+use super::registry::{self, Task};
 
 /// The output of a task that has not run yet, to be handed to other tasks or to `Runtime::compute`.
 ///
@@ -39,9 +39,19 @@ impl<T> Clone for Delayed<T> {
 /// One call.
 pub struct Node {
     pub(super) task: &'static Task,
+    /// What it is if it is no call.
+    pub(super) standing: Option<Standing>,
     pub(super) settings: Option<Box<Settings>>,
     sources: Mutex<Vec<Source>>,
     pub(super) kept: OnceLock<Kept>,
+}
+
+/// What is there without a call.
+pub(super) enum Standing {
+    /// A value.
+    Value(Arc<Output>),
+    /// The output that a running task was given as its n-th input, and has not looked at.
+    Taken(u32),
 }
 
 /// What was said about one call in particular.
@@ -66,6 +76,23 @@ impl Drop for Kept {
         if let Ok(mut unneeded) = self.unneeded.lock() {
             unneeded.push(self.number);
         }
+    }
+}
+
+/// A value that is there already, where a call is asked for: what a task returns that submits no more.
+impl<T: Portable> From<T> for Delayed<T> {
+    fn from(value: T) -> Self {
+        Delayed::standing(Standing::Value(Arc::new(typed::to_output(Arc::new(value)))))
+    }
+}
+
+impl<T> Delayed<T> {
+    pub(super) fn standing(standing: Standing) -> Self {
+        Delayed::of_node(Arc::new(Node::standing(standing)))
+    }
+
+    pub(super) fn of_node(node: Arc<Node>) -> Self {
+        Delayed { node, value: PhantomData }
     }
 }
 
@@ -134,19 +161,35 @@ impl<T: Portable> Delayed<T> {
     /// Changes what is said about the call. If others have a copy of it already, theirs stays as it is,
     /// and this becomes a call of its own.
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        if Arc::get_mut(&mut self.node).is_none() {
+        if self.node.standing.is_none() && Arc::get_mut(&mut self.node).is_none() {
             let (settings, sources) = (self.node.settings.clone(), self.node.sources().clone());
             self.node = Arc::new(Node::new(self.node.task, settings, sources));
         }
-        let node = Arc::get_mut(&mut self.node).expect("nobody else has this node");
-        change(node.settings.get_or_insert_default());
+        if let Some(node) = Arc::get_mut(&mut self.node) {
+            // What is there without a call has no options, so it is not copied for them.
+            change(node.settings.get_or_insert_default());
+        }
         self
     }
 }
 
 impl Node {
     fn new(task: &'static Task, settings: Option<Box<Settings>>, sources: Vec<Source>) -> Self {
-        Node { task, settings, sources: Mutex::new(sources), kept: OnceLock::new() }
+        Node { task, standing: None, settings, sources: Mutex::new(sources), kept: OnceLock::new() }
+    }
+
+    fn standing(standing: Standing) -> Self {
+        let mut node = Node::new(&registry::VALUE, None, Vec::new());
+        node.standing = Some(standing);
+        node
+    }
+
+    /// The bytes of a value that is there already.
+    pub(super) fn standing_bytes(&self) -> Option<Vec<u8>> {
+        match &self.standing {
+            Some(Standing::Value(output)) => Some(typed::bytes_of(output)),
+            _ => None,
+        }
     }
 
     /// Where its arguments come from; empty once its output is kept.

@@ -47,8 +47,10 @@ pub mod computable;
 pub mod delayed;
 mod entry;
 pub mod failure;
+pub mod given;
 pub mod registry;
 pub mod runtime;
+mod submission;
 mod watch;
 
 pub use collections::{map, reduce};
@@ -56,4 +58,5 @@ pub use computable::Computable;
 pub use delayed::Delayed;
 pub use entry::main;
 pub use failure::Error;
+pub use given::Given;
 pub use runtime::Runtime;

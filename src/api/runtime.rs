@@ -116,8 +116,8 @@ impl Runtime {
         match outcome {
             Outcome::Done => Ok(()),
             Outcome::TasksFailed { failed, aborted, out_of_memory } => {
-                let (task, attempt, cause) = watch.failure.clone().expect("a task failed for some cause");
-                let (key, attempts) = (graph.key(task), attempt.0);
+                let (task, attempts, cause) = watch.failure.clone().expect("a task failed for some cause");
+                let key = graph.key(task);
                 Err(Error::Failed(Failed { key, cause, attempts, failed, aborted, out_of_memory }))
             }
             Outcome::Stopped(reason) => {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::core::event::{Cause, Event};
-use crate::core::id::{Attempt, Rank, TaskId};
+use crate::core::id::{Rank, TaskId};
 use crate::core::time::Timestamp;
 use crate::runtime::envelope::StandardStream;
 use crate::runtime::scheduler_loop::Watcher;
@@ -12,14 +12,17 @@ use crate::runtime::scheduler_loop::Watcher;
 pub struct Watch {
     /// Where each asked task ran last.
     pub workers: HashMap<TaskId, Rank>,
-    /// The first task that failed for good.
-    pub failure: Option<(TaskId, Attempt, Cause)>,
+    /// The first task that failed for good, and how often it was tried.
+    pub failure: Option<(TaskId, u32, Cause)>,
+    /// Tries that failed and were made again.
+    retried: HashMap<TaskId, u32>,
 }
 
 impl Watch {
     /// Listens for these tasks.
     pub fn new(asked: &[TaskId]) -> Self {
-        Watch { workers: asked.iter().map(|&task| (task, Rank::SCHEDULER)).collect(), failure: None }
+        let workers = asked.iter().map(|&task| (task, Rank::SCHEDULER)).collect();
+        Watch { workers, failure: None, retried: HashMap::new() }
     }
 }
 
@@ -33,9 +36,15 @@ impl Watcher for Watch {
                     }
                 }
             }
-            Event::AttemptFailed { task, attempt, failure, retried: false, .. } if self.failure.is_none() => {
-                self.failure = Some((*task, *attempt, failure.cause.clone()));
+            Event::AttemptFailed { task, retried: true, .. } => {
+                *self.retried.entry(*task).or_default() += 1;
             }
+            Event::AttemptFailed { task, failure, retried: false, .. } if self.failure.is_none() => {
+                let tries = self.retried.get(task).map_or(1, |retried| retried + 1);
+                self.failure = Some((*task, tries, failure.cause.clone()));
+            }
+            // What the task has become is tried for the first time.
+            Event::TasksAdded { task, .. } => drop(self.retried.remove(task)),
             _ => {}
         }
     }

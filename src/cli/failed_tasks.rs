@@ -27,7 +27,7 @@ fn failed(snapshot: &Snapshot) -> impl Iterator<Item = &FailedAttempt> {
 fn shown(graph: &Graph, snapshot: &Snapshot) -> Vec<FailedAttempt> {
     let mut of_array: BTreeMap<TaskId, usize> = BTreeMap::new();
     let few_of_array = |failure: &&FailedAttempt| {
-        let told = of_array.entry(graph.keys().group_of(failure.task).first).or_default();
+        let told = of_array.entry(graph.group_of(failure.task).first).or_default();
         *told += 1;
         *told <= SHOWN_OF_ARRAY
     };
@@ -63,7 +63,7 @@ pub fn text(graph: &Graph, snapshot: &Snapshot, directory: &RunDirectory) -> Str
 fn others(graph: &Graph, snapshot: &Snapshot, shown: &[FailedAttempt]) -> Vec<String> {
     let groups = graph.keys().groups().iter().zip(snapshot.groups()).filter(|(group, _)| !group.hidden);
     let others = groups.filter_map(|(group, counts)| {
-        let of_group = |failure: &&FailedAttempt| graph.keys().group_of(failure.task).first == group.first;
+        let of_group = |failure: &&FailedAttempt| graph.group_of(failure.task).first == group.first;
         let more = (counts.failed as usize).saturating_sub(shown.iter().filter(of_group).count());
         (more > 0).then(|| format!("  ... and {more} more of `{}`", group.name))
     });
@@ -80,7 +80,7 @@ fn others(graph: &Graph, snapshot: &Snapshot, shown: &[FailedAttempt]) -> Vec<St
 fn sentence(graph: &Graph, snapshot: &Snapshot, failure: &FailedAttempt) -> String {
     let worker = snapshot.workers().find(|worker| worker.rank == failure.worker);
     let node = worker.map_or(String::new(), |worker| format!(" (node `{}`)", worker.host));
-    let attempts = match failure.attempt.0 {
+    let attempts = match failure.tries {
         1 => String::new(),
         number => format!(" after {number} attempts"),
     };

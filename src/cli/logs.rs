@@ -69,13 +69,14 @@ fn follow(run: &PastRun, printer: &mut Printer<'_>, tasks: &[TaskId]) -> Result<
 
 /// The tasks asked for; without a key the failed ones, or all.
 fn tasks(run: &PastRun, flags: &LogsFlags) -> Result<Vec<TaskId>, Failure> {
+    // Also tells the graph of tasks that were added while it ran.
+    let events = run.events()?;
     if let Some(key) = &flags.key {
         let tasks = resolve(&run.graph, std::slice::from_ref(key));
         return tasks
             .map(|tasks| tasks.iter().collect())
             .map_err(|error| Failure::usage(error.to_string()).hint(error.hint()));
     }
-    let events = run.events()?;
     let has_failed = |task: &TaskId| events.snapshot().state(*task) == State::Failed;
     let failed: Vec<TaskId> = run.graph.tasks().filter(has_failed).collect();
     let all = || run.graph.tasks().filter(|&task| !run.graph.is_join(task)).collect();

@@ -37,18 +37,32 @@ impl<T: Entry> Column<T> {
         self.raw.len()
     }
 
-    /// The entry of a task.
+    /// The entry of a task; zero if the column does not reach so far.
+    #[inline]
     pub fn get(&self, task: TaskId) -> T {
-        T::of(self.raw[task.index()])
+        T::of(self.raw.get(task.index()).copied().unwrap_or_default())
     }
 
-    /// Sets the entry of a task.
+    /// Sets the entry of a task. A column that does not reach so far grows.
+    #[inline]
     pub fn set(&mut self, task: TaskId, entry: T) {
+        match self.raw.get_mut(task.index()) {
+            Some(raw) => *raw = entry.raw(),
+            None => self.set_behind(task, entry),
+        }
+    }
+
+    #[cold]
+    fn set_behind(&mut self, task: TaskId, entry: T) {
+        self.raw.resize(task.index() + 1, T::Raw::default());
         self.raw[task.index()] = entry.raw();
     }
 
-    /// Sets the entries of consecutive tasks.
+    /// Sets the entries of consecutive tasks. A column that does not reach so far grows.
     pub fn fill(&mut self, tasks: Span, entry: T) {
+        if tasks.end().index() > self.raw.len() {
+            self.raw.resize(tasks.end().index(), T::Raw::default());
+        }
         self.raw[tasks.first.index()..tasks.end().index()].fill(entry.raw());
     }
 
@@ -111,6 +125,15 @@ mod tests {
         column.fill(Span { first: TaskId(2), count: 3 }, Attempt(7));
         column.set(TaskId(8), Attempt(1));
         assert_eq!(column.iter().map(|attempt| attempt.0).collect::<Vec<_>>(), [0, 0, 7, 7, 7, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_column_reaches_as_far_as_it_was_written() {
+        let mut column = Column::<Attempt>::new(2);
+        assert_eq!(column.get(TaskId(900)), Attempt(0));
+        column.set(TaskId(4), Attempt(3));
+        column.fill(Span { first: TaskId(4), count: 3 }, Attempt(5));
+        assert_eq!(column.iter().map(|attempt| attempt.0).collect::<Vec<_>>(), [0, 0, 0, 0, 5, 5, 5]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::addition::{Addition, Numbering};
 use super::batch::Batch;
 use super::id::{Attempt, Incarnation, Rank, TaskId};
 use super::resources::Resources;
@@ -123,6 +124,23 @@ pub enum Event {
         /// What it holds.
         slot: Box<Slot>,
     },
+    /// An attempt submitted tasks and left its output to them: its task has become another, which takes theirs.
+    TasksAdded {
+        /// The task that submitted them.
+        task: TaskId,
+        /// Which try.
+        attempt: Attempt,
+        /// Where.
+        worker: Rank,
+        /// When the attempt started, on the worker's clock.
+        started: Timestamp,
+        /// How long it ran.
+        ran: Micros,
+        /// What the new tasks, their operations and options are numbered from.
+        numbering: Numbering,
+        /// The tasks.
+        addition: Box<Addition>,
+    },
 }
 
 /// An attempt that ran to success.
@@ -138,8 +156,8 @@ pub struct Success {
     pub file_sizes: Vec<u64>,
 }
 
-/// An attempt that ended badly.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// An attempt that ended without an output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     /// When it started, on its worker's clock.
     pub started: Timestamp,
@@ -149,8 +167,8 @@ pub struct Failure {
     pub cause: Cause,
 }
 
-/// Why an attempt failed. Each failed attempt has exactly one cause.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Why an attempt ended without an output. Each failed attempt has exactly one cause.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Cause {
     /// The program ended with a code other than 0.
     ExitCode(i32),
@@ -182,6 +200,9 @@ pub enum Cause {
     Cancelled,
     /// The run was told to stop before its end.
     Stopped,
+    /// It left its output to tasks that it submitted. This is no failure, and ends as none: its task becomes
+    /// another.
+    HandedOn(Box<Addition>),
 }
 
 impl Cause {
@@ -210,6 +231,7 @@ impl fmt::Display for Cause {
             Cause::NoSpawner => write!(out, "could not be started: the spawner of its rank is gone"),
             Cause::Cancelled => write!(out, "was cancelled"),
             Cause::Stopped => write!(out, "was stopped with the run"),
+            Cause::HandedOn(_) => write!(out, "left its output to others"),
         }
     }
 }

@@ -4,6 +4,8 @@
 //! rows), and operations and options are shared by the tasks that have the same. Tasks side by side
 //! that are alike are a segment, which is stored as a rule, however many they are.
 
+use std::sync::OnceLock;
+
 use super::id::{OperationId, OptionsId, TaskId};
 use super::key::{KeyError, Keys};
 use super::task::{Body, Operation, TaskOptions};
@@ -15,6 +17,7 @@ mod check;
 mod columns;
 mod dependents;
 mod finder;
+mod growth;
 mod levels;
 mod numbers;
 mod order;
@@ -30,13 +33,17 @@ pub use row::{Row, RowTasks};
 
 use columns::{Form, Segment, Table};
 use dependents::Dependents;
+use growth::Growth;
 
-/// A valid graph. It never changes.
+/// A valid graph. What it began with never changes; tasks may be added while it runs (`learn`), and only
+/// what is said of a single task then tells of them.
 #[derive(Clone, Debug)]
 pub struct Graph {
     table: Table,
     dependents: Dependents,
     order: Numbers,
+    /// Nothing if it has not grown.
+    growth: OnceLock<Box<Growth>>,
 }
 
 /// What follows from columns, but not in a moment.
@@ -83,7 +90,7 @@ impl Graph {
         let table = Table::new(columns);
         let dependents = Dependents::derive(&table)?;
         let order = order::order(&table, &dependents)?;
-        Ok(Graph { table, dependents, order })
+        Ok(Graph { table, dependents, order, growth: OnceLock::new() })
     }
 
     /// Checks columns and what was derived from them before. Takes no memory for each task.
@@ -94,7 +101,7 @@ impl Graph {
             return Err(GraphError::Inconsistent("a task comes before its inputs"));
         }
         let dependents = Dependents::with_rows(&table, derived.dependents)?;
-        Ok(Graph { table, dependents, order: derived.order })
+        Ok(Graph { table, dependents, order: derived.order, growth: OnceLock::new() })
     }
 
     /// What the graph is made of.
@@ -124,12 +131,24 @@ impl Graph {
 
     /// The key of a task.
     pub fn key(&self, task: TaskId) -> String {
-        self.keys().key(task)
+        match self.has_grown() {
+            false => self.keys().key(task),
+            true => self.grown_key(task),
+        }
     }
 
-    /// How many tasks there are, hidden joins included.
+    /// True once tasks were added or have become others.
+    #[inline]
+    pub fn has_grown(&self) -> bool {
+        self.growth.get().is_some()
+    }
+
+    /// How many tasks there are, hidden joins and added ones included.
     pub fn len(&self) -> usize {
-        self.table.task_count()
+        match self.has_grown() {
+            false => self.table.task_count(),
+            true => self.count_all(),
+        }
     }
 
     /// True if there is no task.
@@ -168,44 +187,64 @@ impl Graph {
     /// What is to be known of a task, for whoever wants more than one thing of it.
     #[inline]
     pub fn facts(&self, task: TaskId) -> Facts<'_> {
-        self.table.facts(task)
+        match self.has_grown() {
+            false => self.table.facts(task),
+            true => self.grown_facts(task),
+        }
     }
 
     /// The end of a stretch of tasks from this one on that are alike and take nothing; the task itself if
     /// it is in none. A stretch may be told of in pieces.
     #[inline]
     pub fn sources_end(&self, task: TaskId) -> TaskId {
-        self.table.sources_end(task)
+        match self.has_grown() {
+            false => self.table.sources_end(task),
+            true => task,
+        }
     }
 
     /// What a task does.
     pub fn operation(&self, task: TaskId) -> &Operation {
-        self.operation_with(self.operation_id(task))
+        self.operation_with(task, self.operation_id(task))
     }
 
-    /// An operation by its place in the table.
-    pub fn operation_with(&self, id: OperationId) -> &Operation {
-        &self.columns().operations[id.index()]
+    /// What a task does, for whoever knows its place in the table.
+    #[inline]
+    pub fn operation_with(&self, task: TaskId, id: OperationId) -> &Operation {
+        match self.columns().operations.get(id.index()) {
+            Some(operation) => operation,
+            None => self.grown_operation(task),
+        }
     }
 
     /// Which operation a task has.
     pub fn operation_id(&self, task: TaskId) -> OperationId {
-        self.table.operation_id(task)
+        match self.has_grown() {
+            false => self.table.operation_id(task),
+            true => self.grown_ids(task).0,
+        }
     }
 
     /// How a task runs.
     pub fn options(&self, task: TaskId) -> &TaskOptions {
-        self.options_with(self.options_id(task))
+        self.options_with(task, self.options_id(task))
     }
 
-    /// A set of options by its place in the table.
-    pub fn options_with(&self, id: OptionsId) -> &TaskOptions {
-        &self.columns().options[id.index()]
+    /// How a task runs, for whoever knows the place of its options in the table.
+    #[inline]
+    pub fn options_with(&self, task: TaskId, id: OptionsId) -> &TaskOptions {
+        match self.columns().options.get(id.index()) {
+            Some(options) => options,
+            None => self.grown_options(task),
+        }
     }
 
     /// Which set of options a task has.
     pub fn options_id(&self, task: TaskId) -> OptionsId {
-        self.table.options_id(task)
+        match self.has_grown() {
+            false => self.table.options_id(task),
+            true => self.grown_ids(task).1,
+        }
     }
 
     /// True for the hidden tasks that only stand for others.
@@ -236,18 +275,24 @@ impl Graph {
     /// The tasks whose values a task takes, by position.
     #[inline]
     pub fn value_inputs(&self, task: TaskId) -> Row<'_> {
-        self.table.values(task)
+        match self.has_grown() {
+            false => self.table.values(task),
+            true => self.grown_values(task),
+        }
     }
 
     /// The tasks that must be finished before a task, but whose values it does not take.
     #[inline]
     pub fn order_inputs(&self, task: TaskId) -> Row<'_> {
-        self.table.orders(task)
+        match self.has_grown() {
+            false => self.table.orders(task),
+            true => self.grown_orders(task),
+        }
     }
 
     /// All inputs of a task, each once.
     pub fn inputs(&self, task: TaskId) -> impl Iterator<Item = TaskId> + '_ {
-        self.table.inputs(task)
+        self.value_inputs(task).iter().chain(self.order_inputs(task))
     }
 
     /// How many inputs a task has.
@@ -258,7 +303,10 @@ impl Graph {
     /// The tasks that wait for a task, each once.
     #[inline]
     pub fn dependents(&self, task: TaskId) -> Row<'_> {
-        self.dependents.row(&self.table, task)
+        match self.has_grown() {
+            false => self.dependents.row(&self.table, task),
+            true => Row::grown(self, task),
+        }
     }
 
     /// True if `dependent` takes the value of `input`.

@@ -3,8 +3,11 @@
 //! Every message names the incarnation of the worker it concerns and every task the attempt, so
 //! that whatever an abandoned life or an abandoned try still says is recognised and dropped.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use super::addition::Grown;
 use super::batch::Batch;
 use super::event::{Cause, Failure, Totals};
 use super::id::{Attempt, Incarnation, Rank, TaskId};
@@ -70,12 +73,19 @@ pub struct Special {
     pub files: Vec<(TaskId, Attempt, Vec<u64>)>,
     /// The nodes of a multi-node task by name, that of this worker first; empty for other tasks.
     pub hosts: Vec<String>,
+    /// What a task is that did not stand so in the graph from the beginning; of one task only.
+    pub row: Option<Arc<Grown>>,
 }
 
 impl Assignment {
     /// The nodes of a multi-node task by name; empty for other tasks.
     pub fn hosts(&self) -> &[String] {
         self.special.as_ref().map_or(&[], |special| &special.hosts)
+    }
+
+    /// True if nothing but its task must be looked at before it starts.
+    pub fn is_plain(&self) -> bool {
+        self.special.as_ref().is_none_or(|special| special.files.is_empty() && special.hosts.is_empty())
     }
 }
 

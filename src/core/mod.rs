@@ -4,6 +4,7 @@
 //! time comes in as an argument, and what must be done goes out as data. `tests/layers.rs`
 //! refuses everything else. The simulator and the real runtime therefore run the same code.
 
+pub mod addition;
 pub mod batch;
 pub mod column;
 pub mod event;

@@ -29,10 +29,10 @@ impl TaskSet {
 
     /// True if the task is in the set.
     pub fn contains(&self, task: TaskId) -> bool {
-        match &self.blocks[(task.0 / BLOCK) as usize] {
-            Block::None => false,
-            Block::All => true,
-            Block::Some(words) => words[word(task.0)] & bit(task.0) != 0,
+        match self.blocks.get((task.0 / BLOCK) as usize) {
+            None | Some(Block::None) => false,
+            Some(Block::All) => true,
+            Some(Block::Some(words)) => words[word(task.0)] & bit(task.0) != 0,
         }
     }
 

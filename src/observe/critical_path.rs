@@ -18,6 +18,11 @@ impl Durations {
         Durations { micros: vec![0; graph.len()] }
     }
 
+    /// So many more tasks were added.
+    pub fn add(&mut self, tasks: usize) {
+        self.micros.resize(self.micros.len() + tasks, 0);
+    }
+
     /// A task ran to success. A task that is not in the graph is left out.
     pub fn set(&mut self, task: TaskId, ran: Micros) {
         if let Some(place) = self.micros.get_mut(task.index()) {
@@ -51,7 +56,7 @@ impl CriticalPath {
             tasks.push(task);
             next = latest(graph.inputs(task), &ends);
         }
-        tasks.retain(|&task| durations.get(task).is_some() && !graph.keys().group_of(task).hidden);
+        tasks.retain(|&task| durations.get(task).is_some() && !graph.group_of(task).hidden);
         tasks.reverse();
         CriticalPath { length, tasks }
     }
@@ -70,9 +75,13 @@ impl CriticalPath {
 /// When each task could have ended at the earliest, in microseconds, on machines without limit.
 fn ends(graph: &Graph, durations: &Durations) -> Vec<u64> {
     let mut ends = vec![0_u64; graph.len()];
-    for task in graph.topological_order() {
+    let mut enter = |task: TaskId| {
         let start = graph.inputs(task).map(|input| Micros(ends[input.index()])).max().unwrap_or_default();
         ends[task.index()] = (start + durations.get(task).unwrap_or_default()).0;
+    };
+    match graph.has_grown() {
+        false => graph.topological_order().for_each(&mut enter),
+        true => graph.order_of_all().into_iter().for_each(&mut enter),
     }
     ends
 }

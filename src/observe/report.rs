@@ -2,6 +2,7 @@
 //!
 //! The field names are stable; a field's unit is the last part of its name.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
@@ -122,6 +123,7 @@ impl<'a> ReportBuilder<'a> {
                 batch.timings().for_each(|(task, _, ran, _)| self.durations.set(task, ran));
             }
             Event::WorkerLost { .. } => self.workers_lost += 1,
+            Event::TasksAdded { addition, .. } => self.durations.add(addition.tasks.len()),
             _ => (),
         }
         self.snapshot.on_event(self.graph, time, event);
@@ -164,12 +166,28 @@ impl<'a> ReportBuilder<'a> {
     fn slowest_groups(&self) -> Vec<GroupReport> {
         let shown = self.graph.keys().groups().iter().filter(|group| !group.hidden);
         let tasks = |first: TaskId, count: u32| (first.0..first.0 + count).map(TaskId);
+        let mut added = self.added_by_root();
         let mut groups: Vec<GroupTime> = shown
-            .filter_map(|group| self.group_time(tasks(group.first, group.count().unwrap_or(0))))
+            .filter_map(|group| {
+                let own = tasks(group.first, group.count().unwrap_or(0));
+                let added = added.remove(&group.first).unwrap_or_default();
+                self.group_time(own.chain(added))
+            })
             .collect();
         groups.sort_by_key(|group| std::cmp::Reverse(group.total));
         groups.truncate(GROUPS);
         groups.iter().map(|group| group.report(self.graph)).collect()
+    }
+
+    /// The tasks that were added, by the first task of the group that they are counted in.
+    fn added_by_root(&self) -> BTreeMap<TaskId, Vec<TaskId>> {
+        let mut added: BTreeMap<TaskId, Vec<TaskId>> = BTreeMap::new();
+        if self.graph.has_grown() {
+            for task in self.graph.tasks().filter(|&task| !self.graph.began_with(task)) {
+                added.entry(self.graph.group_of(task).first).or_default().push(task);
+            }
+        }
+        added
     }
 
     /// `None` for a group of which nothing ran.
@@ -198,7 +216,7 @@ struct GroupTime {
 impl GroupTime {
     fn report(&self, graph: &Graph) -> GroupReport {
         GroupReport {
-            name: graph.keys().group_of(self.longest_task).name.clone(),
+            name: graph.group_of(self.longest_task).name.clone(),
             tasks: self.count,
             total: self.total,
             mean: Micros(self.total.0 / u64::from(self.count)),

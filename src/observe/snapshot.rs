@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::core::addition::{Addition, Numbering};
 use crate::core::event::{Cause, Event, Outcome, StopReason, Totals};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
@@ -138,7 +139,7 @@ pub enum Presence {
 }
 
 /// An attempt that ended badly.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct FailedAttempt {
     /// The task.
     pub task: TaskId,
@@ -150,6 +151,8 @@ pub struct FailedAttempt {
     pub cause: Cause,
     /// True if the task was to be tried again.
     pub retried: bool,
+    /// How often the task had been tried by then, as what it was then.
+    pub tries: u32,
 }
 
 /// The state of a run after the events so far.
@@ -161,6 +164,8 @@ pub struct Snapshot {
     states: Vec<u8>,
     workers: BTreeMap<Rank, WorkerView>,
     failures: Vec<FailedAttempt>,
+    /// The latest try of each task that became another.
+    handed_on: BTreeMap<TaskId, Attempt>,
     failure_count: u64,
     retry_count: u64,
     started: Option<Timestamp>,
@@ -179,6 +184,7 @@ impl Snapshot {
             states: vec![State::Waiting as u8; graph.len()],
             workers: BTreeMap::new(),
             failures: Vec::new(),
+            handed_on: BTreeMap::new(),
             failure_count: 0,
             retry_count: 0,
             started: None,
@@ -211,7 +217,10 @@ impl Snapshot {
             }
             Event::AttemptFailed { task, attempt, worker, failure, retried } => {
                 let (task, attempt, worker, retried) = (*task, *attempt, *worker, *retried);
-                let failed = FailedAttempt { task, attempt, worker, cause: failure.cause.clone(), retried };
+                let before = self.handed_on.get(&task).map_or(0, |attempt| attempt.0);
+                let tries = attempt.0.saturating_sub(before);
+                let cause = failure.cause.clone();
+                let failed = FailedAttempt { task, attempt, worker, cause, retried, tries };
                 self.on_attempt_failed(graph, failed, failure.ran);
             }
             Event::OutputLost { task } => self.change(graph, *task, State::Waiting),
@@ -220,6 +229,12 @@ impl Snapshot {
             Event::RunStopping { reason } => self.stopping = Some(*reason),
             Event::RunFinished { outcome } => self.outcome = Some(*outcome),
             Event::TaskBound { .. } => {}
+            Event::TasksAdded { task, attempt, worker, ran, numbering, addition, .. } => {
+                self.handed_on.insert(*task, *attempt);
+                self.on_tasks_added(graph, (*task, *numbering), addition);
+                self.change(graph, *task, State::Waiting);
+                self.add_busy(graph, *task, *worker, *ran);
+            }
         }
     }
 
@@ -233,12 +248,9 @@ impl Snapshot {
         &self.groups
     }
 
-    /// What one task is doing.
-    ///
-    /// # Panics
-    /// When the task is not in the graph.
+    /// What one task is doing. One that no event told of waits.
     pub fn state(&self, task: TaskId) -> State {
-        State::of(self.states[task.index()])
+        self.states.get(task.index()).map_or(State::Waiting, |state| State::of(*state))
     }
 
     /// The workers by rank.
@@ -367,8 +379,31 @@ impl Snapshot {
         self.keep(failed);
     }
 
+    /// The graph learns what was added, unless it is the one that grew.
+    fn on_tasks_added(&mut self, graph: &Graph, (by, numbering): (TaskId, Numbering), addition: &Addition) {
+        let count = addition.tasks.len();
+        if by.index() >= self.states.len() || numbering.task.index() != self.states.len() {
+            // An addition before this one is missing, so nobody knows whose outputs it takes.
+            return;
+        }
+        graph.replay(by, numbering, addition);
+        self.states.resize(self.states.len() + count, State::Waiting as u8);
+        self.counts.waiting = self.counts.waiting.saturating_add(count as u32);
+        if let Some(group) = self.group_of(graph, by) {
+            self.groups[group].waiting = self.groups[group].waiting.saturating_add(count as u32);
+        }
+    }
+
+    /// The group that a task is counted in, if there is any.
+    fn group_of(&self, graph: &Graph, task: TaskId) -> Option<usize> {
+        // Empty groups share their first task with the group behind them, which is the right one.
+        let root = graph.root(task);
+        graph.keys().groups().partition_point(|group| group.first <= root).checked_sub(1)
+    }
+
     fn add_busy(&mut self, graph: &Graph, task: TaskId, worker: Rank, ran: Micros) {
-        let Some(worker) = self.workers.get_mut(&worker).filter(|_| task.index() < graph.len()) else {
+        let is_known = task.index() < self.states.len();
+        let Some(worker) = self.workers.get_mut(&worker).filter(|_| is_known) else {
             return;
         };
         worker.busy = worker.busy + ran;
@@ -388,11 +423,9 @@ impl Snapshot {
     fn change(&mut self, graph: &Graph, task: TaskId, to: State) {
         let Some(state) = self.states.get_mut(task.index()) else { return };
         let from = State::of(std::mem::replace(state, to as u8));
-        // Empty groups share their first task with the group behind them, which is the right one.
-        let groups = graph.keys().groups();
-        let group = groups.partition_point(|group| group.first <= task) - 1;
+        let Some(group) = self.group_of(graph, task) else { return };
         self.groups[group].change(from, to);
-        if !groups[group].hidden {
+        if !graph.keys().groups()[group].hidden {
             self.counts.change(from, to);
         }
     }
@@ -413,9 +446,14 @@ fn sum(spans: impl Iterator<Item = Micros>) -> Micros {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::core::addition::{NewTask, Source, Work};
     use crate::core::batch::Batch;
     use crate::core::event::{Failure, Success};
+    use crate::core::id::{OperationId, OptionsId};
+    use crate::core::task::{Body, Call, Operation};
     use crate::observe::scenario::{Scenario, graph};
 
     #[test]
@@ -472,6 +510,56 @@ mod tests {
         let worker = run.snapshot.workers().next().unwrap();
         assert_eq!((worker.tasks_finished, worker.busy, worker.busy_cpus), (1, Micros(300), Micros(300)));
         assert_eq!(worker.presence, Presence::Here);
+    }
+
+    /// `a` submits `part`, and becomes something that takes it.
+    fn part_of_a() -> Event {
+        let work = |values| Work { values, ..Work::default() };
+        let body = Body::Call(Call { function: "noop".into(), arguments: vec![] });
+        let addition = Addition {
+            operations: vec![Arc::new(Operation { body, inputs: vec![], outputs: vec![] })],
+            options: vec![Arc::default()],
+            names: vec!["part".to_owned()],
+            tasks: vec![NewTask { name: 0, work: work(vec![]) }],
+            becomes: work(vec![Source::New(0)]),
+        };
+        let (task, operation, options) = (TaskId(2), OperationId(9), OptionsId(9));
+        let numbering = Numbering { task, operation, options, submitted: 0, version: 0 };
+        let (attempt, worker, started, ran) = (Attempt(1), Rank(1), Timestamp(0), Micros(70));
+        let (task, addition) = (TaskId(0), Box::new(addition));
+        Event::TasksAdded { task, attempt, worker, started, ran, numbering, addition }
+    }
+
+    #[test]
+    fn tasks_that_were_added_count_where_they_lead_back_to() {
+        let graph = graph("a:\nb: a");
+        let mut run = Scenario::new(&graph);
+        run.joins(1, 1).starts("a").tells(part_of_a());
+        assert_eq!(*run.snapshot.counts(), Counts { waiting: 3, ..Counts::default() });
+        assert_eq!(run.snapshot.groups()[0], Counts { waiting: 2, ..Counts::default() });
+        assert_eq!((graph.key(TaskId(2)), graph.len()), ("a/part[0]".to_owned(), 3));
+        let worker = run.snapshot.workers().next().unwrap();
+        assert_eq!((worker.busy, worker.tasks_finished), (Micros(70), 0));
+        let batch = Batch::one(TaskId(2), Attempt::FIRST, Success { ran: Micros(30), ..Success::default() });
+        run.tells(Event::TasksFinished { worker: Rank(1), batch }).finishes("a", 1, 50);
+        assert_eq!(*run.snapshot.counts(), Counts { waiting: 1, finished: 2, ..Counts::default() });
+        assert_eq!(run.snapshot.groups()[0], Counts { finished: 2, ..Counts::default() });
+        let path = run.report.report();
+        assert_eq!((path.critical_path, path.critical_path_tasks), (Micros(80), 2));
+    }
+
+    #[test]
+    fn additions_behind_a_gap_are_left_out() {
+        let graph = graph("a:\nb: a");
+        let mut run = Scenario::new(&graph);
+        let Event::TasksAdded { task, attempt, worker, started, ran, mut numbering, addition } = part_of_a()
+        else {
+            unreachable!("it is one")
+        };
+        numbering.task = TaskId(3);
+        run.tells(Event::TasksAdded { task, attempt, worker, started, ran, numbering, addition });
+        assert_eq!((run.snapshot.counts().waiting, graph.len()), (2, 2));
+        assert_eq!(run.snapshot.state(TaskId(3)), State::Waiting);
     }
 
     #[test]

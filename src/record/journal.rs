@@ -17,7 +17,7 @@ use super::frame_reader::{Damage, FrameError, FrameReader};
 const FRAME_EVENTS: usize = 1024;
 
 /// The journal's magic and version.
-pub const KIND: Kind = Kind { magic: *b"dagmar\0J", version: 3, name: "journal" };
+pub const KIND: Kind = Kind { magic: *b"dagmar\0J", version: 4, name: "journal" };
 
 /// Writes a run's journal.
 #[derive(Debug)]

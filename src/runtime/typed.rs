@@ -33,6 +33,28 @@ pub fn to_output<T: Portable>(value: Arc<T>) -> Output {
     Output::Typed(Typed::new(value, size_bytes, encoder::<T>()))
 }
 
+/// The bytes of a value, without its type.
+pub fn bytes_of(output: &Output) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Output::Typed(typed) = output {
+        typed.encode_into(&mut bytes);
+    }
+    bytes
+}
+
+/// The value that these bytes of a type of this name are, which stay bytes until somebody asks for it.
+pub fn output_of(type_name: &str, bytes: &[u8]) -> Output {
+    Output::Typed(Typed::arrived(type_name.to_owned(), Arc::new(bytes.to_vec()), 0))
+}
+
+/// The name of the type of the value in an output.
+pub fn type_name_of(output: &Output) -> &str {
+    match output {
+        Output::Typed(typed) => typed.type_name(),
+        _ => "",
+    }
+}
+
 /// The value in an output.
 pub fn from_output<T: Portable>(output: &Output) -> Result<Arc<T>, TypedError> {
     let wrong = |found: &str| {

@@ -112,20 +112,23 @@ impl Writer for Appender<'_> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use proptest::collection::vec;
     use proptest::prelude::*;
     use serde::Deserialize;
 
     use super::*;
+    use crate::core::addition::{Addition, Grown, NewTask, Origin, Source, Work};
     use crate::core::batch::Batch;
     use crate::core::event::{Cause, Event, Failure, Success, Totals};
-    use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
+    use crate::core::id::{Attempt, Incarnation, OperationId, OptionsId, Rank, TaskId};
     use crate::core::message::{
         Assignment, FromWorker, InputLocation, Order, PeerMessage, PeerWord, Report, Special, ToWorker,
     };
     use crate::core::resources::Resources;
     use crate::core::span::Span;
+    use crate::core::task::{Argument, Body, Call, Operation, TaskOptions};
     use crate::core::time::{Micros, Timestamp};
     use crate::core::value::Value;
 
@@ -148,12 +151,74 @@ mod tests {
             files in vec((any::<u32>().prop_map(TaskId), any::<u32>().prop_map(Attempt), vec(any::<u64>(), 0..3)), 0..3),
             (count, urgency, consumers, persist) in any::<(u32, u32, u32, bool)>(),
             hosts in vec(".*", 0..3),
-            is_special: bool,
+            (row, is_special) in (proptest::option::of(row()), any::<bool>()),
         ) -> Assignment {
             let tasks = Span { first: task, count };
-            let special = is_special.then(|| Box::new(Special { files, hosts }));
+            let special = is_special.then(|| Box::new(Special { files, hosts, row }));
             Assignment { tasks, attempt, urgency, consumers, persist, inputs, special }
         }
+    }
+
+    fn work() -> impl Strategy<Value = Work> {
+        let source = prop_oneof![
+            any::<u32>().prop_map(Source::New),
+            any::<u32>().prop_map(Source::Taken),
+            any::<u32>().prop_map(|task| Source::Known(TaskId(task))),
+        ];
+        (any::<(u32, u32)>(), vec(source, 0..4)).prop_map(|((operation, options), values)| Work {
+            operation,
+            options,
+            values,
+        })
+    }
+
+    fn operation() -> impl Strategy<Value = Arc<Operation>> {
+        (".*", vec(any::<u8>(), 0..9)).prop_map(|(function, bytes)| {
+            let arguments = vec![Argument::Value(Value::Bytes(bytes)), Argument::Input(7)];
+            let body = Body::Call(Call { function, arguments });
+            Arc::new(Operation { body, inputs: vec![], outputs: vec![] })
+        })
+    }
+
+    fn options() -> impl Strategy<Value = Arc<TaskOptions>> {
+        (resources(), any::<(u32, i32)>()).prop_map(|(resources, (retries, priority))| {
+            Arc::new(TaskOptions { resources, retries, priority, ..TaskOptions::default() })
+        })
+    }
+
+    fn row() -> impl Strategy<Value = Arc<Grown>> {
+        let origin = (any::<(u32, u32, u32)>(), ".*").prop_map(|((by, root, number), name)| {
+            let (by, root) = (TaskId(by), TaskId(root));
+            Origin { by, root, name, number }
+        });
+        let numbers = any::<(u32, u32, u32, u32)>();
+        (proptest::option::of(origin), operation(), options(), numbers, vec(any::<u32>(), 0..4)).prop_map(
+            |(origin, operation, options, (version, submitted, operation_id, options_id), values)| {
+                let (operation_id, options_id) = (OperationId(operation_id), OptionsId(options_id));
+                Arc::new(Grown {
+                    version,
+                    origin,
+                    submitted,
+                    operation,
+                    operation_id,
+                    options,
+                    options_id,
+                    values,
+                })
+            },
+        )
+    }
+
+    fn addition() -> impl Strategy<Value = Addition> {
+        let tasks = vec((any::<u32>(), work()).prop_map(|(name, work)| NewTask { name, work }), 0..4);
+        let shared = (vec(operation(), 0..3), vec(options(), 0..3), vec(".*", 0..3));
+        (shared, tasks, work()).prop_map(|((operations, options, names), tasks, becomes)| Addition {
+            operations,
+            options,
+            names,
+            tasks,
+            becomes,
+        })
     }
 
     fn order() -> impl Strategy<Value = Order> {
@@ -178,6 +243,7 @@ mod tests {
             any::<u64>().prop_map(|limit| Cause::Timeout(Micros(limit))),
             Just(Cause::OutOfMemory),
             ".*".prop_map(Cause::Panic),
+            addition().prop_map(|addition| Cause::HandedOn(Box::new(addition))),
         ]
     }
 

@@ -5,6 +5,7 @@ pub mod command;
 pub mod executor;
 pub mod files;
 pub mod function;
+mod growing;
 pub mod hardware;
 pub mod json;
 pub mod keep;

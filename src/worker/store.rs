@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use crate::core::id::{Attempt, TaskId};
 use crate::core::worker::memory::{COUNTED_FROM, Leaving, Room};
 
+use super::growing::Growing;
 use super::memory::{self, Memory};
 use super::output::Output;
 use super::plain;
@@ -24,7 +25,7 @@ const CHUNK: usize = 1024;
 
 /// Outputs by task, and who waits for those that are not here.
 pub struct Store {
-    chunks: Box<[OnceLock<Chunk>]>,
+    chunks: Growing<OnceLock<Chunk>>,
     /// None if there is no limit.
     memory: Option<Memory>,
     own: Weak<Store>,
@@ -101,8 +102,7 @@ pub struct Waiters {
 impl Store {
     /// An empty store for a graph of so many tasks, without a limit.
     pub fn new(tasks: usize) -> Self {
-        let chunks = (0..tasks.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect();
-        Store { chunks, memory: None, own: Weak::new() }
+        Store { chunks: Growing::new(tasks.div_ceil(CHUNK)), memory: None, own: Weak::new() }
     }
 
     /// An empty store whose outputs take no more memory than they may.
@@ -376,7 +376,7 @@ impl Store {
     }
 
     fn cell(&self, task: TaskId) -> MutexGuard<'_, Cell> {
-        let chunk = self.chunks[task.index() / CHUNK].get_or_init(|| {
+        let chunk = self.chunks.get(task.index() / CHUNK).get_or_init(|| {
             let cells = std::iter::repeat_with(Mutex::<Cell>::default);
             cells.take(CHUNK).collect()
         });
@@ -385,7 +385,7 @@ impl Store {
 
     /// The cell of a task, if anything was ever known of it or its neighbours.
     fn existing(&self, task: TaskId) -> Option<MutexGuard<'_, Cell>> {
-        let chunk = self.chunks[task.index() / CHUNK].get()?;
+        let chunk = self.chunks.get(task.index() / CHUNK).get()?;
         Some(chunk[task.index() % CHUNK].lock().expect("no thread panics holding a cell"))
     }
 }
@@ -416,7 +416,7 @@ impl Iterator for Waiters {
 
 impl fmt::Debug for Store {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Store of {} chunks", self.chunks.len())
+        out.write_str("Store")
     }
 }
 

@@ -29,9 +29,14 @@ cases![
     a_chain_of_any_length_fits,
     a_variable_that_says_nothing_is_refused,
     an_isolated_call_that_crashes_costs_one_attempt,
+    tasks_submit_tasks_to_any_depth,
+    a_task_submits_as_many_tasks_as_it_finds_files,
+    what_a_task_was_given_is_handed_on_unseen,
+    failures_of_submitted_tasks_are_told_by_their_path,
     the_examples_check_their_own_results,
     a_submitted_program_runs_in_its_job,
     a_submitted_program_that_fails_is_told,
+    the_run_directory_tells_what_was_added,
 ];
 
 fn every_way_to_hand_an_argument_over_gives_the_value() {
@@ -137,11 +142,52 @@ fn an_isolated_call_that_crashes_costs_one_attempt() {
     }
 }
 
+fn tasks_submit_tasks_to_any_depth() {
+    for &on in EVERYWHERE {
+        let world = world();
+        assert_eq!(run("recursion", &[], on, world.path()).well(), "1597\n60\n7\n", "{on:?}");
+        assert_eq!(run("quick_sort", &[], on, world.path()).well(), "sorted\n", "{on:?}");
+        assert_eq!(run("depths", &[], on, world.path()).well(), "2001000\n300\n21\n", "{on:?}");
+    }
+}
+
+fn a_task_submits_as_many_tasks_as_it_finds_files() {
+    for &on in EVERYWHERE {
+        let world = world();
+        let said = run("files", &[], on, world.path()).well();
+        let missing = "`words_of_all[0]` failed: No such file or directory (os error 2)\n";
+        assert_eq!(said, format!("780 words\n0 words\n{missing}{missing}"), "{on:?}");
+    }
+}
+
+fn what_a_task_was_given_is_handed_on_unseen() {
+    for &on in EVERYWHERE {
+        let world = world();
+        let said = run("handing_on", &[], on, world.path()).well();
+        assert_eq!(said, "8\n20\n2\n4999950000\n6\n20\n12\n7\n3112\n3106\n", "{on:?}");
+    }
+}
+
+fn failures_of_submitted_tasks_are_told_by_their_path() {
+    for &on in EVERYWHERE {
+        let world = world();
+        let said = run("growth_failures", &[], on, world.path()).well();
+        let expected = "`fails_below[0]/fails_below[0]/fails_below[0]` failed: 7 is sour; 3 that need them did not run\n\
+                        13\n\
+                        `twice_then[0]` failed: not yet after 2 attempts\n\
+                        `panics[0]` panicked: before it submits anything\n\
+                        `greedy[0]` failed: it submitted `what it becomes`, which asks for more than any worker has\n\
+                        144\n";
+        assert_eq!(said, expected, "{on:?}");
+    }
+}
+
 /// Its name, its arguments, and part of what it prints.
 type Example = (&'static str, &'static [&'static str], &'static str);
 
 fn the_examples_check_their_own_results() {
-    let examples: [Example; 5] = [
+    let examples: [Example; 6] = [
+        ("quadrature", &["7", "0.01"], "checked: "),
         ("matmul", &["96", "3"], "96 x 96 in 27 products"),
         ("sample_sort", &["20000", "5"], "20000 numbers in 5 parts"),
         ("top_k", &["7", "5000", "6"], "the 7 largest of 5000 numbers from 6 blocks, checked"),
@@ -167,8 +213,13 @@ fn this() -> std::path::PathBuf {
 
 /// Calls `dagmar` in a directory, with everything that a submitted program of this file needs.
 fn dagmar(arguments: &[&str], directory: &Path) -> Ended {
+    dagmar_with("submitted", arguments, directory)
+}
+
+/// The same for another program of this file.
+fn dagmar_with(program: &str, arguments: &[&str], directory: &Path) -> Ended {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dagmar"));
-    command.args(arguments).current_dir(directory).env("DAGMAR_TEST_PROGRAM", "submitted");
+    command.args(arguments).current_dir(directory).env("DAGMAR_TEST_PROGRAM", program);
     end(command)
 }
 
@@ -202,4 +253,31 @@ fn a_submitted_program_that_fails_is_told() {
     assert!(status.contains("over, exit code 3") && status.contains("fail[0]"), "{status}");
     let run = dagmar(&["run", &program.to_string_lossy()], here);
     assert!(run.code == Some(2) && run.stderr.contains("is a program, not a graph"), "{}", run.stderr);
+}
+
+fn the_run_directory_tells_what_was_added() {
+    let world = world();
+    let here = world.path();
+    let program = this();
+    let line = ["submit", &program.to_string_lossy(), "--cluster", "local"];
+    let line = [&line[..], &["--set", "workers_per_node=2", "--wait"]].concat();
+    let ended = dagmar_with("growing", &line, here);
+    assert_eq!(ended.code, Some(3), "{}\n{}", ended.stdout, ended.stderr);
+    let runs = here.join("dagmar-runs");
+    let run =
+        std::fs::read_dir(&runs).expect("there is a run").next().expect("there is one").expect("it is read");
+    let first = run.path().join("computes/0001");
+    let status = dagmar(&["status", &first.to_string_lossy()], here).well();
+    assert!(status.contains("fibonacci  25 finished"), "{status}");
+    let second = run.path().join("computes/0002");
+    let status = dagmar(&["status", &second.to_string_lossy()], here).well();
+    assert!(
+        status.contains("`fails_below[0]/fails_below[0]` failed on rank") && status.contains(": 7 is sour"),
+        "{status}"
+    );
+    assert!(!status.contains("attempts"), "{status}");
+    let key = "fails_below[0]/fails_below[0]";
+    dagmar(&["logs", &second.to_string_lossy(), key], here).well();
+    let unknown = dagmar(&["logs", &second.to_string_lossy(), "fails_below[0]/fails_below[9]"], here);
+    assert_eq!(unknown.code, Some(2), "{}", unknown.stderr);
 }

@@ -5,6 +5,7 @@
 //! launcher than `mpirun`.
 
 mod cases;
+mod growing;
 mod launching;
 mod measuring;
 mod programs;

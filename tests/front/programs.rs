@@ -8,10 +8,14 @@ use std::time::Duration;
 use dagmar::{Context, Delayed, map, reduce};
 use serde::{Deserialize, Serialize};
 
+use crate::growing;
+
 #[path = "../../examples/rust/large_array.rs"]
 mod large_array;
 #[path = "../../examples/rust/matmul.rs"]
 mod matmul;
+#[path = "../../examples/rust/quadrature.rs"]
+mod quadrature;
 #[path = "../../examples/rust/sample_sort.rs"]
 mod sample_sort;
 #[path = "../../examples/rust/top_k.rs"]
@@ -35,6 +39,14 @@ pub const PROGRAMS: &[Program] = &[
     ("long_chain", long_chain),
     ("isolated", isolated),
     ("submitted", submitted),
+    ("recursion", growing::recursion),
+    ("quick_sort", growing::quick_sort),
+    ("files", growing::files),
+    ("handing_on", growing::handing_on),
+    ("growth_failures", growing::failures),
+    ("depths", growing::depths),
+    ("growing", growing::told),
+    ("quadrature", quadrature::main),
     ("matmul", matmul::main),
     ("sample_sort", sample_sort::main),
     ("top_k", top_k::main),

@@ -1,6 +1,7 @@
 //! Both machines as equations: what comes in, what must be done. Each test is a situation from real
 //! life and what must follow; the simulator covers their combinations.
 
+mod growing;
 mod worker_machine;
 
 use std::sync::Arc;
@@ -58,7 +59,7 @@ fn graph_of(text: &str, retries: u32, expected: Micros) -> Arc<Graph> {
 }
 
 fn task(graph: &Graph, key: &str) -> TaskId {
-    graph.keys().find(key).expect("a key of the graph").tasks().next().expect("one task")
+    graph.find(key).expect("a key of the graph").tasks().next().expect("one task")
 }
 
 fn scheduler_of(graph: &Arc<Graph>, workers: u32) -> Scheduler {

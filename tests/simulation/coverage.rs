@@ -61,9 +61,15 @@ pub enum Happening {
     TaskHeldBack,
     HeavyHeldBack,
     EndedWithoutRoom,
+    TasksSubmitted,
+    SubmittedTaskSubmitted,
+    TaskBecameAnotherAlone,
+    SubmittedTaskRetried,
+    SubmittedOutputMadeAgain,
+    HandedOnInVain,
 }
 
-const HAPPENINGS: [Happening; 36] = [
+const HAPPENINGS: [Happening; 42] = [
     Happening::WorkerLost,
     Happening::WorkerCameBack,
     Happening::OldLifeSpoke,
@@ -100,6 +106,12 @@ const HAPPENINGS: [Happening; 36] = [
     Happening::TaskHeldBack,
     Happening::HeavyHeldBack,
     Happening::EndedWithoutRoom,
+    Happening::TasksSubmitted,
+    Happening::SubmittedTaskSubmitted,
+    Happening::TaskBecameAnotherAlone,
+    Happening::SubmittedTaskRetried,
+    Happening::SubmittedOutputMadeAgain,
+    Happening::HandedOnInVain,
 ];
 
 /// Counts of steps and happenings.

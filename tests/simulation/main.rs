@@ -6,6 +6,7 @@
 //! repeats it. `SEED=n` runs one seed, `SEEDS=n` runs that many.
 
 mod coverage;
+mod growing;
 mod oracle;
 mod world;
 

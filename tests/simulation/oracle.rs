@@ -9,9 +9,15 @@ use dagmar::core::resources::Resources;
 use dagmar::core::task::{Body, Call, Operation, Ranks, TaskOptions};
 use fastrand::Rng;
 
+use crate::growing::{Growing, Who};
+
 /// A graph and the tasks asked of it.
 pub struct Problem {
+    /// As rank 0 knows it: it grows.
     pub graph: Arc<Graph>,
+    /// As it began.
+    pub beginning: Graph,
+    pub growing: Growing,
     pub asked: Vec<TaskId>,
 }
 
@@ -21,7 +27,7 @@ pub const CORES_MAX: u32 = 3;
 impl Problem {
     /// A graph of up to 40 tasks: layers, chains, joins and diamonds all turn up. Multi-node tasks take
     /// no more than this many nodes.
-    pub fn random(rng: &mut Rng, nodes_max: u32) -> Self {
+    pub fn random(rng: &mut Rng, nodes_max: u32, cores_min: u32) -> Self {
         let count = rng.usize(1..=40);
         let mut builder = GraphBuilder::new("random", "/");
         let is_join: Vec<bool> = (0..count).map(|_| rng.u8(..) < 25).collect();
@@ -48,13 +54,14 @@ impl Problem {
         }
         let graph = builder.build().expect("inputs come before");
         let asked = random_asked(rng, &graph);
-        Problem { graph: Arc::new(graph), asked }
+        let growing = Growing { of_256: [0, 0, 60, 160][rng.usize(..4)], cores: cores_min };
+        Problem { beginning: graph.clone(), graph: Arc::new(graph), asked, growing }
     }
 
-    /// What a task's output must be worth: a hash of the task and of its inputs' values.
+    /// What a task's output must be worth, as it stands in the graph now.
     pub fn value(&self, task: TaskId, input: impl Fn(TaskId) -> u64) -> u64 {
-        let values = self.graph.value_inputs(task).iter().map(input);
-        values.fold(mix(u64::from(task.0) + 1), |hash, value| mix(hash ^ value))
+        let values: Vec<u64> = self.graph.value_inputs(task).iter().map(input).collect();
+        self.growing.value(Who::of(&self.graph, task), &values)
     }
 
     /// The values of all tasks, computed one after the other.

@@ -7,8 +7,11 @@ mod room;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
+use dagmar::core::addition::Addition;
 use dagmar::core::event::{Cause, Event, Outcome, StopReason, Totals};
+use dagmar::core::graph::Graph;
 use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::message::{FromWorker, Order, PeerMessage, PeerWord, Report, ToWorker};
 use dagmar::core::resources::Resources;
@@ -99,6 +102,8 @@ struct Faults {
 
 struct Node {
     machine: Worker,
+    /// The graph as this worker knows it.
+    graph: Arc<Graph>,
     life: Incarnation,
     is_alive: bool,
     store: BTreeMap<TaskId, (Attempt, u64)>,
@@ -154,7 +159,8 @@ impl World {
         // Sometimes two workers share a host.
         let sharers = if rng.u8(..) < 64 { 2 } else { 1 };
         let large = if rng.u8(..) < 64 { rng.u32(1..=workers) } else { workers };
-        let problem = Problem::random(&mut rng, large.div_ceil(sharers));
+        let cores_min = if large == workers { CORES_MAX } else { 1 };
+        let problem = Problem::random(&mut rng, large.div_ceil(sharers), cores_min);
         let stops = [StopReason::Interrupted, StopReason::Terminated, StopReason::Cancelled];
         let faults = Faults {
             failures_of_256: if rng.bool() { rng.u8(0..60) } else { 0 },
@@ -359,7 +365,13 @@ impl World {
     fn record(&mut self, event: Event) {
         self.digest = mix(self.digest ^ mix(hash_text(&format!("{event:?}"))));
         match event {
-            Event::OutputLost { .. } => self.coverage.happened(Happening::OutputMadeAgain),
+            Event::OutputLost { task } => {
+                self.coverage.happened(Happening::OutputMadeAgain);
+                if !self.problem.graph.began_with(task) {
+                    self.coverage.happened(Happening::SubmittedOutputMadeAgain);
+                }
+            }
+            Event::TasksAdded { task, addition, .. } => self.on_tasks_added(task, &addition),
             Event::AttemptFailed { task, failure, retried, .. } if failure.cause == Cause::ExitCode(1) => {
                 self.coverage.happened(Happening::TaskFailed);
                 let failures = self.own_failures.entry(task).or_default();
@@ -369,6 +381,9 @@ impl World {
                 assert_eq!(retried, expected, "task {task}: {failures} failures, {retries} retries");
                 if retried {
                     self.coverage.happened(Happening::TaskRetried);
+                    if !self.problem.graph.began_with(task) {
+                        self.coverage.happened(Happening::SubmittedTaskRetried);
+                    }
                 }
             }
             Event::AttemptFailed { task, worker, failure, retried, .. } if matches!(failure.cause, Cause::LostRank(lost) if lost != worker) =>
@@ -396,7 +411,25 @@ impl World {
         }
     }
 
+    /// What was added is worth what it must be worth, whatever happens to it.
+    fn on_tasks_added(&mut self, by: TaskId, addition: &Addition) {
+        self.own_failures.remove(&by);
+        self.coverage.happened(match addition.tasks.len() {
+            0 => Happening::TaskBecameAnotherAlone,
+            _ if self.problem.graph.began_with(by) => Happening::TasksSubmitted,
+            _ => Happening::SubmittedTaskSubmitted,
+        });
+        let graph = self.problem.graph.clone();
+        for task in graph.tasks().skip(self.expected.len()) {
+            let value = self.problem.value(task, |input| self.expected[input.index()]);
+            self.expected.push(value);
+        }
+        let value = self.problem.value(by, |input| self.expected[input.index()]);
+        assert_eq!(value, self.expected[by.index()], "task {by} has become something else");
+    }
+
     fn note_steps(&mut self) {
+        self.states.resize(self.problem.graph.len(), TaskState::Waiting);
         for task in self.problem.graph.tasks() {
             let (old, new) = (self.states[task.index()], self.scheduler.state(task));
             if old != new {
@@ -412,13 +445,15 @@ impl World {
         let capacity = self.capacity(rank);
         self.lost.remove(&rank);
         let host = format!("n{}", (rank.0 - 1) / self.sharers);
-        let machine = Worker::new(self.problem.graph.clone(), rank, life, host.clone(), capacity);
+        let graph = Arc::new(self.problem.beginning.clone());
+        let machine = Worker::new(graph.clone(), rank, life, host.clone(), capacity);
         let (store, running) = (BTreeMap::new(), BTreeMap::new());
         let pool = Pool::default();
         let memory = self.limits.map(Memory::new);
         let (told, stuck_since) = (Room::Ample, None);
+        let is_alive = true;
         let node =
-            Node { machine, life, is_alive: true, store, running, pool, host, memory, told, stuck_since };
+            Node { machine, graph, life, is_alive, store, running, pool, host, memory, told, stuck_since };
         self.nodes.insert(rank, node);
         self.plan(0, Due::Tick(rank));
     }

@@ -88,8 +88,8 @@ impl Asked {
 
 /// What a key names, unless that is hidden.
 fn named(graph: &Graph, key: &str) -> Option<Named> {
-    let found = graph.keys().find(key)?;
-    let hidden = found.tasks().next().is_some_and(|task| graph.keys().group_of(task).hidden);
+    let found = graph.find(key)?;
+    let hidden = found.tasks().next().is_some_and(|task| graph.group_of(task).hidden);
     (!hidden).then_some(found)
 }
 

@@ -166,6 +166,18 @@ impl Inverse {
         (i64::from(first) + start) as u32..(i64::from(first) + end) as u32
     }
 
+    /// The n-th task that takes this one by any of several rules.
+    pub fn nth_taker(rules: &[[u32; Self::WORDS]], task: TaskId, mut place: usize) -> Option<TaskId> {
+        for words in rules {
+            let takers = Self::from_words(words).takers(task);
+            if place < takers.len() {
+                return Some(TaskId(takers.start + place as u32));
+            }
+            place -= takers.len();
+        }
+        None
+    }
+
     /// The first and the last of the places, in a row without ends, where the task is taken.
     fn places(self, task: TaskId) -> (i64, i64) {
         const NONE: (i64, i64) = (0, -1);

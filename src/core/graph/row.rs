@@ -6,6 +6,7 @@ use std::fmt;
 
 use crate::core::id::TaskId;
 
+use super::Graph;
 use super::progression::{Inverse, Progression, Strided};
 
 /// Some tasks, each once. Small and cheap to copy.
@@ -19,6 +20,8 @@ enum Form<'a> {
     Taken(&'a [[u32; Progression::WORDS]], u32),
     /// Who takes a task: some of them listed, the others by rules.
     Takers(&'a [u32], &'a [[u32; Inverse::WORDS]], TaskId),
+    /// Who takes a task of a graph that has grown, from this place on.
+    Grown(&'a Graph, TaskId, u32),
 }
 
 /// The tasks of a row, one by one.
@@ -44,6 +47,11 @@ impl<'a> Row<'a> {
         Row(Form::Takers(tasks, rules, task))
     }
 
+    /// Who takes a task of a graph that has grown.
+    pub(super) const fn grown(graph: &'a Graph, task: TaskId) -> Self {
+        Row(Form::Grown(graph, task, 0))
+    }
+
     /// The tasks, one by one.
     pub fn iter(self) -> RowTasks<'a> {
         RowTasks { now: Strided::default(), rest: self.0 }
@@ -56,7 +64,7 @@ impl<'a> Row<'a> {
             Form::Listed(tasks) => tasks.len(),
             Form::Taken([], _) => 0,
             Form::Taken([[_, _, count, _]], _) => *count as usize,
-            Form::Taken(..) | Form::Takers(..) => self.len(),
+            Form::Taken(..) | Form::Takers(..) | Form::Grown(..) => self.len(),
         }
     }
 
@@ -68,6 +76,9 @@ impl<'a> Row<'a> {
             Form::Takers(tasks, rules, task) => {
                 let by_rule = |words| Inverse::from_words(words).takers(task).len();
                 tasks.len() + rules.iter().map(by_rule).sum::<usize>()
+            }
+            Form::Grown(graph, task, mut at) => {
+                std::iter::from_fn(|| graph.next_taker(task, &mut at)).count()
             }
         }
     }
@@ -81,6 +92,7 @@ impl<'a> Row<'a> {
                 let is_empty = |words| Inverse::from_words(words).takers(task).is_empty();
                 tasks.is_empty() && rules.iter().all(is_empty)
             }
+            Form::Grown(graph, task, mut at) => graph.next_taker(task, &mut at).is_none(),
         }
     }
 
@@ -95,6 +107,9 @@ impl<'a> Row<'a> {
                 let takes = |words| Inverse::from_words(words).takers(taken).contains(&task.0);
                 tasks.contains(&task.0) || rules.iter().any(takes)
             }
+            Form::Grown(graph, taken, mut at) => {
+                std::iter::from_fn(|| graph.next_taker(taken, &mut at)).any(|taker| taker == task)
+            }
         }
     }
 
@@ -102,6 +117,10 @@ impl<'a> Row<'a> {
     pub fn get(self, place: usize) -> Option<TaskId> {
         match self.0 {
             Form::Listed(tasks) => tasks.get(place).copied().map(TaskId),
+            Form::Takers(tasks, rules, task) => match tasks.get(place) {
+                Some(taker) => Some(TaskId(*taker)),
+                None => Inverse::nth_taker(rules, task, place - tasks.len()),
+            },
             _ => self.iter().nth(place),
         }
     }
@@ -116,7 +135,7 @@ impl RowTasks<'_> {
     /// The next tasks that lie at equal distances, if there are any.
     fn refill(&mut self) -> Option<Strided> {
         match &mut self.rest {
-            Form::Listed(_) => None,
+            Form::Listed(_) | Form::Grown(..) => None,
             Form::Taken(rules, element) => {
                 let (words, rest) = rules.split_first()?;
                 *rules = rest;
@@ -140,6 +159,7 @@ impl Iterator for RowTasks<'_> {
         match &mut self.rest {
             Form::Listed(tasks) => return take_first(tasks),
             Form::Takers(tasks, ..) if !tasks.is_empty() => return take_first(tasks),
+            Form::Grown(graph, task, at) => return graph.next_taker(*task, at),
             _ => (),
         }
         while self.now.left == 0 {

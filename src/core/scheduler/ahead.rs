@@ -4,12 +4,15 @@
 //! (`announce`), and the dependent counts it as met. What an input leaves behind besides its value, files
 //! or an order to be kept, cannot be promised: such inputs are met when they have finished.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::core::addition::Addition;
 use crate::core::graph::{Facts, Graph};
 use crate::core::id::{OptionsId, TaskId};
-use crate::core::task::Body;
+use crate::core::task::{Body, Operation};
 
+use super::growth::function_of;
 use super::machine::Scheduler;
 use super::tasks::{Marks, TaskState};
 
@@ -22,6 +25,8 @@ pub struct Ahead {
     takes_values_only: Vec<bool>,
     /// By options: true if one worker runs it.
     is_of_one_node: Vec<bool>,
+    /// Functions that were seen to leave their output to others: who waits for them need not set out early.
+    hand_on: BTreeSet<String>,
 }
 
 impl Ahead {
@@ -34,7 +39,35 @@ impl Ahead {
             gives_value_only: operations().map(|it| runs(&it.body) && it.outputs.is_empty()).collect(),
             takes_values_only: operations().map(|it| runs(&it.body) && it.inputs.is_empty()).collect(),
             is_of_one_node: columns.options.iter().map(|options| options.several_nodes().is_none()).collect(),
+            hand_on: BTreeSet::new(),
         }
+    }
+
+    /// How many operations are known.
+    pub fn operation_count(&self) -> u32 {
+        self.gives_value_only.len() as u32
+    }
+
+    /// A task has left its output to others; such tasks often do so again.
+    pub fn hands_on(&mut self, graph: &Graph, task: TaskId) {
+        self.gives_value_only[graph.operation_id(task).index()] = false;
+        if let Some(function) = function_of(&graph.operation(task).body)
+            && !self.hand_on.contains(function)
+        {
+            self.hand_on.insert(function.to_owned());
+        }
+    }
+
+    /// Adds what submitted tasks do, and how.
+    pub fn learn(&mut self, addition: &Addition) {
+        for Operation { body, outputs, inputs } in addition.operations.iter().map(Arc::as_ref) {
+            let hands_on = function_of(body).is_some_and(|function| self.hand_on.contains(function));
+            let runs = !matches!(body, Body::Join);
+            self.gives_value_only.push(runs && outputs.is_empty() && !hands_on);
+            self.takes_values_only.push(runs && inputs.is_empty());
+        }
+        let is_of_one_node = addition.options.iter().map(|options| options.several_nodes().is_none());
+        self.is_of_one_node.extend(is_of_one_node);
     }
 
     /// True if dependents may be assigned before the task has finished.

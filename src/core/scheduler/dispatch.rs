@@ -43,7 +43,8 @@ impl Scheduler {
         while let Some((run, class)) = self.ready.next_head(after) {
             let task = run.tasks.first;
             let facts = graph.facts(task);
-            if !self.is_ready_by(task, &facts) {
+            let is_other = graph.has_grown() && self.ready.class(facts.options) != class;
+            if is_other || !self.is_ready_by(task, &facts) {
                 self.ready.take(class, 1);
                 continue;
             }
@@ -168,6 +169,7 @@ impl Scheduler {
         let is_single = tasks.count == 1
             || !self.ahead.is_of_one_node(first.options)
             || !self.tasks.file_sizes.is_empty()
+            || self.graph.grown(tasks.first).is_some()
             || !inputs.are_all_at(worker);
         if is_single {
             return alone;
@@ -225,7 +227,7 @@ impl Scheduler {
         for input in &inputs {
             self.note_copy(input.task, worker);
         }
-        let persist = self.graph.options_with(facts.options).keep
+        let persist = self.graph.options_with(first, facts.options).keep
             || (self.options.persist_asked && self.tasks.is_asked(first));
         let urgency = self.urgency.level(first);
         let special = self.special(first, hosts);
@@ -254,7 +256,8 @@ impl Scheduler {
     }
 
     fn special(&self, task: TaskId, hosts: Option<Vec<String>>) -> Option<Box<Special>> {
-        if hosts.is_none() && self.tasks.file_sizes.is_empty() {
+        let row = self.graph.grown(task).cloned();
+        if hosts.is_none() && self.tasks.file_sizes.is_empty() && row.is_none() {
             return None;
         }
         let sizes = |input: TaskId| {
@@ -262,8 +265,8 @@ impl Scheduler {
             Some((input, attempt, self.tasks.file_sizes.get(&input)?.clone()))
         };
         let files: Vec<_> = self.graph.inputs(task).filter_map(sizes).collect();
-        let is_special = hosts.is_some() || !files.is_empty();
-        is_special.then(|| Box::new(Special { files, hosts: hosts.unwrap_or_default() }))
+        let is_special = hosts.is_some() || !files.is_empty() || row.is_some();
+        is_special.then(|| Box::new(Special { files, hosts: hosts.unwrap_or_default(), row }))
     }
 
     /// Notes that a worker is about to fetch an output, so that `Release` reaches it too.

@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 
 use crate::core::batch::Batch;
+use crate::core::column::Column;
 use crate::core::graph::Graph;
-use crate::core::id::TaskId;
-use crate::core::task::Body;
-use crate::core::time::Micros;
+use crate::core::id::{Attempt, TaskId};
+use crate::core::task::{Body, Operation, TaskOptions};
+use crate::core::time::{Micros, Timestamp};
+
+use super::growth::function_of;
 
 /// Run time in microseconds that functions are taken to have until one was measured.
 const FUNCTION_GUESS_US: f32 = 50.0;
@@ -24,6 +27,10 @@ pub struct Durations {
     kinds: Vec<Kind>,
     /// The end of each group's range of task ids, ascending, and its kind.
     ends: Vec<(u32, usize)>,
+    /// The kinds of single tasks, by what they call and how long that was guessed to take.
+    functions: BTreeMap<(String, u32), usize>,
+    /// Of each task that the graph did not begin with so: its kind, as kind + 1.
+    grown: Column<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,10 +42,11 @@ struct Kind {
 impl Durations {
     /// Guesses for a graph: the author's `expected`, else by whether it is a function or a program.
     pub fn new(graph: &Graph) -> Self {
-        let mut durations = Durations { kinds: Vec::new(), ends: Vec::new() };
+        let (kinds, ends, grown) = (Vec::new(), Vec::new(), Column::new(0));
+        let mut durations = Durations { kinds, ends, functions: BTreeMap::new(), grown };
         let mut functions: BTreeMap<(&str, u32), usize> = BTreeMap::new();
         for group in graph.keys().groups().iter().filter(|group| group.count() != Some(0)) {
-            let guess = guess(graph, group.first);
+            let guess = guess(graph.operation(group.first), graph.options(group.first));
             let count = group.count().unwrap_or(0);
             let new = durations.kinds.len();
             let kind = match (&graph.operation(group.first).body, count) {
@@ -50,6 +58,9 @@ impl Durations {
             }
             durations.ends.push((group.first.0 + count, kind));
         }
+        let functions = functions.into_iter();
+        durations.functions =
+            functions.map(|((function, guess), kind)| ((function.to_owned(), guess), kind)).collect();
         durations
     }
 
@@ -71,16 +82,38 @@ impl Durations {
         kind.measured = kind.measured.min(WINDOW);
     }
 
+    /// A task was submitted, or has become another.
+    pub fn learn(&mut self, task: TaskId, operation: &Operation, options: &TaskOptions) {
+        let guess = guess(operation, options);
+        let key = (function_of(&operation.body).unwrap_or_default().to_owned(), guess.to_bits());
+        let new = self.kinds.len();
+        let kind = *self.functions.entry(key).or_insert(new);
+        if kind == new {
+            self.kinds.push(Kind { mean_us: guess, measured: 0 });
+        }
+        self.grown.set(task, kind as u32 + 1);
+    }
+
+    /// An attempt that left its output to others took so long.
+    pub fn took(&mut self, task: TaskId, ran: Micros) {
+        let mut batch = Batch::new(Attempt::FIRST);
+        batch.push(task, Timestamp::default(), ran, 0);
+        self.measured(&batch);
+    }
+
     fn kind(&self, task: TaskId) -> usize {
+        if let Some(kind) = self.grown.get(task).checked_sub(1) {
+            return kind as usize;
+        }
         self.ends[self.ends.partition_point(|&(end, _)| end <= task.0)].1
     }
 }
 
-fn guess(graph: &Graph, task: TaskId) -> f32 {
-    if let Some(Micros(expected)) = graph.options(task).expected {
+fn guess(operation: &Operation, options: &TaskOptions) -> f32 {
+    if let Some(Micros(expected)) = options.expected {
         return (expected as f32).max(LEAST_US);
     }
-    match graph.operation(task).body {
+    match operation.body {
         Body::Command(_) => COMMAND_GUESS_US,
         Body::Call(_) | Body::Join => FUNCTION_GUESS_US,
     }

@@ -11,6 +11,7 @@ mod copies;
 mod dispatch;
 mod division;
 mod durations;
+mod growth;
 mod machine;
 mod multi_node;
 mod parked;

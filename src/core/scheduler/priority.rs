@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::mem::discriminant;
 use std::ops::Range;
 
+use crate::core::column::Column;
 use crate::core::graph::{Graph, Levels, Stretch};
 use crate::core::id::{OptionsId, TaskId};
 
@@ -22,7 +23,25 @@ pub struct Urgency {
     levels: Levels,
     /// Many tasks side by side that are alike in every respect but their ids, in order.
     runs: Vec<Range<u32>>,
+    bands: Vec<Band>,
+    /// The levels of submitted tasks, as level + 1.
+    grown: Column<u32>,
 }
+
+/// The levels of one priority; bands follow each other, the highest priority first.
+#[derive(Clone, Copy, Debug)]
+struct Band {
+    priority: i32,
+    /// The lowest level. From here up to `begins` there is room for tasks that are submitted.
+    room: u32,
+    /// The lowest level of a task that was there from the beginning.
+    begins: u32,
+    last: u32,
+}
+
+/// Levels kept free before those of each priority, if there are enough: so deep may tasks submit tasks,
+/// each more urgent than the one that submitted it.
+const ROOM: u32 = 1 << 20;
 
 impl Urgency {
     /// Weighs all tasks of a graph.
@@ -30,14 +49,33 @@ impl Urgency {
     /// Takes time linear in tasks and dependencies, but none for each task of an array that is a rule.
     pub fn of(graph: &Graph, precedence: Precedence) -> Self {
         let mut levels = precedence.weigh(graph, most(graph));
-        put_priorities_first(graph, &mut levels);
+        let bands = put_priorities_first(graph, &mut levels);
         let runs = runs(graph, &levels);
-        Urgency { levels, runs }
+        Urgency { levels, runs, bands, grown: Column::new(0) }
+    }
+
+    /// A task was submitted, or has become another: it comes before its like that were there before the task
+    /// it is submitted `by`, so that what was begun is finished first.
+    pub fn learn(&mut self, task: TaskId, priority: i32, (by, priority_of_by): (TaskId, i32)) {
+        let place = self.bands.partition_point(|band| band.priority > priority);
+        let level = match self.bands.get(place) {
+            Some(band) if priority == priority_of_by && band.priority == priority => {
+                self.level(by).saturating_sub(1).max(band.room)
+            }
+            Some(band) if band.priority == priority => band.begins.saturating_sub(1).max(band.room),
+            _ if priority == priority_of_by => self.level(by),
+            Some(band) => band.room,
+            None => self.bands.last().map_or(0, |band| band.last),
+        };
+        self.grown.set(task, level + 1);
     }
 
     /// The task's level: a lower one starts first, and of one level the lower id.
     pub fn level(&self, task: TaskId) -> u32 {
-        self.levels.get(task)
+        match self.grown.get(task).checked_sub(1) {
+            None => self.levels.get(task),
+            Some(level) => level,
+        }
     }
 
     /// The end of a run of tasks from this one on that have the same level, options and kind of
@@ -51,11 +89,17 @@ impl Urgency {
 /// The greatest weight with which the levels of all priorities have room one behind the other.
 fn most(graph: &Graph) -> u32 {
     let priorities: BTreeSet<i32> = graph.columns().options.iter().map(|options| options.priority).collect();
-    u32::MAX / (priorities.len() as u32 + 1) - 1
+    let each = u32::MAX / (priorities.len() as u32 + 1) - 1;
+    each - room(priorities.len())
+}
+
+/// How many levels are kept free for each of so many priorities.
+fn room(priorities: usize) -> u32 {
+    ROOM.min(u32::MAX / (priorities as u32 + 1) / 4)
 }
 
 /// Turns paths to an exit into levels: those of a higher priority lie below those of a lower one.
-fn put_priorities_first(graph: &Graph, levels: &mut Levels) {
+fn put_priorities_first(graph: &Graph, levels: &mut Levels) -> Vec<Band> {
     let options = &graph.columns().options;
     let mut priorities: Vec<i32> = options.iter().map(|options| options.priority).collect();
     priorities.sort_unstable_by_key(|&priority| Reverse(priority));
@@ -69,11 +113,16 @@ fn put_priorities_first(graph: &Graph, levels: &mut Levels) {
         *longest = (*path).max(*longest);
     });
     let mut behind = 0_u32;
-    for end in &mut longest {
-        behind = behind.saturating_add(*end + 1);
+    let free = room(priorities.len());
+    let mut bands = Vec::new();
+    for (end, &priority) in longest.iter_mut().zip(&priorities) {
+        let (room, begins) = (behind, behind.saturating_add(free));
+        behind = begins.saturating_add(*end + 1);
         *end = behind - 1;
+        bands.push(Band { priority, room, begins, last: *end });
     }
     levels.update(graph, |options, path| *path = longest[rank_of(options)] - *path);
+    bands
 }
 
 fn runs(graph: &Graph, levels: &Levels) -> Vec<Range<u32>> {

@@ -9,6 +9,7 @@ use crate::core::graph::Graph;
 use crate::core::id::{OptionsId, TaskId};
 use crate::core::resources::Resources;
 use crate::core::span::Span;
+use crate::core::task::TaskOptions;
 
 /// Which request a task makes: a place in the list of distinct requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +86,26 @@ impl Ready {
         }
         let queues = requests.iter().map(|_| Queue::default()).collect();
         Ready { requests, class_of_options, queues, heads: BTreeSet::new() }
+    }
+
+    /// How many sets of options are known.
+    pub fn options_count(&self) -> u32 {
+        self.class_of_options.len() as u32
+    }
+
+    /// Adds a set of options behind the others, and a queue if its request is new.
+    pub fn learn(&mut self, options: &TaskOptions) {
+        let known = self.requests.iter().position(|request| *request == options.resources);
+        let class = known.unwrap_or_else(|| {
+            self.requests.push(options.resources.clone());
+            self.queues.push(Queue::default());
+            if let ([only, _], true) = (&self.queues[..], self.heads.is_empty()) {
+                // While it was alone, nobody asked which head is the first.
+                self.heads.extend(only.head.map(|(level, task)| (level, task, Class(0))));
+            }
+            self.requests.len() - 1
+        });
+        self.class_of_options.push(Class(class));
     }
 
     /// The distinct requests.

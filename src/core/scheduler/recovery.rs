@@ -137,7 +137,7 @@ impl Scheduler {
     }
 
     /// One task more takes a value than its worker was told.
-    fn needed_once_more(&mut self, task: TaskId) {
+    pub(super) fn needed_once_more(&mut self, task: TaskId) {
         self.tasks.consumers.set(task, self.tasks.consumers.get(task) + 1);
         let worker = self.tasks.worker.get(task);
         if self.tasks.has(task, Marks::HELD) || self.state(task).is_active() {

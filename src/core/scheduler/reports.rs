@@ -11,6 +11,7 @@ use crate::core::slot::Slot;
 use crate::core::span::Span;
 use crate::core::time::Timestamp;
 
+use super::growth::HandedOn;
 use super::machine::{Action, Phase, Scheduler};
 use super::tasks::{Marks, TaskState};
 use super::workers::WorkerRecord;
@@ -176,6 +177,17 @@ impl Scheduler {
         if !self.tasks.is_current(task, attempt, worker) {
             return;
         }
+        let Failure { started, ran, cause } = failure;
+        let cause = match cause {
+            Cause::HandedOn(addition) => {
+                match self.grow(&HandedOn { task, attempt, worker, started, ran }, *addition, actions) {
+                    Ok(()) => return,
+                    Err(cause) => cause,
+                }
+            }
+            cause => cause,
+        };
+        let failure = Failure { started, ran, cause };
         self.take_from_worker(std::iter::once(task));
         if let Phase::Stopping(reason) = self.phase {
             return self.on_ended_by_stop((task, attempt, worker), failure, reason, actions);

@@ -186,6 +186,12 @@ impl Tasks {
         }
     }
 
+    /// Adds tasks that wait, behind all others.
+    pub fn add(&mut self, tasks: Span) {
+        self.state.fill(tasks, TaskState::Waiting);
+        self.counts[TaskState::Waiting as usize] += tasks.count;
+    }
+
     /// How many tasks are in a state.
     pub fn count(&self, state: TaskState) -> u32 {
         self.counts[state as usize]

@@ -185,6 +185,23 @@ impl Workers {
         }
     }
 
+    /// Learns of requests behind those that are known.
+    pub fn learn(&mut self, requests: &[Resources]) {
+        for request in &requests[self.requests.len()..] {
+            let shape = Resources { memory_bytes: 0, ..request.clone() };
+            let known = self.shapes.iter().position(|other| *other == shape);
+            self.shape_of.push(known.unwrap_or(self.shapes.len()));
+            self.requests.push(request.clone());
+            if known.is_none() {
+                let open = self.iter().filter(|(_, record)| record.reserved_for.is_none());
+                let able = open.filter(|(_, record)| record.capacity.covers(&shape));
+                let by_load = able.map(|(rank, record)| (record.load(), rank)).collect();
+                self.by_load.push(by_load);
+                self.shapes.push(shape);
+            }
+        }
+    }
+
     /// Adds a worker.
     pub fn insert(&mut self, rank: Rank, record: WorkerRecord) {
         enter(&self.shapes, &mut self.by_load, rank, &record);

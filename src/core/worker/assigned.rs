@@ -12,6 +12,9 @@ use super::machine::{Action, Stage, Worker};
 impl Worker {
     pub(super) fn on_assigned(&mut self, assignment: Assignment, actions: &mut Vec<Action>) {
         let Assignment { tasks, attempt, .. } = assignment;
+        if let Some(row) = assignment.special.as_ref().and_then(|special| special.row.as_ref()) {
+            self.graph.learn(tasks.first, row.clone());
+        }
         if self.is_stopping {
             tasks.tasks().for_each(|task| self.refuse(task, attempt, actions));
             return self.reports.push(Report::Returned(tasks, attempt));
@@ -110,5 +113,5 @@ fn is_light(graph: &Graph, assignment: &Assignment) -> bool {
         && (cpus, memory_bytes, gpus) == (1, 0, 0)
         && custom.is_empty()
         && options.ranks.is_none()
-        && assignment.special.is_none()
+        && assignment.is_plain()
 }

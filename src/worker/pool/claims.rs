@@ -10,12 +10,13 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::core::id::TaskId;
 use crate::core::span::Span;
+use crate::worker::growing::Growing;
 use crate::worker::store::{Terms, Ticket};
 
 /// Bits for all tasks of a graph.
 #[derive(Debug)]
 pub struct Bits {
-    words: Box<[AtomicU64]>,
+    words: Growing<AtomicU64>,
 }
 
 /// Tasks whose bits are in one word.
@@ -54,22 +55,22 @@ enum Stage {
 impl Bits {
     /// All unset.
     pub fn new(tasks: usize) -> Self {
-        Bits { words: std::iter::repeat_with(AtomicU64::default).take(tasks.div_ceil(64)).collect() }
+        Bits { words: Growing::new(tasks.div_ceil(64)) }
     }
 
     /// Sets bits and returns those of them that were set before.
     pub fn set(&self, group: Group) -> u64 {
-        self.words[group.word as usize].fetch_or(group.mask, Ordering::AcqRel) & group.mask
+        self.words.get(group.word as usize).fetch_or(group.mask, Ordering::AcqRel) & group.mask
     }
 
     /// Unsets bits and returns those of them that were set before.
     pub fn unset(&self, group: Group) -> u64 {
-        self.words[group.word as usize].fetch_and(!group.mask, Ordering::AcqRel) & group.mask
+        self.words.get(group.word as usize).fetch_and(!group.mask, Ordering::AcqRel) & group.mask
     }
 
     /// Those of the bits that are set.
     pub fn get(&self, group: Group) -> u64 {
-        self.words[group.word as usize].load(Ordering::Acquire) & group.mask
+        self.words.get(group.word as usize).load(Ordering::Acquire) & group.mask
     }
 }
 

@@ -266,8 +266,8 @@ impl Slot {
         let returned = gather(&self.pool, facts.values, &mut self.inputs).and_then(|()| {
             let returned = self.caller.run(Attempted {
                 task,
-                operation: graph.operation_with(facts.operation),
-                timeout: graph.options_with(facts.options).timeout,
+                operation: graph.operation_with(task, facts.operation),
+                timeout: graph.options_with(task, facts.options).timeout,
                 attempt: terms.attempt,
                 started,
                 inputs: &self.inputs,

@@ -12,7 +12,7 @@ use crate::coverage::Happening;
 impl World {
     pub(super) fn check_end(&mut self) {
         let outcome = self.outcome.expect("the run is over");
-        for task in self.problem.graph.topological_order() {
+        for task in self.problem.graph.tasks() {
             self.check_task(task, outcome);
         }
         for (rank, node) in &self.nodes {

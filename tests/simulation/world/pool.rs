@@ -14,6 +14,7 @@ use dagmar::core::worker;
 
 use super::{Due, World};
 use crate::coverage::Happening;
+use crate::growing::Who;
 
 /// A task that runs.
 #[derive(Clone, Copy)]
@@ -115,7 +116,7 @@ impl World {
         if !node.is_alive || node.life != life || node.pool.busy >= node.pool.slots {
             return;
         }
-        let ready = node.pool.ready(&self.problem.graph, &node.store);
+        let ready = node.pool.ready(&node.graph, &node.store);
         if ready.is_empty() {
             return;
         }
@@ -150,7 +151,10 @@ impl World {
             let here = node.store.get(&id).map(|(_, value)| *value);
             here.unwrap_or_else(|| panic!("task {task} starts at {rank} without its input {id}"))
         };
-        let value = self.problem.value(task, input);
+        let who = Who::of(&node.graph, task);
+        let inputs: Vec<u64> = node.graph.value_inputs(task).iter().map(input).collect();
+        let value = self.problem.growing.value(who, &inputs);
+        let addition = self.problem.growing.addition(who, inputs.len());
         let started = Timestamp(self.now);
         let run = Run { attempt, value, is_kept, is_light, started };
         let before = node.running.insert(task, run);
@@ -159,7 +163,10 @@ impl World {
         let read_us = self.take_inputs(rank, task, attempt);
         let run_us = read_us + self.rng.u64(0..=self.faults.run_us_max);
         let fails = self.rng.u8(..) < self.faults.failures_of_256;
-        let cause = fails.then_some(Cause::ExitCode(1));
+        let cause = match (fails, addition) {
+            (true, _) => Some(Cause::ExitCode(1)),
+            (false, addition) => addition.map(|addition| Cause::HandedOn(Box::new(addition))),
+        };
         self.plan(run_us, Due::Ended { worker: rank, life, task, attempt, cause });
     }
 
@@ -179,6 +186,9 @@ impl World {
         let node = self.nodes.get_mut(&rank).expect("nodes are never removed");
         let ran = Timestamp(self.now).since(started);
         if let Some(cause) = cause {
+            if self.is_stopping && matches!(cause, Cause::HandedOn(_)) {
+                self.coverage.happened(Happening::HandedOnInVain);
+            }
             let failure = Failure { started, ran: Micros::ZERO, cause };
             self.worker_takes(rank, worker::Input::Failed { task, attempt, failure });
         } else {
