@@ -121,9 +121,7 @@ impl Shares<'_> {
     fn move_excess(&mut self, owners: &mut [Rank]) {
         let mut excess: BTreeMap<Rank, u32> = BTreeMap::new();
         for &owner in &*owners {
-            if !excess.contains_key(&owner) {
-                excess.insert(owner, self.excess_worth_moving(owner));
-            }
+            excess.entry(owner).or_insert_with(|| self.excess_worth_moving(owner));
         }
         let mut target = None;
         for owner in owners.iter_mut().rev() {

@@ -197,7 +197,7 @@ impl World {
                 self.keep(rank, task);
             }
             self.finished.insert(task, value);
-            let size_bytes = self.sizes[task.index()];
+            let size_bytes = self.size_of(task);
             let end = End { task, attempt, started, ran, size_bytes };
             self.hand_in(rank, life, end, is_light);
         }

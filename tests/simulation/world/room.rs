@@ -28,6 +28,11 @@ pub fn draw(rng: &mut Rng, tasks: usize) -> (Vec<u64>, Option<Limits>) {
 }
 
 impl World {
+    /// How large a task's output is. Those that are submitted while it runs are like some that it began with.
+    pub(super) fn size_of(&self, task: TaskId) -> u64 {
+        self.sizes[task.index() % self.sizes.len()]
+    }
+
     fn memory(&mut self, rank: Rank) -> Option<&mut Memory> {
         self.nodes.get_mut(&rank)?.memory.as_mut()
     }
@@ -58,7 +63,7 @@ impl World {
     }
 
     pub(super) fn keep(&mut self, rank: Rank, task: TaskId) {
-        let bytes = self.sizes[task.index()];
+        let bytes = self.size_of(task);
         if let Some(memory) = self.memory(rank) {
             memory.insert(task, bytes);
             self.settle(rank);
@@ -102,7 +107,7 @@ impl World {
 
     /// A task takes its inputs; returns how long it waits for those on the disk.
     pub(super) fn take_inputs(&mut self, rank: Rank, task: TaskId, attempt: Attempt) -> u64 {
-        let (life, graph) = (self.nodes[&rank].life, self.problem.graph.clone());
+        let (life, graph) = (self.nodes[&rank].life, self.nodes[&rank].graph.clone());
         let Some(memory) = self.memory(rank) else { return 0 };
         let away = memory.take((task, attempt), graph.value_inputs(task).iter());
         if away.is_empty() {
@@ -178,7 +183,7 @@ impl World {
     /// no other of its kind runs.
     pub(super) fn startable(&mut self, rank: Rank, ready: Vec<TaskId>) -> (Vec<TaskId>, bool) {
         let room = self.room(rank);
-        let graph = &self.problem.graph;
+        let graph = &self.nodes[&rank].graph;
         let (takes, adds): (Vec<_>, Vec<_>) =
             ready.into_iter().partition(|&task| !graph.value_inputs(task).is_empty());
         let memory = self.nodes[&rank].memory.as_ref();
@@ -222,7 +227,7 @@ impl World {
 
     fn waits_for_room(&self, rank: Rank) -> bool {
         let node = &self.nodes[&rank];
-        node.machine.waits_for_room() || !node.pool.ready(&self.problem.graph, &node.store).is_empty()
+        node.machine.waits_for_room() || !node.pool.ready(&node.graph, &node.store).is_empty()
     }
 
     /// The run ended because a worker had no room: it was right, and nothing anywhere could have helped.
