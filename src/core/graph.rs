@@ -247,6 +247,12 @@ impl Graph {
         }
     }
 
+    /// False if it is known at once that there are no joins.
+    pub fn has_joins(&self) -> bool {
+        let is_join = |operation: &Operation| matches!(operation.body, Body::Join);
+        self.has_grown() || self.columns().operations.iter().any(is_join)
+    }
+
     /// True for the hidden tasks that only stand for others.
     pub fn is_join(&self, task: TaskId) -> bool {
         matches!(self.operation(task).body, Body::Join)

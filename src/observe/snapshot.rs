@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::core::addition::{Addition, Numbering};
+use crate::core::batch::Batch;
 use crate::core::event::{Cause, Event, Outcome, StopReason, Totals};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
@@ -211,9 +212,7 @@ impl Snapshot {
             Event::TaskStarted { task, .. } => self.change(graph, *task, State::Running),
             Event::MultiNodeAssigned { .. } => {}
             Event::TasksFinished { worker, batch } => {
-                for (task, _, ran, _) in batch.timings() {
-                    self.on_task_finished(graph, task, *worker, ran);
-                }
+                self.on_tasks_finished(graph, *worker, batch);
             }
             Event::AttemptFailed { task, attempt, worker, failure, retried } => {
                 let (task, attempt, worker, retried) = (*task, *attempt, *worker, *retried);
@@ -359,12 +358,32 @@ impl Snapshot {
         }
     }
 
-    fn on_task_finished(&mut self, graph: &Graph, task: TaskId, worker: Rank, ran: Micros) {
-        self.change(graph, task, State::Finished);
-        self.add_busy(graph, task, worker, ran);
-        if let Some(worker) = self.workers.get_mut(&worker) {
-            worker.tasks_finished += 1;
+    /// What is the same for neighbours is looked up once.
+    fn on_tasks_finished(&mut self, graph: &Graph, worker: Rank, batch: &Batch) {
+        let mut alike = TaskId(0)..TaskId(0);
+        let (mut group, mut cpus) = (None, 0);
+        let (mut busy, mut busy_cpus, mut count) = (Micros::ZERO, Micros::ZERO, 0);
+        for (task, _, ran, _) in batch.timings() {
+            count += 1;
+            if task.index() >= self.states.len() {
+                continue;
+            }
+            if !alike.contains(&task) {
+                (group, cpus) = (self.group_of(graph, task), graph.options(task).resources.cpus);
+                alike = task..graph.sources_end(task).min(self.group_end(graph, group));
+            }
+            self.change_in(graph, group, task, State::Finished);
+            (busy, busy_cpus) = (busy + ran, busy_cpus + times(ran, cpus));
         }
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.tasks_finished += count;
+            (worker.busy, worker.busy_cpus) = (worker.busy + busy, worker.busy_cpus + busy_cpus);
+        }
+    }
+
+    fn group_end(&self, graph: &Graph, group: Option<usize>) -> TaskId {
+        let group = group.map(|group| &graph.keys().groups()[group]);
+        group.map_or(TaskId(0), |group| TaskId(group.first.0 + group.count().unwrap_or(0)))
     }
 
     fn on_attempt_failed(&mut self, graph: &Graph, failed: FailedAttempt, ran: Micros) {
@@ -421,9 +440,13 @@ impl Snapshot {
     }
 
     fn change(&mut self, graph: &Graph, task: TaskId, to: State) {
+        self.change_in(graph, self.group_of(graph, task), task, to);
+    }
+
+    fn change_in(&mut self, graph: &Graph, group: Option<usize>, task: TaskId, to: State) {
         let Some(state) = self.states.get_mut(task.index()) else { return };
         let from = State::of(std::mem::replace(state, to as u8));
-        let Some(group) = self.group_of(graph, task) else { return };
+        let Some(group) = group else { return };
         self.groups[group].change(from, to);
         if !graph.keys().groups()[group].hidden {
             self.counts.change(from, to);

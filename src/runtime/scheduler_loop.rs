@@ -134,7 +134,6 @@ struct Hands<'a> {
     endpoint: &'a mut dyn Endpoint,
     watcher: &'a mut dyn Watcher,
     machine: Scheduler,
-    graph: Arc<Graph>,
     directory: RunDirectory,
     journal: JournalWriter,
     mailbox: Mailbox,
@@ -161,13 +160,12 @@ impl<'a> Hands<'a> {
             persist_asked: setup.persist,
             precedence: Precedence::default(),
         };
-        let machine = Scheduler::new(setup.graph.clone(), &setup.asked, options);
+        let machine = Scheduler::new(setup.graph, &setup.asked, options);
         let journal = JournalWriter::create(&setup.directory.journal());
         let began = clock::now();
         let mut hands = Hands {
             journal: journal.map_err(|error| SchedulerError::Record("journal", error))?,
             mailbox: Mailbox::new(setup.directory.control()),
-            graph: setup.graph,
             directory: setup.directory,
             signals: setup.signals,
             fault: Fault::of(endpoint.rank()),
@@ -306,10 +304,7 @@ impl<'a> Hands<'a> {
     fn finish(&mut self, outcome: Outcome) -> Result<(), SchedulerError> {
         self.journal.flush().map_err(|error| SchedulerError::Record("journal", error))?;
         let exit_code = exit::code_of(outcome);
-        let count = |state: TaskState| {
-            let tasks = self.graph.tasks().filter(|&task| self.machine.state(task) == state);
-            tasks.filter(|&task| !self.graph.is_join(task)).count() as u32
-        };
+        let count = |state: TaskState| self.machine.count(state);
         let finished = Finished {
             exit_code,
             outcome,

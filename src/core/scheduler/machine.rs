@@ -135,8 +135,22 @@ impl Scheduler {
 
     /// How many tasks this run has to do, hidden joins not counted.
     pub fn task_count(&self) -> u32 {
-        let counted = |task: &TaskId| self.state(*task) != TaskState::Culled && !self.graph.is_join(*task);
-        self.graph.tasks().filter(counted).count() as u32
+        self.count_shown(|state| state != TaskState::Culled)
+    }
+
+    /// How many tasks are in a state, hidden joins not counted.
+    pub fn count(&self, state: TaskState) -> u32 {
+        match self.graph.has_joins() {
+            false => self.tasks.count(state),
+            true => self.count_shown(|other| other == state),
+        }
+    }
+
+    fn count_shown(&self, is_counted: impl Fn(TaskState) -> bool) -> u32 {
+        let has_joins = self.graph.has_joins();
+        let is_shown = |task: &TaskId| !has_joins || !self.graph.is_join(*task);
+        let counted = self.graph.tasks().filter(|&task| is_counted(self.state(task)));
+        counted.filter(is_shown).count() as u32
     }
 
     /// Where a task stands.
