@@ -67,10 +67,11 @@ impl Pace {
         }
     }
 
-    /// The same where whoever sends something ends the sleep of whom it is sent to. To be woken takes some
-    /// 30 us, so to look out for longer would cost more than it saves; nobody waits for the scheduler.
+    /// The same where whoever sends something ends the sleep of whom it is sent to. Nobody waits for the
+    /// scheduler. A worker that is not at ease stays awake: two threads are woken before its next task runs,
+    /// which takes longer than what it waits for.
     pub(super) fn rung(self, answers_all: bool) -> Pace {
-        let spin = Micros(if answers_all { 10 } else { 40 });
+        let spin = if answers_all { Micros(10) } else { self.spin };
         let (pause_min, pause_max) = (Duration::from_millis(1), Duration::from_millis(8));
         Pace { spin, pause_min, pause_max, pause_max_idle: pause_max, ..self }
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread;
 use std::time::Duration;
 
+use crate::clock;
 use crate::transport::endpoint::{Endpoint, Rest, Waker};
 use crate::worker::pool::{Look, Pool, Turns};
 
@@ -68,7 +69,13 @@ impl<E: Endpoint> Token<E> {
     /// Takes the turns that nobody else takes, until the loop is over.
     pub fn keep(&self) -> Result<End, WorkerError> {
         let mut pause = PAUSE_MIN;
+        let mut is_called = false;
         while !self.is_over() {
+            if !is_called && self.pool.is_looked_after(clock::now()) {
+                is_called = self.bell.wait(PAUSE_MAX);
+                continue;
+            }
+            is_called = false;
             let looked = self.look_as(State::look_as_keeper);
             if matches!(looked, Some(Looked::News)) {
                 pause = PAUSE_MIN;
@@ -87,7 +94,7 @@ impl<E: Endpoint> Token<E> {
                     self.keeper.doze(rest);
                 }
                 _ => {
-                    self.bell.wait(pause);
+                    is_called = self.bell.wait(pause);
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
             }

@@ -45,6 +45,8 @@ pub use ends::Ends;
 use held::Held;
 use slot::{Running, Slot};
 
+/// Slots that took a turn within so long are taken to take the next one.
+const LOOKED_AFTER: Micros = Micros(150);
 /// How long closing waits for functions that do not look whether they should return.
 const CLOSING: Duration = Duration::from_secs(2);
 
@@ -335,6 +337,11 @@ impl Pool {
     /// A turn was taken.
     pub fn on_turn(&self, now: Timestamp) {
         self.last_turn.store(now.0, Ordering::Relaxed);
+    }
+
+    /// True if slots take turns in time, between tasks or as they have none.
+    pub fn is_looked_after(&self, now: Timestamp) -> bool {
+        self.since_turn(now) < LOOKED_AFTER && (self.working() > 0 || self.is_attended())
     }
 
     fn since_turn(&self, now: Timestamp) -> Micros {
