@@ -56,7 +56,7 @@ def chain(places, small):
     contest = Contest(f"chain of {steps}, a link", "us")
     for ranks in (1, 2, 3):
         program = Dagmar(places, ranks)
-        contest.enter(program.name, net_of(program, graph, steps, expected), most=1)
+        contest.enter(program.name, inside_of(program, graph, steps, expected), most=1)
     for ranks in (2, 3):
         enter_trips(contest, farm(places, ranks, "--mode", "chain"), steps)
     yield contest
@@ -93,6 +93,16 @@ def reference_of(places, shape, width, steps, flags):
     size = ["--shape", shape, "--width", width, "--steps", steps, *flags]
     ran = Program("taskbench_mpi", [*mpirun(2), places.programs / "taskbench_mpi"]).run(*size)
     return ran["checksum"], ran["seconds"]
+
+
+def inside_of(program, graph, tasks, expected):
+    """From the first task that could start to the last that ended: start-up varies by more than a short
+    graph takes, so it cannot be subtracted."""
+
+    def measure():
+        return {"figure": program.run(graph, tasks, expected)["inside"] / tasks * 1e6}
+
+    return measure
 
 
 def net_of(program, graph, tasks, expected):
