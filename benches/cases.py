@@ -66,7 +66,8 @@ def chain(places, small):
 def exchange(places, steps):
     """Two points that need both of the step before, on two workers with a core each: what crosses is
     counted, so that a schedule that keeps both on one worker does not pass for a fast one."""
-    flags = ["--iterations", 2000, "--bytes", 16]
+    # Some 14 us: enough that both workers get one of each step.
+    flags = ["--iterations", 8192, "--bytes", 16]
     graph = places.made("all_to_all", 2, steps, *flags)
     checksum, _ = reference_of(places, "all_to_all", 2, steps, flags)
     program, trips = Dagmar(places, 3), farm(places, 3, "--mode", "chain")
