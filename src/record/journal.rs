@@ -281,7 +281,7 @@ mod tests {
         bytes[8] = 9;
         fs::write(&path, &bytes).unwrap();
         let error = JournalReader::open(&path).unwrap_err();
-        assert!(matches!(error, JournalError::Frame(FrameError::Version(_, 9, 3))), "{error}");
+        assert!(matches!(error, JournalError::Frame(FrameError::Version(_, 9, 4))), "{error}");
     }
 
     #[test]

@@ -187,11 +187,13 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_woken_by_senders_sleeps_sooner_and_longer() {
-        let mut backoff = Backoff::new(Pace::new(false, false).rung(false), at(0));
-        assert_eq!(backoff.rest(at(39), false), Rest::Yield);
-        let pauses: Vec<_> = (0..5).map(|_| pause(&mut backoff, at(40))).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 8].map(Duration::from_millis));
+    fn whoever_is_woken_by_senders_sleeps_longer() {
+        for (answers_all, spin) in [(false, 200), (true, 10)] {
+            let mut backoff = Backoff::new(Pace::new(answers_all, false).rung(answers_all), at(0));
+            assert_eq!(backoff.rest(at(spin - 1), false), Rest::Yield);
+            let pauses: Vec<_> = (0..5).map(|_| pause(&mut backoff, at(spin))).collect();
+            assert_eq!(pauses, [1, 2, 4, 8, 8].map(Duration::from_millis));
+        }
     }
 
     #[test]

@@ -193,10 +193,14 @@ fn what_is_read_for_somebody_else_counts_once_and_until_it_is_let_go() {
     let (task, spilled) = away.expect("eight blocks do not fit");
     (0..8).map(TaskId).filter(|&other| other != task).for_each(|other| store.remove(other, Attempt(1)));
     assert_eq!(store.room(), Room::Ample);
+    let held = |store: &Store| store.memory().unwrap().lock().held();
+    until("the writer has let go", || {
+        store.settle();
+        held(&store) == 0
+    });
     let memory = store.memory().unwrap();
     let read = || store.read_for_other(&spilled, memory).unwrap();
     let twice = [read(), read()];
-    let held = |store: &Store| store.memory().unwrap().lock().held();
     assert!(Arc::ptr_eq(&twice[0], &twice[1]));
     assert_eq!(held(&store), 256 << 10);
     assert_eq!(store.take(task).unwrap().as_ref(), Some(&twice[0]));
