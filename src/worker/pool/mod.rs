@@ -195,8 +195,15 @@ impl Pool {
     /// Takes on tasks that have not run here, or were taken back, or run anew.
     pub fn admit(&self, tasks: Span, terms: Terms) {
         if !self.claims.are_new(tasks) {
-            return tasks.tasks().for_each(|task| self.admit_again(task, terms));
+            return tasks.tasks().for_each(|task| match self.claims.are_new(Span::one(task)) {
+                true => self.admit_new(Span::one(task), terms),
+                false => self.admit_again(task, terms),
+            });
         }
+        self.admit_new(tasks, terms);
+    }
+
+    fn admit_new(&self, tasks: Span, terms: Terms) {
         let mut ready = Span { first: tasks.first, count: 0 };
         for task in tasks.tasks() {
             if self.setup.graph.value_inputs(task).is_empty() {

@@ -319,6 +319,17 @@ fn a_task_runs_again_when_its_output_is_lost() {
 }
 
 #[test]
+fn a_new_task_that_came_with_one_that_was_here_before_is_not_taken_back_once_it_ran() {
+    let world = World::new(1, &[vec![], vec![]], |_| "sum");
+    world.admit(0, 1, 1);
+    world.await_ends(1);
+    world.admit(0, 2, 2);
+    world.await_ends(3);
+    let taken_back = world.pool.revoke(Span { first: TaskId(0), count: 2 });
+    assert_eq!(taken_back, TakenBack { revoked: vec![], kept: vec![TaskId(0), TaskId(1)] });
+}
+
+#[test]
 fn no_more_run_than_may_and_the_last_one_that_stops_says_so() {
     let world = World::new(4, &vec![vec![]; 4], |_| "linger");
     world.admit(0, 4, 1);
