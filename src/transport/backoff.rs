@@ -42,6 +42,9 @@ pub(super) struct Pace {
 /// Waking up costs 13 to 20 us. Seven ranks that woke every 0.2 to 1 ms for ever took 15 % of a core.
 const IDLE_SHARE: u32 = 64;
 
+/// The longest pause while large parcels are under way.
+const IN_TRANSFER_MAX: Duration = Duration::from_micros(200);
+
 /// The first pause, if nobody can end it who sends something.
 #[cfg(any(feature = "mpi", test))]
 const PAUSE_MIN: Duration = Duration::from_micros(50);
@@ -92,7 +95,11 @@ impl Backoff {
     /// What to do now that asking brought nothing.
     pub(super) fn rest(&mut self, now: Timestamp, in_transfer: bool) -> Rest {
         let spin = if in_transfer { self.pace.spin_in_transfer } else { self.pace.spin };
-        self.rest_after(spin, now)
+        match (self.rest_after(spin, now), in_transfer) {
+            // No ring tells how far it is.
+            (Rest::Sleep(pause), true) => Rest::Sleep(pause.min(IN_TRANSFER_MAX)),
+            (rest, _) => rest,
+        }
     }
 
     /// The same for who is at ease: only transfers keep it awake.

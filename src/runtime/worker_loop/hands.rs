@@ -227,7 +227,6 @@ impl<E: Endpoint> Hands<E> {
         if come == Come::Orders || self.recalls.is_other_room(self.store.room()) || self.is_turn_due(now) {
             self.turn()?;
         }
-        self.pool.on_turn(now);
         if come != Come::Nothing {
             return Ok(Looked::News);
         }

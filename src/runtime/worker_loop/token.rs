@@ -75,8 +75,9 @@ impl<E: Endpoint> Token<E> {
                 is_called = self.bell.wait(PAUSE_MAX);
                 continue;
             }
-            is_called = false;
             let looked = self.look_as(State::look_as_keeper);
+            // What has begun to move goes on at once, whoever is at work.
+            is_called = matches!(looked, Some(Looked::News | Looked::Moving(Rest::Again | Rest::Yield)));
             if matches!(looked, Some(Looked::News)) {
                 pause = PAUSE_MIN;
                 continue;
@@ -178,7 +179,10 @@ impl<E: Endpoint> Token<E> {
 
     /// True if all cores are taken, as far as can be seen without waiting.
     fn is_full(&self) -> bool {
-        self.try_take().is_none_or(|state| state.hands.is_full())
+        let is_full = self.try_take().is_none_or(|state| state.hands.is_full());
+        // Somebody may have left a note while this held the token.
+        self.take_due_turns();
+        is_full
     }
 
     fn call_keeper(&self) {
@@ -206,12 +210,16 @@ impl<E: Endpoint> Turns for Token<E> {
     }
 
     fn ended(&self) {
-        let is_taken = self.is_for_any_thread && self.look_as(|state| state.hands.look()).is_some();
-        match is_taken {
+        if !self.is_for_any_thread {
+            return self.call_keeper();
+        }
+        match self.look_as(|state| state.hands.look()) {
+            // What moves, and what slots do now, is looked after by nobody but a keeper that is awake.
+            None | Some(Looked::Moving(_)) => self.call_keeper(),
+            _ if self.pool.working() > 0 => self.call_keeper(),
             // What comes next may start at once.
-            true if !self.is_full() => self.keeper.stir(),
-            true => {}
-            false => self.call_keeper(),
+            _ if !self.is_full() => self.keeper.stir(),
+            _ => {}
         }
     }
 
@@ -219,7 +227,11 @@ impl<E: Endpoint> Turns for Token<E> {
         if !self.is_for_any_thread || self.is_over() {
             return Look::Quiet;
         }
-        match self.look_as(|state| state.hands.look()) {
+        let looked = self.look_as(|state| state.hands.look());
+        if looked.is_some() {
+            self.pool.on_look(clock::now());
+        }
+        match looked {
             Some(Looked::News) => Look::News,
             Some(Looked::Nothing(Rest::Again) | Looked::Moving(Rest::Again)) => Look::Again,
             Some(

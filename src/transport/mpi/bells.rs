@@ -9,8 +9,9 @@
 #![allow(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
@@ -174,10 +175,16 @@ fn make(bytes: usize, mark: &[u8]) -> io::Result<File> {
 fn open(told: &[u8; MARK_BYTES + 8], bytes: usize) -> io::Result<MmapRaw> {
     let number = |place: usize| u32::from_le_bytes(told[place..place + 4].try_into().expect("four bytes"));
     let path = format!("/proc/{}/fd/{}", number(0), number(4));
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    // Nothing waits here, whatever it is: a pipe or a terminal of somebody else.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
+    let found = file.metadata()?;
     let mut mark = [0; MARK_BYTES];
-    file.read_exact(&mut mark)?;
-    if mark != told[8..] || file.metadata()?.len() != bytes as u64 {
+    if !found.is_file() || found.len() != bytes as u64 {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    file.read_exact_at(&mut mark, 0)?;
+    if mark != told[8..] {
         return Err(io::ErrorKind::InvalidData.into());
     }
     MmapOptions::new().map_raw(&file)

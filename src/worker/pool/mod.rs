@@ -45,7 +45,7 @@ pub use ends::Ends;
 use held::Held;
 use slot::{Running, Slot};
 
-/// Slots that took a turn within so long are taken to take the next one.
+/// Slots that looked for news within so long are taken to look again.
 const LOOKED_AFTER: Micros = Micros(150);
 /// How long closing waits for functions that do not look whether they should return.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -116,8 +116,8 @@ pub struct Pool {
     is_attended: AtomicBool,
     /// Pieces of work brought since it does.
     brought: AtomicU32,
-    /// When the last turn was taken, in microseconds.
-    last_turn: AtomicU64,
+    /// When a slot last looked for news, in microseconds.
+    last_look: AtomicU64,
     is_closing: AtomicBool,
     threads: Mutex<Threads>,
 }
@@ -164,7 +164,7 @@ impl Pool {
             crew: Crew::new(slots),
             is_attended: AtomicBool::new(false),
             brought: AtomicU32::new(0),
-            last_turn: AtomicU64::new(0),
+            last_look: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
             threads: Mutex::new(Threads { handles: Vec::new(), living: Some(living), alive }),
         }
@@ -341,18 +341,18 @@ impl Pool {
         self.running.iter().filter_map(|running| running.longer_than(limit, now)).collect()
     }
 
-    /// A turn was taken.
-    pub fn on_turn(&self, now: Timestamp) {
-        self.last_turn.store(now.0, Ordering::Relaxed);
+    /// A slot has looked for news.
+    pub fn on_look(&self, now: Timestamp) {
+        self.last_look.store(now.0, Ordering::Relaxed);
     }
 
-    /// True if slots take turns in time, between tasks or as they have none.
+    /// True if slots look for news in time, between tasks or as they have none.
     pub fn is_looked_after(&self, now: Timestamp) -> bool {
-        self.since_turn(now) < LOOKED_AFTER && (self.working() > 0 || self.is_attended())
+        self.since_look(now) < LOOKED_AFTER && (self.working() > 0 || self.is_attended())
     }
 
-    fn since_turn(&self, now: Timestamp) -> Micros {
-        now.since(Timestamp(self.last_turn.load(Ordering::Relaxed)))
+    fn since_look(&self, now: Timestamp) -> Micros {
+        now.since(Timestamp(self.last_look.load(Ordering::Relaxed)))
     }
 
     /// True if a slot would find something that may start.

@@ -26,7 +26,7 @@ const SHORT: Micros = Micros(1);
 const GRAIN_MAX: u32 = 64;
 /// Once a slot has been at what it took for so long, others may have the rest.
 const CHUNK_MAX: Micros = Micros(100);
-/// A slot at work looks for news if nobody else did for so long.
+/// A slot at work looks for news if no slot did for so long.
 const LOOK_EVERY: Micros = Micros(75);
 
 /// What a slot is at, for others to see. Alone in its cache lines.
@@ -287,7 +287,7 @@ impl Slot {
         if is_due || self.pool.was_watched(task) {
             self.turns.due();
             self.clock = now();
-        } else if self.pool.since_turn(self.clock) >= LOOK_EVERY {
+        } else if self.pool.since_look(self.clock) >= LOOK_EVERY {
             self.turns.look();
             self.clock = now();
         }

@@ -50,7 +50,7 @@ impl Collector {
             ended.failed.extend(ends.failures);
         }
         self.ended_count.store(ended.finished.len() + ended.failed.len(), Ordering::SeqCst);
-        pool.on_turn(clock::now());
+        pool.on_look(clock::now());
     }
 }
 
