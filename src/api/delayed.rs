@@ -104,9 +104,9 @@ impl<T: Portable> Delayed<T> {
         Delayed { node: Arc::new(Node::new(task, None, sources)), value: PhantomData }
     }
 
-    /// The cores that the call occupies; one if nothing is said.
+    /// The cores that the call occupies; one if nothing is said, and never none.
     pub fn cpus(self, cpus: u32) -> Self {
-        self.with(|settings| settings.options.resources.cpus = cpus)
+        self.with(|settings| settings.options.resources.cpus = cpus.max(1))
     }
 
     /// The GPUs that the call occupies.

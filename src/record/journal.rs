@@ -43,7 +43,10 @@ impl JournalWriter {
 
     /// Adds events behind the others. They reach the file with the next `flush`.
     pub fn append(&mut self, events: &[(Timestamp, Event)]) -> io::Result<()> {
-        events.chunks(FRAME_EVENTS).try_for_each(|chunk| {
+        // What was added may be large, and a frame has a limit: each has its own.
+        let is_bulky = |(_, event): &(Timestamp, Event)| matches!(event, Event::TasksAdded { .. });
+        let pieces = events.chunk_by(|one, next| !is_bulky(one) && !is_bulky(next));
+        pieces.flat_map(|piece| piece.chunks(FRAME_EVENTS)).try_for_each(|chunk| {
             self.frames.push(chunk.len() as u32, |bytes| {
                 chunk.iter().for_each(|event| encode(event, bytes));
             })

@@ -57,7 +57,7 @@ impl Scheduler {
                     let most = Span { count: run.tasks.count.min(room).min(share).max(1), ..run.tasks };
                     let tasks = self.alike(most, worker, (&facts, &inputs));
                     self.ready.take(class, tasks.count);
-                    self.division.take(tasks.count);
+                    self.division.take(tasks.first, tasks.count);
                     let is_cut = tasks.count < most.count;
                     shares.left = if is_cut { shares.left.saturating_sub(tasks.count) } else { 0 };
                     self.assign(tasks, worker, (&facts, &inputs), None);
@@ -65,7 +65,7 @@ impl Scheduler {
                 _ if !self.workers.is_any_open() => return,
                 Choice::Park(worker) => {
                     self.ready.take(class, 1);
-                    self.division.take(1);
+                    self.division.take(task, 1);
                     self.workers.park(worker, run.level, task);
                 }
                 Choice::Nowhere => after = Some((run, class)),

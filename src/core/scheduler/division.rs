@@ -90,8 +90,11 @@ impl Division {
         self.pieces.last().copied().filter(|_| self.next == task)
     }
 
-    /// So many tasks were given away.
-    pub fn take(&mut self, count: u32) {
+    /// So many tasks from this one on were given away; nothing if another one is next.
+    pub fn take(&mut self, first: TaskId, count: u32) {
+        if self.next != first {
+            return;
+        }
         self.next = TaskId(self.next.0 + count);
         let Some((_, left)) = self.pieces.last_mut() else { return };
         *left = left.saturating_sub(count);

@@ -127,6 +127,7 @@ impl Scheduler {
                 self.tasks.size_bytes.set(task, size_bytes as f32);
             }
         }
+        let mut unkept = Vec::new();
         let spans = batch.spans.clone();
         actions.push(Action::Record(Event::TasksFinished { worker, batch }));
         for span in spans {
@@ -135,17 +136,23 @@ impl Scheduler {
                 if task >= sources_end {
                     self.let_go(task, graph.value_inputs(task));
                 }
-                self.after_success(task, actions);
+                self.after_success(task, &mut unkept, actions);
+            }
+        }
+        // Only now: what is made again counts the inputs that are met, and all of this batch are by now.
+        for task in unkept {
+            if self.phase == Phase::Working && self.tasks.consumers.get(task) > 0 {
+                self.make_again(task, actions);
             }
         }
     }
 
-    fn after_success(&mut self, task: TaskId, actions: &mut Vec<Action>) {
+    fn after_success(&mut self, task: TaskId, unkept: &mut Vec<TaskId>, actions: &mut Vec<Action>) {
         self.meet_dependents(task, actions);
         match (self.tasks.has(task, Marks::KEPT), self.tasks.consumers.get(task) > 0) {
             (true, false) => self.release(task),
             // Someone came to need the value after the worker was told that nobody does.
-            (false, true) if self.phase == Phase::Working => self.make_again(task, actions),
+            (false, true) => unkept.push(task),
             _ => {}
         }
     }
