@@ -1,10 +1,10 @@
 //! Everything that a worker's machine hears and does: the rank's endpoint, its pool, its executors.
 
+mod doze;
 mod recall;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
 
@@ -48,8 +48,6 @@ const ENDS_WAIT_MAX: Micros = Micros::from_millis(1);
 const REPORT_AFTER: Micros = Micros(200);
 /// So many ends do not wait.
 const REPORT_AT: u32 = 256;
-/// What comes while programs have all cores waits so long, or until one of them ends.
-const DOZE: Duration = Duration::from_millis(2);
 /// How often to look for tasks that run for long.
 const LOOK_FOR_LONG_EVERY: Micros = Micros::from_millis(20);
 
@@ -85,6 +83,8 @@ pub(super) struct Hands<E> {
     /// True after a `Watch`, until the ends were looked at once more.
     is_watching: bool,
     last_turn: Timestamp,
+    /// True if the keeper dozed since something came.
+    has_dozed: bool,
     /// When the machine heard something for the first time since its last turn.
     heard: Option<Timestamp>,
     /// Ends that it heard of since then.
@@ -173,6 +173,7 @@ impl<E: Endpoint> Hands<E> {
             actions: Vec::new(),
             is_watching: false,
             last_turn: Timestamp::default(),
+            has_dozed: false,
             heard: None,
             heard_ends: 0,
             light_count: 0,
@@ -228,6 +229,7 @@ impl<E: Endpoint> Hands<E> {
             self.turn()?;
         }
         if come != Come::Nothing {
+            self.has_dozed = false;
             return Ok(Looked::News);
         }
         // Programs run for longer than it takes to wake up.
@@ -238,16 +240,8 @@ impl<E: Endpoint> Hands<E> {
             // Whoever looks may sleep for long now.
             self.turn()?;
         }
-        let rest = match rest {
-            Rest::Sleep(pause) if self.is_full() => Rest::Doze(pause.min(DOZE)),
-            rest => rest,
-        };
+        let rest = self.doze_once(rest);
         Ok(if is_moving { Looked::Moving(rest) } else { Looked::Nothing(rest) })
-    }
-
-    /// True if programs have all cores: what comes can wait until one has ended.
-    pub fn is_full(&self) -> bool {
-        self.light_count == 0 && self.machine.is_full()
     }
 
     fn is_turn_due(&self, now: Timestamp) -> bool {
