@@ -94,21 +94,16 @@ impl Backoff {
 
     /// What to do now that asking brought nothing.
     pub(super) fn rest(&mut self, now: Timestamp, in_transfer: bool) -> Rest {
-        let spin = if in_transfer { self.pace.spin_in_transfer } else { self.pace.spin };
-        match (self.rest_after(spin, now), in_transfer) {
-            // No ring tells how far it is.
-            (Rest::Sleep(pause), true) => Rest::Sleep(pause.min(IN_TRANSFER_MAX)),
-            (rest, _) => rest,
-        }
+        self.rest_after(self.pace.spin, now, in_transfer)
     }
 
     /// The same for who is at ease: only transfers keep it awake.
     pub(super) fn rest_at_ease(&mut self, now: Timestamp, in_transfer: bool) -> Rest {
-        let spin = if in_transfer { self.pace.spin_in_transfer } else { Micros::ZERO };
-        self.rest_after(spin, now)
+        self.rest_after(Micros::ZERO, now, in_transfer)
     }
 
-    fn rest_after(&mut self, spin: Micros, now: Timestamp) -> Rest {
+    fn rest_after(&mut self, spin: Micros, now: Timestamp, in_transfer: bool) -> Rest {
+        let spin = if in_transfer { self.pace.spin_in_transfer } else { spin };
         if now.since(self.last_traffic) < spin {
             self.turns = (self.turns + 1) % self.pace.turns_per_yield;
             return if self.turns == 0 { Rest::Yield } else { Rest::Again };
@@ -123,7 +118,8 @@ impl Backoff {
         let pause_max = silence.clamp(self.pace.pause_max, self.pace.pause_max_idle);
         let pause = self.pause;
         self.pause = (pause * 2).min(pause_max);
-        Rest::Sleep(pause)
+        // No ring tells how far a transfer is.
+        Rest::Sleep(if in_transfer { pause.min(IN_TRANSFER_MAX) } else { pause })
     }
 }
 
@@ -200,6 +196,8 @@ mod tests {
             assert_eq!(backoff.rest(at(spin - 1), false), Rest::Yield);
             let pauses: Vec<_> = (0..5).map(|_| pause(&mut backoff, at(spin))).collect();
             assert_eq!(pauses, [1, 2, 4, 8, 8].map(Duration::from_millis));
+            assert_eq!(backoff.rest(at(9_000), true), Rest::Again);
+            assert_eq!(backoff.rest(at(9_000), true), Rest::Sleep(IN_TRANSFER_MAX), "no ring tells of it");
         }
     }
 

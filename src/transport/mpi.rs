@@ -403,7 +403,7 @@ impl Endpoint for Mpi {
             return Rest::Again;
         }
         let (now, in_transfer) = (clock::now(), self.is_in_transfer());
-        match is_at_ease && !in_transfer {
+        match is_at_ease {
             true => self.backoff.rest_at_ease(now, in_transfer),
             false => self.backoff.rest(now, in_transfer),
         }
