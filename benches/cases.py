@@ -5,6 +5,8 @@ import shutil
 from programs import CORES, Contest, Dagmar, Program, Wrong, farm, mpirun, omp, run, spawn_loop
 
 BATCHES = [1, 16, 64, 256]
+# What mpi_farm reports: the best of so many.
+BEST_OF = 3
 
 
 def noop(places, small):
@@ -204,7 +206,8 @@ def payload(places, small):
     """Large outputs from worker to worker: two workers with a core each make as many, and when all are there a
     checksum needs all of them where it runs. Two stamps, taken between the making and the checksum and after it,
     tell what the moving took, less the same with outputs of 16 bytes. Beside it as many messages of that size,
-    each out of memory of its own into new memory that is kept."""
+    each out of memory of its own into new memory that is kept. Either reports the best of three: a virtual machine
+    that touches memory which its host has taken back waits for the host, up to a second for this much."""
     program = Dagmar(places, 3)
     total = 16 if small else 1024
     for mebibytes in [1] if small else [1, 16, 64, 256]:
@@ -212,14 +215,18 @@ def payload(places, small):
 
         def ours(size=size, width=width):
             few = moving(places, program, width, 16)
-            # A worker that joins late may find nothing left to do; then nothing has to cross.
-            tries = (moving(places, program, width, size) for _ in range(5))
-            many = next((one for one in tries if one["moved"] >= size), None)
-            if many is None:
-                raise Wrong(f"{program.name}: nothing of {size} bytes crossed in five runs")
-            moved = many["moved"] - few["moved"]
-            spent = max(many["seconds"] - few["seconds"], 1e-9)
-            return {"figure": moved / 2**20 / spent, "moved_mib": moved / 2**20}
+
+            def once():
+                # A worker that joins late may find nothing left to do; then nothing has to cross.
+                tries = (moving(places, program, width, size) for _ in range(5))
+                many = next((one for one in tries if one["moved"] >= size), None)
+                if many is None:
+                    raise Wrong(f"{program.name}: nothing of {size} bytes crossed in five runs")
+                moved = many["moved"] - few["moved"]
+                return moved / 2**20 / max(many["seconds"] - few["seconds"], 1e-9), moved / 2**20
+
+            figure, moved = max(once() for _ in range(BEST_OF))
+            return {"figure": figure, "moved_mib": moved}
 
         def raw(mode, count, *more, size=size):
             ran = farm(places, 2, "--mode", mode, "--bytes", size, *more).run("--tasks", count)
