@@ -208,6 +208,14 @@ impl Worker {
         self.heavies.queue.free().cpus == 0 && self.sharing.granted() == 0
     }
 
+    /// True if a turn would do more than tell the scheduler of ends, which it hears of soon enough.
+    pub fn is_turn_pressing(&self) -> bool {
+        let mut reports = self.reports.iter();
+        !self.heavies.tasks.is_empty()
+            || !self.sharing.pool_has_all()
+            || reports.any(|report| !matches!(report, Report::Finished(_)))
+    }
+
     /// Takes one input in and appends what must be done.
     pub fn handle(&mut self, now: Timestamp, input: Input, actions: &mut Vec<Action>) {
         match input {

@@ -44,8 +44,10 @@ pub(super) use recall::tell_no_room;
 const LONG: Micros = Micros::from_millis(100);
 /// Slots hand their ends in themselves when they are due, but not while they are at a task.
 const ENDS_WAIT_MAX: Micros = Micros::from_millis(1);
-/// What was handed in waits so long for more of it, before the scheduler is told, if there is other work.
-const REPORT_AFTER: Micros = Micros(200);
+/// What was handed in waits so long for more of it, before the scheduler is told, if nothing follows.
+const REPORT_AFTER_SILENCE: Micros = Micros(200);
+/// What was handed in waits no longer than this.
+const REPORT_AFTER: Micros = Micros::from_millis(1);
 /// So many ends do not wait.
 const REPORT_AT: u32 = 256;
 /// How often to look for tasks that run for long.
@@ -85,8 +87,8 @@ pub(super) struct Hands<E> {
     last_turn: Timestamp,
     /// True if the keeper dozed since something came.
     has_dozed: bool,
-    /// When the machine heard something for the first time since its last turn.
-    heard: Option<Timestamp>,
+    /// When the machine heard something for the first and for the last time since its last turn.
+    heard: Option<(Timestamp, Timestamp)>,
     /// Ends that it heard of since then.
     heard_ends: u32,
     /// Light tasks that the pool has.
@@ -105,10 +107,10 @@ struct Executors {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Come {
     Nothing,
-    /// Words of other workers, after which the scheduler may hear of this one later.
-    FromPeers,
-    /// Orders, or ends of heavy tasks.
-    Orders,
+    /// Words of other ranks, after which the scheduler may hear of this one later.
+    Words,
+    /// Ends of heavy tasks.
+    Ends,
 }
 
 impl<E: Endpoint> Hands<E> {
@@ -225,7 +227,12 @@ impl<E: Endpoint> Hands<E> {
         self.act()?;
         let now = clock::now();
         self.check_room(now)?;
-        if come == Come::Orders || self.recalls.is_other_room(self.store.room()) || self.is_turn_due(now) {
+        let is_pressing = match come {
+            Come::Nothing => false,
+            Come::Words => self.machine.is_turn_pressing(),
+            Come::Ends => true,
+        };
+        if is_pressing || self.recalls.is_other_room(self.store.room()) || self.is_turn_due(now) {
             self.turn()?;
         }
         if come != Come::Nothing {
@@ -248,7 +255,9 @@ impl<E: Endpoint> Hands<E> {
         let silence = now.since(self.last_turn);
         silence >= TURN_AT_LEAST_EVERY.into()
             || (silence >= ENDS_WAIT_MAX && self.pool.has_due_ends(now))
-            || self.heard.is_some_and(|heard| now.since(heard) >= REPORT_AFTER)
+            || self.heard.is_some_and(|(first, last)| {
+                now.since(first) >= REPORT_AFTER || now.since(last) >= REPORT_AFTER_SILENCE
+            })
             || self.yielding.is_some_and(|slots| self.pool.working() <= slots)
     }
 
@@ -257,8 +266,9 @@ impl<E: Endpoint> Hands<E> {
     pub fn on_due(&mut self) -> Result<(), WorkerError> {
         let is_bad = self.hand_in();
         self.act()?;
-        let is_much = self.heard_ends >= REPORT_AT;
-        match is_bad || is_much || self.light_count == 0 || self.is_turn_due(clock::now()) {
+        // The scheduler gives more while half of it is still to do.
+        let is_much = self.heard_ends >= self.light_count.min(REPORT_AT);
+        match is_bad || is_much || self.is_turn_due(clock::now()) {
             true => self.turn(),
             false => Ok(()),
         }
@@ -271,15 +281,16 @@ impl<E: Endpoint> Hands<E> {
         while self.end.is_none()
             && let Some((from, parcel)) = self.endpoint.as_mut().expect(IN_USE).receive()?
         {
-            come = come.max(self.on_parcel(from, parcel)?);
+            self.on_parcel(from, parcel)?;
+            come = Come::Words;
         }
         self.forward()?;
         while let Ok(ended) = self.ended.try_recv() {
-            come = Come::Orders;
+            come = Come::Ends;
             self.on_ended(ended)?;
         }
         if self.take_in_recalled()? {
-            come = Come::Orders;
+            come = Come::Ends;
         }
         Ok(come)
     }
@@ -296,14 +307,13 @@ impl<E: Endpoint> Hands<E> {
         Ok(envelope.send_with(body, to, endpoint)?)
     }
 
-    fn on_parcel(&mut self, from: Rank, parcel: Parcel) -> Result<Come, WorkerError> {
+    fn on_parcel(&mut self, from: Rank, parcel: Parcel) -> Result<(), WorkerError> {
         match Envelope::read(&parcel).map_err(|error| WorkerError::Garbled(from, error))? {
             Envelope::ToWorker(message) => self.feed(Input::FromScheduler(message)),
             Envelope::Peer(message) => {
                 let bytes = parcel.body.len();
                 let output = || Envelope::output_of(&Arc::new(parcel.body.into_vec()));
                 self.on_peer(from, message, bytes, output)?;
-                return Ok(Come::FromPeers);
             }
             Envelope::Plain(message, form) => {
                 let bytes = parcel.body.len();
@@ -311,13 +321,12 @@ impl<E: Endpoint> Hands<E> {
                     |_| CodecError::Malformed("an output that is not what it is said to be".to_owned());
                 let output = || plain::output_of(form, parcel.body.into_vec()).map_err(encoded);
                 self.on_peer(from, message, bytes, output)?;
-                return Ok(Come::FromPeers);
             }
             Envelope::Rest => self.end = Some(End::Rest),
             Envelope::Goodbye(exit_code) => self.end = Some(End::Goodbye(exit_code)),
             other => log::warn!("rank {from} sent what only the scheduler takes: {other:?}"),
         }
-        Ok(Come::Orders)
+        Ok(())
     }
 
     fn on_peer(
@@ -383,7 +392,7 @@ impl<E: Endpoint> Hands<E> {
 
     fn feed(&mut self, input: Input) {
         let now = clock::now();
-        self.heard.get_or_insert(now);
+        self.heard = Some((self.heard.map_or(now, |(first, _)| first), now));
         self.machine.handle(now, input, &mut self.actions);
     }
 
