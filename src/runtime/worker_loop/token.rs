@@ -28,9 +28,11 @@ pub(super) struct Token<E> {
     is_over: AtomicBool,
     /// False if the endpoint may only be used by the keeper.
     is_for_any_thread: bool,
-    /// Ends the keeper's sleep when something comes to this rank.
-    keeper: Waker,
-    /// Ends its sleep while slots look after that, when a heavy task ends or when they stop looking.
+    /// Ends the sleep of who waits for what comes to this rank: the keeper or a slot.
+    porter: Waker,
+    /// True while somebody sleeps there.
+    has_porter: AtomicBool,
+    /// Ends the keeper's sleep while slots look after that, when a heavy task ends or when they stop looking.
     bell: Waker,
     pool: Arc<Pool>,
 }
@@ -55,13 +57,17 @@ pub(super) enum Looked {
 impl<E: Endpoint> Token<E> {
     /// A token that nobody holds.
     pub fn new(hands: Hands<E>) -> Self {
+        let (pool, porter) = (hands.pool(), hands.waker());
+        let rouse = porter.clone();
+        pool.on_rouse(Box::new(move || rouse.wake()));
         Token {
             is_due: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             is_for_any_thread: hands.is_for_any_thread(),
-            keeper: hands.waker(),
+            porter,
+            has_porter: AtomicBool::new(false),
             bell: hands.bell(),
-            pool: hands.pool(),
+            pool,
             hands: Mutex::new(State { hands, worked: None }),
         }
     }
@@ -89,10 +95,10 @@ impl<E: Endpoint> Token<E> {
                 Some(Looked::Moving(Rest::Again)) => std::hint::spin_loop(),
                 Some(Looked::Moving(Rest::Yield)) => thread::yield_now(),
                 Some(Looked::Nothing(Rest::Sleep(rest)) | Looked::Moving(Rest::Sleep(rest))) if !is_busy => {
-                    self.keeper.wait(rest.min(TURN_AT_LEAST_EVERY));
+                    self.wait_as_porter(|porter| porter.wait(rest.min(TURN_AT_LEAST_EVERY)));
                 }
                 Some(Looked::Nothing(Rest::Doze(rest)) | Looked::Moving(Rest::Doze(rest))) if !is_busy => {
-                    self.keeper.doze(rest);
+                    self.wait_as_porter(|porter| porter.doze(rest));
                 }
                 _ => {
                     is_called = self.bell.wait(pause);
@@ -185,8 +191,18 @@ impl<E: Endpoint> Token<E> {
         is_full
     }
 
+    /// Sleeps until something comes to this rank. False, at once, if another thread does.
+    fn wait_as_porter(&self, wait: impl FnOnce(&Waker) -> bool) -> bool {
+        if self.has_porter.swap(true, Ordering::Acquire) {
+            return false;
+        }
+        wait(&self.porter);
+        self.has_porter.store(false, Ordering::Release);
+        true
+    }
+
     fn call_keeper(&self) {
-        self.keeper.wake();
+        self.porter.wake();
         self.bell.wake();
     }
 }
@@ -218,7 +234,7 @@ impl<E: Endpoint> Turns for Token<E> {
             None | Some(Looked::Moving(_)) => self.call_keeper(),
             _ if self.pool.working() > 0 => self.call_keeper(),
             // What comes next may start at once.
-            _ if !self.is_full() => self.keeper.stir(),
+            _ if !self.is_full() => self.porter.stir(),
             _ => {}
         }
     }
@@ -234,16 +250,22 @@ impl<E: Endpoint> Turns for Token<E> {
         match looked {
             Some(Looked::News) => Look::News,
             Some(Looked::Nothing(Rest::Again) | Looked::Moving(Rest::Again)) => Look::Again,
-            Some(
-                Looked::Nothing(Rest::Sleep(_) | Rest::Doze(_))
-                | Looked::Moving(Rest::Sleep(_) | Rest::Doze(_)),
-            ) => {
-                // From here on it is for the keeper to look.
-                self.bell.wake();
-                Look::Quiet
-            }
+            Some(Looked::Nothing(Rest::Sleep(rest)) | Looked::Moving(Rest::Sleep(rest))) => Look::Rest(rest),
+            Some(Looked::Nothing(Rest::Doze(_)) | Looked::Moving(Rest::Doze(_))) => Look::Quiet,
             // Somebody else is at it, for a moment.
             Some(Looked::Nothing(Rest::Yield) | Looked::Moving(Rest::Yield)) | None => Look::Yield,
         }
+    }
+
+    fn rest(&self, limit: Duration) -> bool {
+        let has_rested = self.wait_as_porter(|porter| porter.wait(limit));
+        if !has_rested {
+            self.porter.wake();
+        }
+        has_rested
+    }
+
+    fn leave(&self) {
+        self.bell.wake();
     }
 }

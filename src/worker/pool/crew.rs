@@ -4,6 +4,7 @@
 //! has nothing to do sleeps, and whoever brings work wakes one. No wake-up is lost: a sleeper is on the list
 //! before it looks for work for the last time, and work is to be seen before its bringer looks at the list.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::thread::Thread;
@@ -15,10 +16,25 @@ pub struct Crew {
     permits: AtomicU64,
     /// True from a change of the limit until it was seen that it is kept.
     is_changed: AtomicBool,
+    /// The one that is woken last comes first.
     asleep: Mutex<Vec<usize>>,
     asleep_count: AtomicUsize,
     threads: Box<[OnceLock<Thread>]>,
+    /// The slot that rests where `rouse` reaches it.
+    resting: AtomicUsize,
+    rouse: OnceLock<Rouse>,
 }
+
+/// Ends the rest of a slot.
+struct Rouse(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Rouse {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Rouse")
+    }
+}
+
+const NONE: usize = usize::MAX;
 
 const WORKING: u64 = 0xffff_ffff;
 
@@ -31,7 +47,15 @@ impl Crew {
             asleep: Mutex::default(),
             asleep_count: AtomicUsize::new(0),
             threads: (0..slots).map(|_| OnceLock::new()).collect(),
+            resting: AtomicUsize::new(NONE),
+            rouse: OnceLock::new(),
         }
+    }
+
+    /// What ends the rest of a slot.
+    pub fn on_rouse(&self, rouse: Box<dyn Fn() + Send + Sync>) {
+        let told = self.rouse.set(Rouse(rouse));
+        told.unwrap_or_else(|_| panic!("slots rest in one place"));
     }
 
     /// Makes a slot known that this thread is.
@@ -92,6 +116,18 @@ impl Crew {
         self.list(|asleep| asleep.retain(|other| *other != slot));
     }
 
+    /// Rests in a place of its own until somebody rouses this slot, or not at all if `is_wanted` says so. One
+    /// slot at a time does so; others are woken before it. False if it could not rest there yet.
+    pub fn rest(&self, slot: usize, is_wanted: impl FnOnce() -> bool, rest: impl FnOnce() -> bool) -> bool {
+        self.resting.store(slot, Ordering::SeqCst);
+        self.list(|asleep| asleep.insert(0, slot));
+        fence(Ordering::SeqCst);
+        let could_rest = is_wanted() || rest();
+        self.list(|asleep| asleep.retain(|other| *other != slot));
+        self.resting.store(NONE, Ordering::SeqCst);
+        could_rest
+    }
+
     /// Work for so many was brought: wakes sleepers that may do it, if there are any. Cheap when nobody
     /// sleeps.
     pub fn wake(&self, count: usize) {
@@ -103,8 +139,8 @@ impl Crew {
             if self.asleep_count.load(Ordering::Relaxed) == 0 || !self.has_room() {
                 return;
             }
-            if let Some(thread) = self.list(Vec::pop).and_then(|slot| self.threads[slot].get()) {
-                thread.unpark();
+            if let Some(slot) = self.list(Vec::pop) {
+                self.wake_slot(slot);
             }
         }
     }
@@ -113,9 +149,17 @@ impl Crew {
     pub fn wake_all(&self) {
         fence(Ordering::SeqCst);
         for slot in self.list(std::mem::take) {
-            if let Some(thread) = self.threads[slot].get() {
-                thread.unpark();
-            }
+            self.wake_slot(slot);
+        }
+    }
+
+    /// A slot that was on the list. It may have woken by itself: then it looks for work, and the next sleep
+    /// ends early.
+    fn wake_slot(&self, slot: usize) {
+        if self.resting.load(Ordering::SeqCst) == slot {
+            self.rouse.get().into_iter().for_each(|Rouse(rouse)| rouse());
+        } else if let Some(thread) = self.threads[slot].get() {
+            thread.unpark();
         }
     }
 
@@ -169,5 +213,58 @@ mod tests {
             }
         });
         assert_eq!(done.into_inner(), 5_000);
+    }
+
+    #[test]
+    fn no_rouse_is_lost_by_one_who_rests_elsewhere() {
+        let crew = Crew::new(1);
+        crew.set_limit(1);
+        let (rouse, roused) = crossbeam_channel::unbounded();
+        crew.on_rouse(Box::new(move || rouse.send(()).expect("it is received to the end")));
+        let (work, done) = (AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                crew.join(0);
+                while done.load(Ordering::SeqCst) < 5_000 {
+                    if work.swap(false, Ordering::SeqCst) {
+                        done.fetch_add(1, Ordering::SeqCst);
+                    } else {
+                        crew.rest(0, || work.load(Ordering::SeqCst), || roused.recv().is_ok());
+                    }
+                }
+            });
+            for number in 1..=5_000 {
+                work.store(true, Ordering::SeqCst);
+                crew.wake(1);
+                while done.load(Ordering::SeqCst) < number {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        assert_eq!(done.into_inner(), 5_000);
+    }
+
+    #[test]
+    fn who_rests_elsewhere_is_woken_last() {
+        let crew = Crew::new(2);
+        crew.set_limit(2);
+        let (rouse, roused) = crossbeam_channel::unbounded();
+        crew.on_rouse(Box::new(move || rouse.send(()).expect("it is received to the end")));
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| {
+                crew.join(0);
+                while crew.asleep_count.load(Ordering::SeqCst) == 0 {
+                    std::thread::yield_now();
+                }
+                crew.sleep(0, || false);
+            });
+            scope.spawn(|| crew.rest(1, || false, || roused.recv().is_ok()));
+            while crew.asleep_count.load(Ordering::SeqCst) < 2 {
+                std::thread::yield_now();
+            }
+            crew.wake(1);
+            sleeper.join().expect("it is woken");
+            crew.wake(1);
+        });
     }
 }

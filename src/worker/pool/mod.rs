@@ -10,6 +10,7 @@
 //! Between tasks and when they are idle, slots take the turns of the rank's loop (`Turns`), so that on its
 //! way from one rank's slot to another's a task passes no third thread.
 
+mod attendance;
 mod claims;
 mod crew;
 mod ends;
@@ -19,7 +20,7 @@ mod slot;
 mod tests;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -38,6 +39,7 @@ use super::function::{Functions, Stops};
 use super::output::Output;
 use super::plain;
 use super::store::{Store, Terms, Ticket};
+use attendance::Attendance;
 use claims::{Bits, Claims, Group};
 use crew::Crew;
 use ends::AllEnds;
@@ -58,6 +60,13 @@ pub trait Turns: Send + Sync {
     /// Looks for news, if nobody else does.
     fn look(&self) -> Look;
 
+    /// Rests until news may have come or `Pool::on_rouse` is used, at most `limit`. False, at once, if
+    /// another thread rests there, which is told to make room.
+    fn rest(&self, limit: Duration) -> bool;
+
+    /// It is for others to look from now on.
+    fn leave(&self);
+
     /// A program ended: a turn is taken, by this thread or by another that is woken for it.
     fn ended(&self);
 }
@@ -71,6 +80,8 @@ pub enum Look {
     Again,
     /// Nothing; let others have the core first.
     Yield,
+    /// Nothing; rest for so long.
+    Rest(Duration),
     /// Nothing, and nothing is to be expected soon.
     Quiet,
 }
@@ -112,10 +123,7 @@ pub struct Pool {
     ends: AllEnds,
     running: Box<[Running]>,
     crew: Crew,
-    /// True while a slot without work looks for news.
-    is_attended: AtomicBool,
-    /// Pieces of work brought since it does.
-    brought: AtomicU32,
+    attendance: Attendance,
     /// When a slot last looked for news, in microseconds.
     last_look: AtomicU64,
     is_closing: AtomicBool,
@@ -162,8 +170,7 @@ impl Pool {
             ends: AllEnds::new(slots),
             running: (0..slots).map(|_| Running::default()).collect(),
             crew: Crew::new(slots),
-            is_attended: AtomicBool::new(false),
-            brought: AtomicU32::new(0),
+            attendance: Attendance::default(),
             last_look: AtomicU64::new(0),
             is_closing: AtomicBool::new(false),
             threads: Mutex::new(Threads { handles: Vec::new(), living: Some(living), alive }),
@@ -249,8 +256,7 @@ impl Pool {
     /// Work was brought. A slot that looks for it takes the first piece by itself, and wakes another if it
     /// leaves any.
     fn announce(&self) {
-        fence(Ordering::SeqCst);
-        if !self.is_attended() || self.brought.fetch_add(1, Ordering::Relaxed) > 0 {
+        if !self.attendance.takes() {
             self.crew.wake(1);
         }
     }
@@ -308,20 +314,14 @@ impl Pool {
         self.crew.working()
     }
 
-    /// True while a slot without work looks for news.
+    /// True while a slot without work waits for news.
     pub fn is_attended(&self) -> bool {
-        self.is_attended.load(Ordering::Relaxed)
+        self.attendance.is_any()
     }
 
-    /// The caller looks for news from now on, if no other slot does.
-    fn attend(&self) -> bool {
-        !self.is_attended.swap(true, Ordering::SeqCst)
-    }
-
-    fn stop_attending(&self) {
-        self.is_attended.store(false, Ordering::SeqCst);
-        self.brought.store(0, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+    /// What ends the rest of a slot that waits for news. Told before the pool starts.
+    pub fn on_rouse(&self, rouse: Box<dyn Fn() + Send + Sync>) {
+        self.crew.on_rouse(rouse);
     }
 
     /// Takes the ends that were not handed in yet. Where the end of a task is among them or was before, those
@@ -348,7 +348,8 @@ impl Pool {
 
     /// True if slots look for news in time, between tasks or as they have none.
     pub fn is_looked_after(&self, now: Timestamp) -> bool {
-        self.since_look(now) < LOOKED_AFTER && (self.working() > 0 || self.is_attended())
+        let looks = self.working() > 0 || self.attendance.is_any();
+        self.attendance.is_resting() || (looks && self.since_look(now) < LOOKED_AFTER)
     }
 
     fn since_look(&self, now: Timestamp) -> Micros {

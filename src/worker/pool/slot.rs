@@ -26,6 +26,8 @@ const SHORT: Micros = Micros(1);
 const GRAIN_MAX: u32 = 64;
 /// Once a slot has been at what it took for so long, others may have the rest.
 const CHUNK_MAX: Micros = Micros(100);
+/// A slot without work rests for so long before it leaves waiting for news to others.
+const RESTS_MAX: Micros = Micros::from_millis(2);
 /// A slot at work looks for news if no slot did for so long.
 const LOOK_EVERY: Micros = Micros(75);
 
@@ -157,7 +159,7 @@ impl Slot {
         self.clock = now();
     }
 
-    /// Nothing to do: tells what ended, then looks for news for a while, if no other slot does, then sleeps.
+    /// Nothing to do: tells what ended, then waits for news for a while, if no other slot does, then sleeps.
     fn idle(&mut self) {
         self.was_idle = true;
         let pool = self.pool.clone();
@@ -169,18 +171,37 @@ impl Slot {
         if is_wanted() {
             return;
         }
-        if pool.attend() {
-            let mut look = Look::Again;
-            while look != Look::Quiet && !is_wanted() {
-                match look {
-                    Look::Yield => std::thread::yield_now(),
-                    _ => std::hint::spin_loop(),
-                }
-                look = self.turns.look();
+        if pool.attendance.begin() {
+            let is_left = self.attend(&is_wanted);
+            pool.attendance.end();
+            if is_left {
+                self.turns.leave();
             }
-            pool.stop_attending();
         }
         pool.crew.sleep(self.number, is_wanted);
+    }
+
+    /// Waits for news until there is something to do. True if it gave up: nothing came for a while.
+    fn attend(&self, is_wanted: &impl Fn() -> bool) -> bool {
+        let mut last_news = now();
+        let mut look = Look::Again;
+        while !is_wanted() {
+            match look {
+                Look::News => last_news = now(),
+                Look::Again => std::hint::spin_loop(),
+                Look::Yield => std::thread::yield_now(),
+                Look::Rest(limit) if now().since(last_news) < RESTS_MAX => {
+                    let limit = limit.min(RESTS_MAX.into());
+                    let rest = || self.pool.crew.rest(self.number, is_wanted, || self.turns.rest(limit));
+                    if !self.pool.attendance.rest(rest) {
+                        std::thread::yield_now();
+                    }
+                }
+                Look::Rest(_) | Look::Quiet => return true,
+            }
+            look = self.turns.look();
+        }
+        false
     }
 
     /// Takes as much of the front of an item as is run without asking again, and leaves the rest to itself

@@ -71,6 +71,12 @@ impl Turns for Collector {
         Look::Quiet
     }
 
+    fn rest(&self, _: Duration) -> bool {
+        unreachable!("there is no news to rest for")
+    }
+
+    fn leave(&self) {}
+
     fn ended(&self) {
         self.due();
     }
