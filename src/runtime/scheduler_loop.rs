@@ -29,6 +29,9 @@ const TURN_AT_LEAST_EVERY: Duration = Duration::from_millis(200);
 /// How often the mailbox is looked at.
 const MAILBOX_EVERY: Micros = Micros::from_millis(500);
 
+/// The most orders that place tasks before they are sent: some 150 us of work.
+const ORDERS_PER_TURN: u32 = 512;
+
 /// Somebody who watches a run from rank 0: what a person sees comes from here.
 pub trait Watcher {
     /// Something happened.
@@ -123,7 +126,7 @@ pub fn run(
             hands.finish(outcome)?;
             return Ok(outcome);
         }
-        if !received {
+        if !received && !hands.machine.is_unfinished() {
             hands.journal.flush().map_err(|error| SchedulerError::Record("journal", error))?;
             hands.endpoint.wait(TURN_AT_LEAST_EVERY);
         }
@@ -160,7 +163,7 @@ impl<'a> Hands<'a> {
             persist_asked: setup.persist,
             precedence: Precedence::default(),
         };
-        let machine = Scheduler::new(setup.graph, &setup.asked, options);
+        let machine = Scheduler::new(setup.graph, &setup.asked, options).with_pace(ORDERS_PER_TURN);
         let journal = JournalWriter::create(&setup.directory.journal());
         let began = clock::now();
         let mut hands = Hands {

@@ -51,6 +51,7 @@ pub enum Happening {
     LostRankReported,
     LightTaskStarted,
     EndsGathered,
+    EndToldLater,
     RevokeCameTooLate,
     PoolYielded,
     OutputAwaited,
@@ -67,9 +68,10 @@ pub enum Happening {
     SubmittedTaskRetried,
     SubmittedOutputMadeAgain,
     HandedOnInVain,
+    TurnGoesOn,
 }
 
-const HAPPENINGS: [Happening; 42] = [
+const HAPPENINGS: [Happening; 44] = [
     Happening::WorkerLost,
     Happening::WorkerCameBack,
     Happening::OldLifeSpoke,
@@ -96,6 +98,7 @@ const HAPPENINGS: [Happening; 42] = [
     Happening::LostRankReported,
     Happening::LightTaskStarted,
     Happening::EndsGathered,
+    Happening::EndToldLater,
     Happening::RevokeCameTooLate,
     Happening::PoolYielded,
     Happening::OutputAwaited,
@@ -112,6 +115,7 @@ const HAPPENINGS: [Happening; 42] = [
     Happening::SubmittedTaskRetried,
     Happening::SubmittedOutputMadeAgain,
     Happening::HandedOnInVain,
+    Happening::TurnGoesOn,
 ];
 
 /// Counts of steps and happenings.

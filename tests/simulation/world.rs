@@ -178,7 +178,8 @@ impl World {
             precedence: Precedence::default(),
         };
         let (sizes, limits) = room::draw(&mut rng, problem.graph.len());
-        let scheduler = Scheduler::new(problem.graph.clone(), &problem.asked, options);
+        let pace = [1, 3, u32::MAX, u32::MAX][rng.usize(..4)];
+        let scheduler = Scheduler::new(problem.graph.clone(), &problem.asked, options).with_pace(pace);
         let states = problem.graph.tasks().map(|task| scheduler.state(task)).collect();
         let mut world = World {
             expected: problem.values(),
@@ -318,9 +319,11 @@ impl World {
         self.scheduler.check();
         self.note_steps();
         // Mostly decide at once; sometimes let more come in first, as a busy rank would.
-        if self.rng.u8(..) < 200 || self.due.is_empty() {
+        let decides = self.rng.u8(..) < 200 || self.due.is_empty();
+        if decides {
             self.scheduler.handle(now, scheduler::Input::Turn, &mut actions);
-        } else {
+        }
+        if !decides || self.scheduler.is_unfinished() {
             let at = self.rng.u64(0..100);
             self.plan(at, Due::Tick(Rank::SCHEDULER));
         }
@@ -470,6 +473,11 @@ impl World {
             self.scheduler.handle(Timestamp(self.now), scheduler::Input::Turn, &mut actions);
             self.scheduler.check();
             self.note_steps();
+            if self.scheduler.is_unfinished() {
+                self.coverage.happened(Happening::TurnGoesOn);
+                let at = self.rng.u64(0..100);
+                self.plan(at, Due::Tick(Rank::SCHEDULER));
+            }
             return self.perform_scheduler(actions);
         }
         if self.nodes.get(&rank).is_some_and(|node| node.is_alive) {
@@ -483,14 +491,23 @@ impl World {
         if !self.nodes.get(&rank).is_some_and(|node| node.is_alive) {
             return self.coverage.happened(Happening::MessageToDeadWorker);
         }
+        let may_wait = matches!(input, worker::Input::Finished(_)) && self.rng.u8(..) < 80;
+        let decide = if may_wait { worker::Input::Refill } else { worker::Input::Turn };
+        if may_wait {
+            self.coverage.happened(Happening::EndToldLater);
+        }
         let mut actions = Vec::new();
         let node = self.nodes.get_mut(&rank).expect("looked at above");
         node.machine.handle(Timestamp(self.now), input, &mut actions);
-        self.worker_turn(rank, actions);
+        self.worker_does(rank, actions, &decide);
     }
 
     /// Decides, and does what must be done; what the worker itself answers is handed in at once.
     fn worker_turn(&mut self, rank: Rank, actions: Vec<worker::Action>) {
+        self.worker_does(rank, actions, &worker::Input::Turn);
+    }
+
+    fn worker_does(&mut self, rank: Rank, actions: Vec<worker::Action>, decide: &worker::Input) {
         let now = Timestamp(self.now);
         let room = self.room(rank);
         let node = self.nodes.get_mut(&rank).expect("the caller looked");
@@ -499,7 +516,7 @@ impl World {
         if std::mem::replace(&mut node.told, room) != room {
             node.machine.handle(now, worker::Input::Room(room), &mut decided);
         }
-        node.machine.handle(now, worker::Input::Turn, &mut decided);
+        node.machine.handle(now, decide.clone(), &mut decided);
         actions.extend(decided);
         while let Some(action) = actions.pop_front() {
             let answers = self.perform_worker(rank, action);
@@ -511,7 +528,7 @@ impl World {
             }
             if actions.is_empty() {
                 let mut decided = Vec::new();
-                node.machine.handle(now, worker::Input::Turn, &mut decided);
+                node.machine.handle(now, decide.clone(), &mut decided);
                 actions.extend(decided);
             }
         }

@@ -20,6 +20,23 @@ use super::tasks::{Marks, TaskState};
 /// saves is nothing beside them, and whoever is bound to a worker early may be missed elsewhere.
 const AHEAD_OF_US: f32 = 1_000.0;
 
+/// How ready tasks are dealt out over turns.
+#[derive(Debug)]
+pub struct Dealing {
+    /// The most orders that place tasks in a turn.
+    pub pace: u32,
+    /// True if the last turn gave that many.
+    pub is_unfinished: bool,
+    /// What it came to.
+    shares: Shares,
+}
+
+impl Default for Dealing {
+    fn default() -> Self {
+        Dealing { pace: u32::MAX, is_unfinished: false, shares: Shares::default() }
+    }
+}
+
 /// How the tasks of one run are shared out: consecutive ones to one worker, as neighbours often have
 /// dependents in common.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,14 +50,20 @@ struct Shares {
 
 impl Scheduler {
     pub(super) fn place_ready_tasks(&mut self) {
+        let mut shares = std::mem::take(&mut self.dealing.shares);
+        self.dealing.is_unfinished = false;
         if !self.workers.is_any_open() {
             return;
         }
         self.place_parked_tasks();
         let graph = Arc::clone(&self.graph);
         let mut after = None;
-        let mut shares = Shares::default();
+        let mut left = self.dealing.pace;
         while let Some((run, class)) = self.ready.next_head(after) {
+            if left == 0 {
+                (self.dealing.is_unfinished, self.dealing.shares) = (true, shares);
+                return;
+            }
             let task = run.tasks.first;
             let facts = graph.facts(task);
             let is_other = graph.has_grown() && self.ready.class(facts.options) != class;
@@ -61,6 +84,7 @@ impl Scheduler {
                     let is_cut = tasks.count < most.count;
                     shares.left = if is_cut { shares.left.saturating_sub(tasks.count) } else { 0 };
                     self.assign(tasks, worker, (&facts, &inputs), None);
+                    left -= 1;
                 }
                 _ if !self.workers.is_any_open() => return,
                 Choice::Park(worker) => {

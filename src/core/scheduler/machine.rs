@@ -15,6 +15,7 @@ use crate::core::task_list::TaskList;
 use crate::core::time::Timestamp;
 
 use super::ahead::Ahead;
+use super::dispatch::Dealing;
 use super::division::Division;
 use super::durations::Durations;
 use super::multi_node::MultiNode;
@@ -105,6 +106,7 @@ pub struct Scheduler {
     pub(super) urgency: Urgency,
     pub(super) durations: Durations,
     pub(super) division: Division,
+    pub(super) dealing: Dealing,
     pub(super) ahead: Ahead,
     pub(super) out_of_memory_failures: u32,
     /// The failed task upstream of each aborted one.
@@ -126,11 +128,26 @@ impl Scheduler {
             urgency: Urgency::of(&graph, options.precedence),
             durations,
             division: Division::default(),
+            dealing: Dealing::default(),
             ahead: Ahead::of(&graph),
             out_of_memory_failures: 0,
             aborted_because: BTreeMap::new(),
             graph,
         }
+    }
+
+    /// The same, but one that places tasks by no more than so many orders in a turn: workers begin with
+    /// what they got while it goes on.
+    #[must_use]
+    pub fn with_pace(mut self, orders: u32) -> Self {
+        self.dealing.pace = orders.max(1);
+        self
+    }
+
+    /// True if the last turn left tasks for the next one, which should come soon, whether anything comes in
+    /// before it or not.
+    pub fn is_unfinished(&self) -> bool {
+        self.phase == Phase::Working && self.dealing.is_unfinished
     }
 
     /// How many tasks this run has to do, hidden joins not counted.
@@ -205,7 +222,9 @@ impl Scheduler {
         if self.phase == Phase::Working {
             self.serve_multi_node_tasks(actions);
             self.place_ready_tasks();
-            self.steal_for_idle_workers();
+            if !self.dealing.is_unfinished {
+                self.steal_for_idle_workers();
+            }
         }
         if let Some(outcome) = self.outcome() {
             self.workers.order_all(&Order::Leave);

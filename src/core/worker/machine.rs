@@ -72,6 +72,8 @@ pub enum Input {
         /// What it holds.
         slot: Box<Slot>,
     },
+    /// Heavy tasks have ended: give their cores to others, and say nothing of it yet.
+    Refill,
     /// Everything that came has been handed in: decide.
     Turn,
 }
@@ -203,6 +205,11 @@ impl Worker {
         format!("{sharing:?} {:?} {heavies:?} {fetches:?}", self.heavies.queue)
     }
 
+    /// Heavy tasks that run or wait here.
+    pub fn heavy_count(&self) -> usize {
+        self.heavies.tasks.len()
+    }
+
     /// True if heavy tasks have all cores, so that nothing that comes could start.
     pub fn is_full(&self) -> bool {
         self.heavies.queue.free().cpus == 0 && self.sharing.granted() == 0
@@ -231,6 +238,7 @@ impl Worker {
             Input::Yielded(slots) => self.heavies.give_cpus(self.sharing.on_yielded(slots)),
             Input::Room(room) => self.on_room(room),
             Input::Bound { task, attempt, slot } => self.reports.push(Report::Bound(task, attempt, slot)),
+            Input::Refill => self.start_heavies(now, actions),
             Input::Turn => self.on_turn(now, actions),
         }
     }

@@ -1,7 +1,9 @@
 //! Everything that a worker's machine hears and does: the rank's endpoint, its pool, its executors.
 
 mod doze;
+mod heavy;
 mod recall;
+mod untold;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,26 +11,24 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, unbounded};
 
 use crate::clock;
-use crate::core::batch::Batch;
-use crate::core::event::{Cause, Failure, Success, Totals};
+use crate::core::event::Totals;
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::message::{Assignment, FromWorker, PeerMessage, PeerWord, Report};
 use crate::core::span::Span;
-use crate::core::task::Body;
 use crate::core::time::{Micros, Timestamp};
 use crate::core::worker::{Action, Input, Worker};
 use crate::record::layout::RunDirectory;
 use crate::record::pack::PackWriter;
 use crate::transport::codec::CodecError;
 use crate::transport::endpoint::{Body as Bytes, Endpoint, Parcel, Rest, Waker};
-use crate::worker::binding::{Binding, Slots};
+use crate::worker::binding::Slots;
 use crate::worker::command::CommandExecutor;
-use crate::worker::executor::{Ended, Executor, Job, RankPlaces};
+use crate::worker::executor::Ended;
 use crate::worker::function::{FunctionExecutor, Stops};
 use crate::worker::output::Output;
 use crate::worker::plain;
-use crate::worker::pool::{self, Ends, Pool, Recorder};
+use crate::worker::pool::{self, Ends, Pool};
 use crate::worker::store::{Store, Terms};
 
 use super::super::envelope::Envelope;
@@ -39,17 +39,12 @@ use super::token::Looked;
 use super::{End, Setup, TURN_AT_LEAST_EVERY, WorkerError};
 use recall::Recalls;
 pub(super) use recall::tell_no_room;
+use untold::Untold;
 
 /// A light task that runs for longer than this is told of.
 const LONG: Micros = Micros::from_millis(100);
 /// Slots hand their ends in themselves when they are due, but not while they are at a task.
 const ENDS_WAIT_MAX: Micros = Micros::from_millis(1);
-/// What was handed in waits so long for more of it, before the scheduler is told, if nothing follows.
-const REPORT_AFTER_SILENCE: Micros = Micros(200);
-/// What was handed in waits no longer than this.
-const REPORT_AFTER: Micros = Micros::from_millis(1);
-/// So many ends do not wait.
-const REPORT_AT: u32 = 256;
 /// How often to look for tasks that run for long.
 const LOOK_FOR_LONG_EVERY: Micros = Micros::from_millis(20);
 
@@ -87,10 +82,7 @@ pub(super) struct Hands<E> {
     last_turn: Timestamp,
     /// True if the keeper dozed since something came.
     has_dozed: bool,
-    /// When the machine heard something for the first and for the last time since its last turn.
-    heard: Option<(Timestamp, Timestamp)>,
-    /// Ends that it heard of since then.
-    heard_ends: u32,
+    untold: Untold,
     /// Light tasks that the pool has.
     light_count: u32,
     looked_for_long: Timestamp,
@@ -109,7 +101,9 @@ enum Come {
     Nothing,
     /// Words of other ranks, after which the scheduler may hear of this one later.
     Words,
-    /// Ends of heavy tasks.
+    /// Ends of heavy tasks that no task waits for.
+    IdleEnds,
+    /// Ends of other heavy tasks.
     Ends,
 }
 
@@ -176,8 +170,7 @@ impl<E: Endpoint> Hands<E> {
             is_watching: false,
             last_turn: Timestamp::default(),
             has_dozed: false,
-            heard: None,
-            heard_ends: 0,
+            untold: Untold::default(),
             light_count: 0,
             looked_for_long: clock::now(),
             is_leaving: false,
@@ -230,6 +223,11 @@ impl<E: Endpoint> Hands<E> {
         let is_pressing = match come {
             Come::Nothing => false,
             Come::Words => self.machine.is_turn_pressing(),
+            Come::IdleEnds if self.is_much_untold() => true,
+            Come::IdleEnds => {
+                self.refill()?;
+                false
+            }
             Come::Ends => true,
         };
         if is_pressing || self.recalls.is_other_room(self.store.room()) || self.is_turn_due(now) {
@@ -243,7 +241,7 @@ impl<E: Endpoint> Hands<E> {
         let is_at_ease = self.light_count == 0 && !self.heavy.is_empty();
         let endpoint = self.endpoint.as_mut().expect(IN_USE);
         let (rest, is_moving) = (endpoint.rest(is_at_ease), endpoint.is_in_transfer());
-        if matches!(rest, Rest::Sleep(_)) && self.heard.is_some() {
+        if matches!(rest, Rest::Sleep(_)) && self.untold.is_awaited() {
             // Whoever looks may sleep for long now.
             self.turn()?;
         }
@@ -255,10 +253,12 @@ impl<E: Endpoint> Hands<E> {
         let silence = now.since(self.last_turn);
         silence >= TURN_AT_LEAST_EVERY.into()
             || (silence >= ENDS_WAIT_MAX && self.pool.has_due_ends(now))
-            || self.heard.is_some_and(|(first, last)| {
-                now.since(first) >= REPORT_AFTER || now.since(last) >= REPORT_AFTER_SILENCE
-            })
+            || self.untold.is_due(now)
             || self.yielding.is_some_and(|slots| self.pool.working() <= slots)
+    }
+
+    fn is_much_untold(&self) -> bool {
+        self.untold.is_much(self.light_count, self.machine.heavy_count())
     }
 
     /// Something was left to be handed in. Who waits for it elsewhere gets it at once; the scheduler hears of
@@ -266,9 +266,7 @@ impl<E: Endpoint> Hands<E> {
     pub fn on_due(&mut self) -> Result<(), WorkerError> {
         let is_bad = self.hand_in();
         self.act()?;
-        // The scheduler gives more while half of it is still to do.
-        let is_much = self.heard_ends >= self.light_count.min(REPORT_AT);
-        match is_bad || is_much || self.is_turn_due(clock::now()) {
+        match is_bad || self.is_much_untold() || self.is_turn_due(clock::now()) {
             true => self.turn(),
             false => Ok(()),
         }
@@ -282,12 +280,13 @@ impl<E: Endpoint> Hands<E> {
             && let Some((from, parcel)) = self.endpoint.as_mut().expect(IN_USE).receive()?
         {
             self.on_parcel(from, parcel)?;
+            // What it brought may start before the next one is looked at.
+            self.act()?;
             come = Come::Words;
         }
         self.forward()?;
         while let Ok(ended) = self.ended.try_recv() {
-            come = Come::Ends;
-            self.on_ended(ended)?;
+            come = come.max(self.on_ended(ended)?);
         }
         if self.take_in_recalled()? {
             come = Come::Ends;
@@ -353,46 +352,9 @@ impl<E: Endpoint> Hands<E> {
         Ok(())
     }
 
-    fn on_ended(&mut self, ended: Ended) -> Result<(), WorkerError> {
-        let Ended { task, attempt, ending } = ended;
-        if ending.as_ref().is_err_and(|failure| failure.cause == Cause::NoSpawner) {
-            return Err(WorkerError::NoSpawner);
-        }
-        let terms = self.heavy.remove(&task).expect("what ends was started");
-        self.slots.give_back(task);
-        let ending = ending.and_then(|(success, output)| self.persist(task, terms, success, output));
-        match ending {
-            Ok((success, output)) => {
-                if let Some(output) = output.filter(|_| terms.is_kept) {
-                    self.pool.deliver(task, attempt, output);
-                }
-                self.feed(Input::Finished(Batch::one(task, attempt, success)));
-            }
-            Err(failure) => self.feed(Input::Failed { task, attempt, failure }),
-        }
-        Ok(())
-    }
-
-    /// Writes a call's value into the pack if it is wanted there. A command's is there already.
-    fn persist(
-        &self,
-        task: TaskId,
-        terms: Terms,
-        success: Success,
-        output: Option<Arc<Output>>,
-    ) -> Result<(Success, Option<Arc<Output>>), Failure> {
-        let is_call = matches!(self.graph.operation(task).body, Body::Call(_));
-        if let Some(output) = output.as_deref().filter(|_| is_call && terms.is_persisted) {
-            let Success { started, ran, .. } = success;
-            let recorded = self.pack.record(task, terms.attempt, output);
-            recorded.map_err(|cause| Failure { started, ran, cause })?;
-        }
-        Ok((success, output))
-    }
-
     fn feed(&mut self, input: Input) {
         let now = clock::now();
-        self.heard = Some((self.heard.map_or(now, |(first, _)| first), now));
+        self.untold.on_heard(now);
         self.machine.handle(now, input, &mut self.actions);
     }
 
@@ -402,14 +364,20 @@ impl<E: Endpoint> Hands<E> {
         self.tell_room();
         loop {
             self.feed(Input::Turn);
-            (self.heard, self.heard_ends) = (None, 0);
+            self.untold.forget();
             self.act()?;
-            if self.heard.is_none() {
+            if !self.untold.is_awaited() {
                 break;
             }
         }
         self.last_turn = clock::now();
         Ok(())
+    }
+
+    /// Cores are free: others have them at once, and the scheduler hears of it later.
+    fn refill(&mut self) -> Result<(), WorkerError> {
+        self.machine.handle(clock::now(), Input::Refill, &mut self.actions);
+        self.act()
     }
 
     /// Does what the machine has said, and what it says to what comes of that.
@@ -447,7 +415,7 @@ impl<E: Endpoint> Hands<E> {
 
     fn hand_in_ends(&mut self, ends: Ends) {
         let count = ends.count() + ends.failures.len() as u32;
-        self.heard_ends += count;
+        self.untold.on_light_ends(count);
         self.light_count -= count;
         ends.batches.into_iter().for_each(|batch| self.feed(Input::Finished(batch)));
         for (task, attempt, failure) in ends.failures {
@@ -507,65 +475,6 @@ impl<E: Endpoint> Hands<E> {
         taken_back.kept.into_iter().for_each(|task| self.feed(Input::Kept(task, attempt)));
     }
 
-    /// Starts a heavy task.
-    fn start_with(&mut self, assignment: Assignment, inputs: Vec<Arc<Output>>) {
-        let (task, attempt, terms) = (assignment.tasks.first, assignment.attempt, terms_of(&assignment));
-        let is_call = matches!(self.graph.operation(task).body, Body::Call(_));
-        self.heavy.insert(task, terms);
-        let binding = self.bind(task, attempt, is_call);
-        let job = Job {
-            graph: self.graph.clone(),
-            task,
-            attempt,
-            inputs,
-            expected_files: expected_files(&self.graph, &assignment),
-            keep_value: terms.is_kept,
-            persist: terms.is_persisted,
-            ranks: self.rank_places(&assignment),
-            binding,
-        };
-        let executors = self.executors.as_mut().expect("nothing starts after the worker left");
-        match is_call {
-            true => executors.functions.start(job),
-            false => executors.commands.start(job),
-        }
-    }
-
-    /// The nodes of an MPI program: those that came with a multi-node task, or this one.
-    fn rank_places(&self, assignment: &Assignment) -> Option<RankPlaces> {
-        let (task, attempt, hosts) = (assignment.tasks.first, assignment.attempt, assignment.hosts());
-        self.graph.options(task).ranks?;
-        let hosts = if hosts.is_empty() { vec![self.host.clone()] } else { hosts.to_vec() };
-        Some(RankPlaces { hosts, hostfile: self.directory.hostfile(task, attempt) })
-    }
-
-    /// Takes a slot for a task that starts, and tells of it if there is anything to tell.
-    fn bind(&mut self, task: TaskId, attempt: Attempt, is_call: bool) -> Option<Box<Binding>> {
-        let request = &self.graph.options(task).resources;
-        let binding = match is_call {
-            true => self.slots.take_for_call(task, request)?,
-            false => self.slots.take_for_command(task, request),
-        };
-        if !binding.slot.is_empty() {
-            let slot = Box::new(binding.slot.clone());
-            self.feed(Input::Bound { task, attempt, slot });
-        }
-        Some(binding)
-    }
-
-    /// Ends an attempt. Calls look at one table, whether the pool runs them or not.
-    fn stop(&mut self, task: TaskId, attempt: Attempt, cause: Cause) {
-        if self.recalls.stop(task, &cause) {
-            return;
-        }
-        let is_call = matches!(self.graph.operation(task).body, Body::Call(_));
-        let executors = self.executors.as_mut().expect("nothing runs after the worker left");
-        match is_call {
-            true => executors.functions.stop(task, attempt, cause),
-            false => executors.commands.stop(task, attempt, cause),
-        }
-    }
-
     /// Ends everything that runs, and says that the worker has left. Waits for the slots.
     pub fn leave(&mut self) -> Result<(), WorkerError> {
         self.is_leaving = false;
@@ -583,16 +492,4 @@ const IN_USE: &str = "the endpoint is taken away when the loop is over";
 
 fn terms_of(assignment: &Assignment) -> Terms {
     Terms { attempt: assignment.attempt, is_kept: assignment.consumers > 0, is_persisted: assignment.persist }
-}
-
-/// The files that tasks before this one reported, with their sizes.
-fn expected_files(graph: &Graph, assignment: &Assignment) -> Vec<(String, u64)> {
-    let mut files = Vec::new();
-    let Some(special) = &assignment.special else { return files };
-    for (task, attempt, sizes) in &special.files {
-        let outputs = graph.operation(*task).outputs.iter();
-        let paths = outputs.map(|path| path.resolve(*attempt).into_owned());
-        files.extend(paths.zip(sizes.iter().copied()));
-    }
-    files
 }
