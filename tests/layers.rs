@@ -61,6 +61,7 @@ const MAY_BE_UNSAFE: &[&str] = &[
     "transport/mpi/fence.rs",
     "transport/mpi/bells.rs",
     "record/mapping.rs",
+    "worker/allocator.rs",
     "worker/binding.rs",
     "worker/spawner.rs",
     "runtime/signals.rs",

@@ -20,7 +20,7 @@ use crate::core::time::Micros;
 use crate::record::layout::RunDirectory;
 use crate::transport::codec::CodecError;
 use crate::transport::endpoint::{Endpoint, TransportError};
-use crate::worker::binding;
+use crate::worker::{allocator, binding};
 use crate::worker::function::Functions;
 use crate::worker::hardware::format_list;
 use crate::worker::memory::NoRoom;
@@ -107,6 +107,7 @@ const GOODBYE_WITHIN: Micros = Micros::from_secs(5);
 /// cannot be done to the end, the scheduler is told why.
 pub fn work<E: Endpoint + 'static>(endpoint: E, setup: Setup) -> (E, Result<End, WorkerError>) {
     occupy(&setup.share, &setup.capacity);
+    allocator::keep_what_is_dropped();
     let (mut endpoint, worked) = match Hands::new(endpoint, setup) {
         Ok(hands) => run(hands),
         Err((endpoint, error)) => (endpoint, Err(error)),

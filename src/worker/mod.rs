@@ -1,5 +1,6 @@
 //! PILLAR. The worker's hands: running functions and commands, keeping outputs.
 
+pub mod allocator;
 pub mod binding;
 pub mod command;
 pub mod executor;
