@@ -271,20 +271,26 @@ impl<'a> Hands<'a> {
 
     fn turn(&mut self) -> Result<(), SchedulerError> {
         self.feed(Input::Turn);
-        let mut actions = std::mem::take(&mut self.actions);
-        for action in actions.drain(..) {
-            match action {
-                Action::ToWorker { worker, message } => {
-                    let sent = Envelope::ToWorker(message).send(worker, self.endpoint);
-                    sent.or_else(|error| self.on_transport_error(error))?;
-                }
-                Action::Record(event) => self.record(event),
-                Action::Finish(outcome) => self.outcome = Some(outcome),
+        // What is done may have its own: a worker that is gone.
+        while !self.actions.is_empty() {
+            for action in std::mem::take(&mut self.actions) {
+                self.perform(action)?;
             }
         }
-        self.actions = actions;
         self.write_events()?;
         self.watcher.on_turn(clock::now());
+        Ok(())
+    }
+
+    fn perform(&mut self, action: Action) -> Result<(), SchedulerError> {
+        match action {
+            Action::ToWorker { worker, message } => {
+                let sent = Envelope::ToWorker(message).send(worker, self.endpoint);
+                sent.or_else(|error| self.on_transport_error(error))?;
+            }
+            Action::Record(event) => self.record(event),
+            Action::Finish(outcome) => self.outcome = Some(outcome),
+        }
         Ok(())
     }
 

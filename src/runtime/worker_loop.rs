@@ -20,13 +20,13 @@ use crate::core::time::Micros;
 use crate::record::layout::RunDirectory;
 use crate::transport::codec::CodecError;
 use crate::transport::endpoint::{Endpoint, TransportError};
-use crate::worker::{allocator, binding};
 use crate::worker::function::Functions;
 use crate::worker::hardware::format_list;
 use crate::worker::memory::NoRoom;
 use crate::worker::pool::Turns;
 use crate::worker::share::Share;
 use crate::worker::spawner::SpawnerLink;
+use crate::worker::{allocator, binding};
 
 use super::envelope::Envelope;
 use hands::Hands;

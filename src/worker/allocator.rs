@@ -30,11 +30,8 @@ pub fn keep_what_is_dropped() {
         if USERS_WORDS.iter().any(|word| std::env::var_os(word).is_some()) {
             return;
         }
-        let settings = [
-            (M_MMAP_THRESHOLD, OF_THEIR_OWN_FROM),
-            (M_TRIM_THRESHOLD, KEPT_FREE_MAX),
-            (M_TOP_PAD, GROWS_BY),
-        ];
+        let settings =
+            [(M_MMAP_THRESHOLD, OF_THEIR_OWN_FROM), (M_TRIM_THRESHOLD, KEPT_FREE_MAX), (M_TOP_PAD, GROWS_BY)];
         for (setting, value) in settings {
             // SAFETY: the call takes plain numbers and may be made at any time. Where another allocator stands
             // in, it does nothing.

@@ -217,10 +217,20 @@ impl Worker {
 
     /// True if a turn would do more than tell the scheduler of ends, which it hears of soon enough.
     pub fn is_turn_pressing(&self) -> bool {
-        let mut reports = self.reports.iter();
-        !self.heavies.tasks.is_empty()
-            || !self.sharing.pool_has_all()
-            || reports.any(|report| !matches!(report, Report::Finished(_)))
+        let (queue, sharing) = (&self.heavies.queue, &self.sharing);
+        let has_free_cores = self.has_free_cores();
+        let could_start = !queue.is_empty() && (has_free_cores || sharing.granted() > 0);
+        could_start || (has_free_cores && sharing.light_count > 0) || self.has_pressing_reports()
+    }
+
+    /// True if there is more to tell the scheduler than ends.
+    pub fn has_pressing_reports(&self) -> bool {
+        self.reports.iter().any(|report| !matches!(report, Report::Finished(_)))
+    }
+
+    /// True if neither heavy tasks nor the pool have all cores.
+    pub fn has_free_cores(&self) -> bool {
+        self.heavies.queue.free().cpus > 0
     }
 
     /// Takes one input in and appends what must be done.

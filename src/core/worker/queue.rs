@@ -46,6 +46,11 @@ impl Queue {
         able.next().map(|&(_, task)| &graph.options(task).resources)
     }
 
+    /// True if nothing waits to start.
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
     /// Those that wait to start, the most urgent first.
     pub fn tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
         self.tasks.iter().map(|(_, task)| *task)

@@ -32,11 +32,6 @@ impl Sharing {
         self.granted
     }
 
-    /// True if the pool may use all cores.
-    pub fn pool_has_all(&self) -> bool {
-        self.granted == self.cpus
-    }
-
     /// Cores of the worker.
     pub fn cpus(&self) -> u32 {
         self.cpus

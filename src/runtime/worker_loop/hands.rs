@@ -224,9 +224,10 @@ impl<E: Endpoint> Hands<E> {
             Come::Nothing => false,
             Come::Words => self.machine.is_turn_pressing(),
             Come::IdleEnds if self.is_much_untold() => true,
+            // What came with them, and cores for which there is nothing here, are told at once.
             Come::IdleEnds => {
                 self.refill()?;
-                false
+                self.machine.has_free_cores() || self.machine.has_pressing_reports()
             }
             Come::Ends => true,
         };
@@ -246,6 +247,7 @@ impl<E: Endpoint> Hands<E> {
             self.turn()?;
         }
         let rest = self.doze_once(rest);
+        let rest = self.untold.shorten(rest, now);
         Ok(if is_moving { Looked::Moving(rest) } else { Looked::Nothing(rest) })
     }
 

@@ -95,10 +95,10 @@ impl<E: Endpoint> Token<E> {
                 Some(Looked::Moving(Rest::Again)) => std::hint::spin_loop(),
                 Some(Looked::Moving(Rest::Yield)) => thread::yield_now(),
                 Some(Looked::Nothing(Rest::Sleep(rest)) | Looked::Moving(Rest::Sleep(rest))) if !is_busy => {
-                    self.wait_as_porter(|porter| porter.wait(rest.min(TURN_AT_LEAST_EVERY)));
+                    self.keep_as_porter(|porter| porter.wait(rest.min(TURN_AT_LEAST_EVERY)));
                 }
                 Some(Looked::Nothing(Rest::Doze(rest)) | Looked::Moving(Rest::Doze(rest))) if !is_busy => {
-                    self.wait_as_porter(|porter| porter.doze(rest));
+                    self.keep_as_porter(|porter| porter.doze(rest));
                 }
                 _ => {
                     is_called = self.bell.wait(pause);
@@ -191,14 +191,23 @@ impl<E: Endpoint> Token<E> {
         is_full
     }
 
-    /// Sleeps until something comes to this rank. False, at once, if another thread does.
-    fn wait_as_porter(&self, wait: impl FnOnce(&Waker) -> bool) -> bool {
+    /// Sleeps until something comes to this rank, or its time is over: whether it was woken. None, at once, if
+    /// another thread sleeps there.
+    fn wait_as_porter(&self, wait: impl FnOnce(&Waker) -> bool) -> Option<bool> {
         if self.has_porter.swap(true, Ordering::Acquire) {
-            return false;
+            return None;
         }
-        wait(&self.porter);
+        let was_woken = wait(&self.porter);
         self.has_porter.store(false, Ordering::Release);
-        true
+        Some(was_woken)
+    }
+
+    fn keep_as_porter(&self, wait: impl FnOnce(&Waker) -> bool) {
+        let was_woken = self.wait_as_porter(wait) == Some(true);
+        if was_woken && self.pool.is_attended() {
+            // It may have been for a slot that was about to sleep here.
+            self.porter.wake();
+        }
     }
 
     fn call_keeper(&self) {
@@ -258,7 +267,7 @@ impl<E: Endpoint> Turns for Token<E> {
     }
 
     fn rest(&self, limit: Duration) -> bool {
-        let has_rested = self.wait_as_porter(|porter| porter.wait(limit));
+        let has_rested = self.wait_as_porter(|porter| porter.wait(limit)).is_some();
         if !has_rested {
             self.porter.wake();
         }
@@ -266,6 +275,8 @@ impl<E: Endpoint> Turns for Token<E> {
     }
 
     fn leave(&self) {
-        self.bell.wake();
+        if self.is_for_any_thread && !self.is_over() {
+            self.bell.wake();
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam_deque::Worker as Deque;
 
@@ -28,6 +29,8 @@ const GRAIN_MAX: u32 = 64;
 const CHUNK_MAX: Micros = Micros(100);
 /// A slot without work rests for so long before it leaves waiting for news to others.
 const RESTS_MAX: Micros = Micros::from_millis(2);
+/// What other slots hand in meanwhile is told after a rest.
+const REST_MAX: Duration = Duration::from_millis(1);
 /// A slot at work looks for news if no slot did for so long.
 const LOOK_EVERY: Micros = Micros(75);
 
@@ -191,7 +194,7 @@ impl Slot {
                 Look::Again => std::hint::spin_loop(),
                 Look::Yield => std::thread::yield_now(),
                 Look::Rest(limit) if now().since(last_news) < RESTS_MAX => {
-                    let limit = limit.min(RESTS_MAX.into());
+                    let limit = limit.min(REST_MAX);
                     let rest = || self.pool.crew.rest(self.number, is_wanted, || self.turns.rest(limit));
                     if !self.pool.attendance.rest(rest) {
                         std::thread::yield_now();

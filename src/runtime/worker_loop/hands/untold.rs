@@ -1,8 +1,12 @@
 //! What the scheduler has not been told yet, and when it must be.
 //!
 //! Every message to it wakes it, and on a node without a core for each rank that takes a core from a task.
+//! The limits are those of whoever looks; threads that sleep are not woken for them.
+
+use std::time::Duration;
 
 use crate::core::time::{Micros, Timestamp};
+use crate::transport::endpoint::Rest;
 
 /// What was handed in waits so long for more of it, if nothing follows.
 const AFTER_SILENCE: Micros = Micros(200);
@@ -12,6 +16,9 @@ const AFTER: Micros = Micros::from_millis(1);
 const AT: u32 = 256;
 /// Ends that no task waits for wait no longer than this.
 const IDLE_AFTER: Micros = Micros::from_millis(10);
+
+/// Sleeps are not shortened to less.
+const SLEEP_MIN: Duration = Duration::from_micros(50);
 
 /// What the machine heard since its last turn.
 #[derive(Debug, Default)]
@@ -58,6 +65,17 @@ impl Untold {
         self.heard.is_some_and(heard) || self.idle_since.is_some_and(|since| now.since(since) >= IDLE_AFTER)
     }
 
+    /// A sleep that ends in time for ends that no task waits for. Anything else is told before a sleep.
+    pub fn shorten(&self, rest: Rest, now: Timestamp) -> Rest {
+        match (rest, self.idle_since) {
+            (Rest::Sleep(limit), Some(since)) => {
+                let left = IDLE_AFTER - now.since(since);
+                Rest::Sleep(limit.min(Duration::from(left).max(SLEEP_MIN)))
+            }
+            (rest, _) => rest,
+        }
+    }
+
     /// True if it is so much that the worker, with so many tasks left, might run out of them: the scheduler
     /// gives more while half of them are still to do.
     pub fn is_much(&self, light_left: u32, heavy_left: usize) -> bool {
@@ -94,6 +112,10 @@ mod tests {
         untold.on_idle_end(at(0));
         untold.on_idle_end(at(9_000));
         assert!(!untold.is_awaited() && !untold.is_due(at(9_999)) && untold.is_due(at(10_000)));
+        let long = Rest::Sleep(Duration::from_secs(1));
+        assert_eq!(untold.shorten(long, at(4_000)), Rest::Sleep(Duration::from_millis(6)));
+        assert_eq!(untold.shorten(Rest::Yield, at(4_000)), Rest::Yield);
+        assert_eq!(Untold::default().shorten(long, at(4_000)), long);
     }
 
     #[test]
