@@ -13,7 +13,7 @@ const AFTER_SILENCE: Micros = Micros(200);
 /// What was handed in waits no longer than this.
 const AFTER: Micros = Micros::from_millis(1);
 /// So many ends of light tasks do not wait.
-const AT: u32 = 256;
+const AT: u32 = 1024;
 /// Ends that no task waits for wait no longer than this.
 const IDLE_AFTER: Micros = Micros::from_millis(10);
 
