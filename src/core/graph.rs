@@ -258,6 +258,12 @@ impl Graph {
         matches!(self.operation(task).body, Body::Join)
     }
 
+    /// The hidden tasks that are no joins: they gather the values of arrays that are taken whole.
+    pub fn hidden_lists(&self) -> impl Iterator<Item = TaskId> + '_ {
+        let hidden = self.keys().groups().iter().filter(|group| group.hidden);
+        hidden.map(|group| group.first).filter(|&task| !self.is_join(task))
+    }
+
     /// All tasks, in stretches of those that are alike. Where every task is stored for itself, each
     /// is a stretch.
     pub fn stretches(&self) -> impl Iterator<Item = Stretch> + '_ {

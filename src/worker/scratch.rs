@@ -62,7 +62,9 @@ impl Scratch {
     /// Writes bytes into a part of their own.
     pub fn write(self: &Arc<Self>, bytes: &[u8]) -> io::Result<Part> {
         let length = bytes.len() as u64;
-        let begin = self.parts().take(length, self.limit).ok_or(io::ErrorKind::StorageFull)?;
+        let begin = self.parts().take(length, self.limit).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::StorageFull, "outputs may take no more there (`--scratch-limit`)")
+        })?;
         let part = Part { scratch: self.clone(), begin, bytes: length };
         self.file.write_all_at(bytes, begin)?;
         Ok(part)

@@ -44,6 +44,20 @@ fn several_keys_print_json_lines_in_the_order_asked() {
 }
 
 #[test]
+fn what_gathers_an_array_is_not_counted() {
+    let place = Place::with(concat!(
+        "[tasks.d]\neach = { i = '1..4' }\ncall = 'identity'\nargs = ['{i}']\n",
+        "[tasks.e]\neach = { i = '1..4' }\ncall = 'len'\nargs = ['@d']\n",
+    ));
+    for ranks in BOTH {
+        let run = place.expect(0, ranks, &["run", "g.toml", "e", "--output", "json"]);
+        let told = json(&run.stdout);
+        assert_eq!(told["report"]["tasks"]["finished"], 8);
+        assert_eq!(told["report"]["tasks"]["waiting"], 0);
+    }
+}
+
+#[test]
 fn without_a_key_only_forwarded_output_is_printed() {
     let place = Place::with(concat!(
         "[tasks.captured]\nrun = 'echo captured'\n",

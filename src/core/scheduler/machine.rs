@@ -150,24 +150,28 @@ impl Scheduler {
         self.phase == Phase::Working && self.dealing.is_unfinished
     }
 
-    /// How many tasks this run has to do, hidden joins not counted.
+    /// How many tasks this run has to do, hidden ones not counted.
     pub fn task_count(&self) -> u32 {
         self.count_shown(|state| state != TaskState::Culled)
     }
 
-    /// How many tasks are in a state, hidden joins not counted.
+    /// How many tasks are in a state, hidden ones not counted.
     pub fn count(&self, state: TaskState) -> u32 {
         match self.graph.has_joins() {
-            false => self.tasks.count(state),
+            false => self.tasks.count(state) - self.count_lists(|other| other == state),
             true => self.count_shown(|other| other == state),
         }
     }
 
     fn count_shown(&self, is_counted: impl Fn(TaskState) -> bool) -> u32 {
         let has_joins = self.graph.has_joins();
-        let is_shown = |task: &TaskId| !has_joins || !self.graph.is_join(*task);
+        let is_no_join = |task: &TaskId| !has_joins || !self.graph.is_join(*task);
         let counted = self.graph.tasks().filter(|&task| is_counted(self.state(task)));
-        counted.filter(is_shown).count() as u32
+        counted.filter(is_no_join).count() as u32 - self.count_lists(is_counted)
+    }
+
+    fn count_lists(&self, is_counted: impl Fn(TaskState) -> bool) -> u32 {
+        self.graph.hidden_lists().filter(|&task| is_counted(self.state(task))).count() as u32
     }
 
     /// Where a task stands.

@@ -267,8 +267,8 @@ pub(in super::super) fn tell_no_room(no_room: &NoRoom) -> String {
     let NoRoom { held_bytes, limit_bytes, directory, written_bytes, refusal } = no_room;
     format!(
         "no task can start any more: outputs that are still needed take {} of memory ({} are allowed) and {} in \
-         `{}`, which takes no more ({refusal}); give outputs more memory (`--memory-limit`, more nodes), or set \
-         TMPDIR to a larger disk",
+         `{}`, which takes no more ({refusal}); give outputs more memory (`--memory-limit`, more nodes) or more disk \
+         (`--scratch-limit`, TMPDIR on a larger disk)",
         mebibytes(*held_bytes),
         mebibytes(*limit_bytes),
         mebibytes(*written_bytes),
