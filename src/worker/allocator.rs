@@ -1,8 +1,7 @@
 //! The C library's memory allocator, told that this process makes and drops large values all the time.
 //!
-//! It gives memory back to the system whenever the end of a heap is free, and the next value of the same size
-//! costs a page fault every 4 KiB, in which the system clears the page: for blocks of 2 MiB as long as
-//! it takes to multiply two of them by a fifth (decision 0023).
+//! Left alone it gives memory back to the system whenever the end of a heap is free, and the next value of the
+//! same size costs a page fault every 4 KiB, in which the system clears the page (decision 0023).
 #![allow(unsafe_code)]
 
 /// Values from this size on have memory of their own, which is given back with them. The greatest that
