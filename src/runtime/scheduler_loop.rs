@@ -30,7 +30,7 @@ const TURN_AT_LEAST_EVERY: Duration = Duration::from_millis(200);
 const MAILBOX_EVERY: Micros = Micros::from_millis(500);
 
 /// The most orders that place tasks before they are sent: some 150 us of work.
-const ORDERS_PER_TURN: u32 = 512;
+pub const ORDERS_PER_TURN: u32 = 512;
 
 /// Somebody who watches a run from rank 0: what a person sees comes from here.
 pub trait Watcher {
