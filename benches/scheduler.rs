@@ -185,7 +185,10 @@ impl Run {
                     Action::Finish(outcome) => return assert_eq!(outcome, Outcome::Done),
                 }
             }
-            assert!(!self.inbox.is_empty() || self.machine.is_unfinished(), "somebody always has something to say");
+            assert!(
+                !self.inbox.is_empty() || self.machine.is_unfinished(),
+                "somebody always has something to say"
+            );
         }
     }
 }
