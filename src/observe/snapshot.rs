@@ -11,6 +11,7 @@ use crate::core::event::{Cause, Event, Outcome, StopReason, Totals};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::resources::Resources;
+use crate::core::span::Span;
 use crate::core::time::{Micros, Timestamp};
 
 /// How many failures are kept in full; the others are only counted.
@@ -170,6 +171,8 @@ pub struct Snapshot {
     failure_count: u64,
     retry_count: u64,
     started: Option<Timestamp>,
+    /// The time between its lives.
+    paused: Micros,
     latest: Timestamp,
     stopping: Option<StopReason>,
     outcome: Option<Outcome>,
@@ -189,6 +192,7 @@ impl Snapshot {
             failure_count: 0,
             retry_count: 0,
             started: None,
+            paused: Micros::ZERO,
             latest: Timestamp::default(),
             stopping: None,
             outcome: None,
@@ -197,6 +201,9 @@ impl Snapshot {
 
     /// Takes one event in. Events about tasks that are not in the graph are left out.
     pub fn on_event(&mut self, graph: &Graph, time: Timestamp, event: &Event) {
+        if let Event::RunResumed { to_do, .. } = event {
+            self.on_run_resumed(graph, time, to_do);
+        }
         self.latest = self.latest.max(time);
         match event {
             Event::RunStarted { tasks } => self.on_run_started(time, *tasks),
@@ -227,7 +234,7 @@ impl Snapshot {
             Event::TaskCancelled { task } => self.change(graph, *task, State::Cancelled),
             Event::RunStopping { reason } => self.stopping = Some(*reason),
             Event::RunFinished { outcome } => self.outcome = Some(*outcome),
-            Event::TaskBound { .. } => {}
+            Event::TaskBound { .. } | Event::TasksDurable { .. } | Event::RunResumed { .. } => {}
             Event::TasksAdded { task, attempt, worker, ran, numbering, addition, .. } => {
                 self.handed_on.insert(*task, *attempt);
                 self.on_tasks_added(graph, (*task, *numbering), addition);
@@ -296,7 +303,7 @@ impl Snapshot {
     /// How long the run has taken at `now`, or took if it is over.
     pub fn elapsed(&self, now: Timestamp) -> Micros {
         let end = if self.outcome.is_some() { self.latest } else { now.max(self.latest) };
-        self.started.map_or(Micros::ZERO, |started| end.since(started))
+        self.started.map_or(Micros::ZERO, |started| end.since(started) - self.paused)
     }
 
     /// Tasks finished per second, over all of the run up to `now`.
@@ -320,6 +327,25 @@ impl Snapshot {
         self.started.get_or_insert(time);
         self.counts.waiting = tasks.saturating_sub(self.counts.running + self.counts.ended());
         (self.stopping, self.outcome) = (None, None);
+    }
+
+    /// All that was known to be under way has ended with the processes, and what is to do waits.
+    fn on_run_resumed(&mut self, graph: &Graph, time: Timestamp, to_do: &[Span]) {
+        let (last, workers) = (self.latest, self.workers.keys().copied().collect::<Vec<_>>());
+        workers.into_iter().for_each(|worker| self.on_worker_gone(last, worker, Presence::Lost));
+        self.paused = self.paused + time.since(last);
+        (self.stopping, self.outcome) = (None, None);
+        let waiting =
+            to_do.iter().flat_map(|span| span.tasks()).take_while(|task| task.index() < self.states.len());
+        let waiting: Vec<TaskId> = waiting.collect();
+        let is_shown = |task: &&TaskId| !graph.group_of(**task).hidden;
+        (self.counts.running, self.counts.waiting) = (0, waiting.iter().filter(is_shown).count() as u32);
+        for task in waiting {
+            // It is counted already, whatever it was before.
+            let counts = self.counts;
+            self.change(graph, task, State::Waiting);
+            self.counts = Counts { waiting: counts.waiting, running: 0, ..self.counts };
+        }
     }
 
     fn on_worker_joined(&mut self, life: WorkerView) {

@@ -69,9 +69,18 @@ pub enum Happening {
     SubmittedOutputMadeAgain,
     HandedOnInVain,
     TurnGoesOn,
+    OutputSynced,
+    StoredOutputRead,
+    StoredOutputUnreadable,
+    EventsLost,
+    PowerLost,
+    AllKilled,
+    TaskRepeated,
+    DurableKept,
+    StoppedRunResumed,
 }
 
-const HAPPENINGS: [Happening; 44] = [
+const HAPPENINGS: [Happening; 53] = [
     Happening::WorkerLost,
     Happening::WorkerCameBack,
     Happening::OldLifeSpoke,
@@ -116,6 +125,15 @@ const HAPPENINGS: [Happening; 44] = [
     Happening::SubmittedOutputMadeAgain,
     Happening::HandedOnInVain,
     Happening::TurnGoesOn,
+    Happening::OutputSynced,
+    Happening::StoredOutputRead,
+    Happening::StoredOutputUnreadable,
+    Happening::EventsLost,
+    Happening::PowerLost,
+    Happening::AllKilled,
+    Happening::TaskRepeated,
+    Happening::DurableKept,
+    Happening::StoppedRunResumed,
 ];
 
 /// Counts of steps and happenings.

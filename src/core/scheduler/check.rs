@@ -43,12 +43,17 @@ impl Scheduler {
             let lives = self.workers.get(self.tasks.worker.get(task)).is_some();
             assert!(lives || self.phase != Phase::Working, "the holder of task {task} is gone");
         }
+        if self.tasks.has(task, Marks::STORED) && !self.tasks.has(task, Marks::HELD) {
+            let place = self.tasks.worker.get(task);
+            assert_eq!(place, Rank::SCHEDULER, "the output of task {task} is in the run directory alone");
+        }
         if self.tasks.has(task, Marks::ANNOUNCED) {
             assert!(state.is_active(), "task {task} was announced and is {state:?}");
         }
         if state == TaskState::Finished && consumers > 0 && self.phase == Phase::Working {
             let is_held = self.tasks.has(task, Marks::HELD);
-            assert!(is_held, "task {task} is finished and needed, but nobody has it");
+            let is_stored = self.tasks.has(task, Marks::STORED);
+            assert!(is_held || is_stored, "task {task} is finished and needed, but nobody has it");
         }
         let is_hopeless = self.graph.inputs(task).any(|input| self.state(input).is_bad_end());
         assert!(!(is_hopeless && state == TaskState::Waiting), "task {task} waits for one that ended badly");

@@ -22,7 +22,7 @@ use super::multi_node::MultiNode;
 use super::precedence::Precedence;
 use super::priority::Urgency;
 use super::ready::Ready;
-use super::tasks::{TaskState, Tasks};
+use super::tasks::{Marks, TaskState, Tasks};
 use super::workers::Workers;
 
 /// Something that came in.
@@ -72,10 +72,24 @@ pub struct Options {
     /// True if a lost worker may come back; otherwise the run ends when those that are left can run
     /// nothing more.
     pub workers_come_back: bool,
-    /// True if what is asked for is to be written into the run directory, not only computed.
-    pub persist_asked: bool,
+    /// What is written into the run directory.
+    pub persist: Persist,
     /// What is started first.
     pub precedence: Precedence,
+}
+
+/// Which outputs are written into the run directory, where they survive the run and its processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Persist {
+    /// None.
+    None,
+    /// Those of commands, and of tasks that say `keep`.
+    #[default]
+    Kept,
+    /// Those of what is asked for besides.
+    Asked,
+    /// All.
+    All,
 }
 
 /// Where a run as a whole stands.
@@ -184,6 +198,11 @@ impl Scheduler {
         (self.tasks.worker.get(task), self.tasks.attempt.get(task))
     }
 
+    /// True if a task's output is in the run directory.
+    pub fn is_stored(&self, task: TaskId) -> bool {
+        self.tasks.has(task, Marks::STORED)
+    }
+
     /// Which life of a worker is known; `None` if it never joined, left, or is lost.
     pub fn incarnation(&self, worker: Rank) -> Option<Incarnation> {
         self.workers.get(worker).map(|record| record.incarnation)
@@ -275,11 +294,12 @@ impl Scheduler {
     /// Enters every task that waits for nothing, once: where many are alike, all of them at once.
     fn enter_ready_tasks(&mut self, actions: &mut Vec<Action>) {
         let end = TaskId::from(self.graph.len());
+        let are_all_waiting = self.tasks.count(TaskState::Waiting) as usize == self.graph.len();
         let mut task = TaskId(0);
         while task < end {
             let run = Span { first: task, count: self.urgency.run_end(task).0 - task.0 };
             let is_run = run.count > 1 && self.graph.options(task).several_nodes().is_none();
-            if is_run && !self.graph.is_join(task) && self.tasks.count(TaskState::Culled) == 0 {
+            if is_run && !self.graph.is_join(task) && are_all_waiting {
                 self.ready.push(self.ready.class(self.graph.options_id(task)), self.urgency.level(task), run);
                 task = run.end();
                 continue;

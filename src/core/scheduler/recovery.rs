@@ -63,23 +63,27 @@ impl Scheduler {
         }
     }
 
-    /// Finished tasks whose value a lost worker held. What was persisted is safe on disk. A scan of
-    /// all tasks: workers are lost rarely.
+    /// Finished tasks whose value a lost worker held. A scan of all tasks: workers are lost rarely.
     fn outputs_at(&self, worker: Rank) -> Vec<TaskId> {
         let was_there =
             |task: &TaskId| self.tasks.has(*task, Marks::HELD) && self.tasks.worker.get(*task) == worker;
         self.graph.tasks().filter(was_there).collect()
     }
 
-    /// The output at `tasks.worker` is gone. A copy takes its place; otherwise it is made again, if
-    /// anybody needs it.
+    /// The output at `tasks.worker` is gone. A copy takes its place, or what is in the run directory;
+    /// otherwise it is made again, if anybody needs it.
     fn on_output_lost(&mut self, task: TaskId, actions: &mut Vec<Action>) {
         self.recall_consumers(task);
-        self.tasks.unmark(task, Marks::HELD);
+        if !self.tasks.let_go(task) {
+            // It was in the run directory alone, and cannot be read there.
+            self.tasks.unmark(task, Marks::STORED);
+        }
         if let Some(copy) = self.tasks.copies.pop(task) {
             // It may not have arrived there; then the next consumer will say so.
             self.tasks.worker.set(task, copy);
             self.tasks.mark(task, Marks::HELD | Marks::SHARED);
+        } else if self.tasks.has(task, Marks::STORED) {
+            // Whoever needs it reads it there.
         } else if self.tasks.consumers.get(task) > 0 && self.phase == Phase::Working {
             self.make_again(task, actions);
         }
@@ -106,7 +110,7 @@ impl Scheduler {
         let mut lost = vec![task];
         let mut again = Vec::new();
         while let Some(task) = lost.pop() {
-            if self.state(task) != TaskState::Finished {
+            if !matches!(self.state(task), TaskState::Finished | TaskState::Culled) {
                 continue;
             }
             actions.push(Action::Record(Event::OutputLost { task }));
@@ -147,7 +151,9 @@ impl Scheduler {
     }
 
     fn has_or_will_have(&self, task: TaskId) -> bool {
-        self.tasks.has(task, Marks::HELD) || self.state(task) != TaskState::Finished
+        self.tasks.has(task, Marks::HELD)
+            || self.tasks.has(task, Marks::STORED)
+            || !matches!(self.state(task), TaskState::Finished | TaskState::Culled)
     }
 
     /// A task came back because its input was not where it was said to be.

@@ -38,6 +38,7 @@ impl Scheduler {
                 self.on_started(worker, task, attempt, started, actions)
             }
             Report::Finished(batch) => self.on_finished(worker, batch, actions),
+            Report::Durable(tasks, attempt) => self.on_durable(worker, &tasks, attempt, actions),
             Report::Failed(task, attempt, failure) => self.on_failed(worker, task, attempt, failure, actions),
             Report::Returned(tasks, attempt) => self.on_returned(worker, tasks, attempt, actions),
             Report::InputMissing { task, attempt, input } => {
@@ -144,6 +145,20 @@ impl Scheduler {
             if self.phase == Phase::Working && self.tasks.consumers.get(task) > 0 {
                 self.make_again(task, actions);
             }
+        }
+    }
+
+    /// Outputs are in the run directory: what is left of a run that is cut off begins there.
+    fn on_durable(&mut self, worker: Rank, tasks: &[Span], attempt: Attempt, actions: &mut Vec<Action>) {
+        let mut durable = Vec::new();
+        for task in tasks.iter().flat_map(|span| span.tasks()) {
+            if self.tasks.is_of_try(task, attempt) && self.state(task) == TaskState::Finished {
+                self.tasks.store(task);
+                Span::add_to(&mut durable, task);
+            }
+        }
+        if !durable.is_empty() {
+            actions.push(Action::Record(Event::TasksDurable { worker, attempt, tasks: durable }));
         }
     }
 

@@ -25,10 +25,34 @@ impl Worker {
         {
             self.heavies.holding.on_given(&self.graph, task, bytes);
         }
+        let mut durable = Vec::new();
         for task in batch.tasks() {
+            if !self.durable_early.is_empty() && self.durable_early.remove(&task) {
+                Span::add_to(&mut durable, task);
+            }
             self.on_success(task, batch.attempt, actions);
         }
+        let attempt = batch.attempt;
         self.reports.push(Report::Finished(batch));
+        self.report_durable(durable, attempt);
+    }
+
+    /// Outputs are on the disk. That may be known before their tasks' ends are handed in, and is told after.
+    pub(super) fn on_durable(&mut self, tasks: &[Span], attempt: Attempt) {
+        let mut ended = Vec::new();
+        for task in tasks.iter().flat_map(|span| span.tasks()) {
+            match self.stage.get(task).is_in_progress() && self.attempt.get(task) == attempt {
+                true => drop(self.durable_early.insert(task)),
+                false => Span::add_to(&mut ended, task),
+            }
+        }
+        self.report_durable(ended, attempt);
+    }
+
+    fn report_durable(&mut self, tasks: Vec<Span>, attempt: Attempt) {
+        if !tasks.is_empty() {
+            self.reports.push(Report::Durable(tasks, attempt));
+        }
     }
 
     fn on_success(&mut self, task: TaskId, attempt: Attempt, actions: &mut Vec<Action>) {
@@ -88,6 +112,7 @@ impl Worker {
         self.stage.set(task, Stage::Absent);
         self.ending.remove(&task);
         self.lacking.remove(&task);
+        self.durable_early.remove(&task);
     }
 
     /// An input may have come from another try than the one that is being fetched.

@@ -1,6 +1,6 @@
 //! A worker as one state machine: what came in, what must be done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::core::batch::Batch;
@@ -37,6 +37,8 @@ pub enum Input {
     },
     /// These ran to success; the outputs that are kept are in the store already.
     Finished(Batch),
+    /// The outputs of these, which were to be persisted, are on the disk and synced.
+    Durable(Vec<Span>, Attempt),
     /// An attempt ended badly.
     Failed {
         /// The task.
@@ -160,6 +162,8 @@ pub struct Worker {
     pub(super) lacking: BTreeMap<TaskId, InputLocation>,
     /// Revoked tasks that must be ended if they have started.
     pub(super) ending: BTreeMap<TaskId, Cause>,
+    /// Tasks in progress whose output is durable already: nobody hears so before they have ended.
+    pub(super) durable_early: BTreeSet<TaskId>,
     /// Outputs of other tries that came while a task is here: in the store until it ends.
     pub(super) strays: BTreeMap<TaskId, Attempt>,
     pub(super) reports: Vec<Report>,
@@ -191,6 +195,7 @@ impl Worker {
             subscribers: Subscribers::default(),
             lacking: BTreeMap::new(),
             ending: BTreeMap::new(),
+            durable_early: BTreeSet::new(),
             strays: BTreeMap::new(),
             reports: vec![Report::Joined { host, capacity }],
             last_spoke: Timestamp::default(),
@@ -225,7 +230,7 @@ impl Worker {
 
     /// True if there is more to tell the scheduler than ends.
     pub fn has_pressing_reports(&self) -> bool {
-        self.reports.iter().any(|report| !matches!(report, Report::Finished(_)))
+        self.reports.iter().any(|report| !matches!(report, Report::Finished(_) | Report::Durable(..)))
     }
 
     /// True if neither heavy tasks nor the pool have all cores.
@@ -239,6 +244,7 @@ impl Worker {
             Input::FromScheduler(message) => self.on_message(message, actions),
             Input::FromPeer { peer, message } => self.on_peer(peer, message, actions),
             Input::Finished(batch) => self.on_finished(batch, actions),
+            Input::Durable(tasks, attempt) => self.on_durable(&tasks, attempt),
             Input::Failed { task, attempt, failure } => self.on_failed(task, attempt, failure, actions),
             Input::Revoked(tasks, attempt) => self.on_revoked(tasks, attempt, actions),
             Input::Kept(task, attempt) => self.on_kept(task, attempt, actions),
