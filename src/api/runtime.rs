@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use crate::core::event::{Outcome, StopReason};
 use crate::core::graph::Graph;
 use crate::core::id::{Rank, TaskId};
+use crate::core::scheduler::Persist;
 use crate::core::task_list::TaskList;
 use crate::runtime::cluster::{Cluster, Plan};
 use crate::runtime::program::Program;
@@ -102,7 +103,8 @@ impl Runtime {
         let assembly = Assembly { name, directory, asked, pins: &self.pins };
         let Assembled { graph, asked: tasks } = assembly.assemble()?;
         let graph = Arc::new(graph);
-        let plan = Plan { graph: graph.clone(), asked: TaskList::from(&tasks), persist: false };
+        let wanted = TaskList::from(&tasks);
+        let plan = Plan { graph: graph.clone(), asked: wanted, persist: Persist::Kept, resumes: false };
         self.cluster.check_fit(&plan)?;
         let place = self.program.begin_run(&graph)?;
         let mut watch = Watch::new(&tasks);

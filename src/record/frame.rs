@@ -153,6 +153,11 @@ impl FrameWriter {
         self.sequence
     }
 
+    /// The file once more, to be synced by another thread.
+    pub fn handle(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Bytes that wait for `flush`.
     pub const fn unwritten_bytes(&self) -> usize {
         self.buffer.len()

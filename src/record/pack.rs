@@ -61,6 +61,21 @@ pub struct PackWriter {
     last: Hasher,
 }
 
+/// The files of a pack, to be synced while more is written to them.
+#[derive(Debug)]
+pub struct PackFiles {
+    pack: File,
+    index: File,
+}
+
+impl PackFiles {
+    /// Waits until the disk has all that was flushed before: the bytes, then their records.
+    pub fn sync(&self) -> io::Result<()> {
+        self.pack.sync_data()?;
+        self.index.sync_data()
+    }
+}
+
 impl PackWriter {
     /// Begins a pack in `directory`, under a name that this rank has not used.
     pub fn create(directory: &Path, rank: Rank) -> io::Result<Self> {
@@ -123,11 +138,9 @@ impl PackWriter {
         self.index.flush()
     }
 
-    /// Writes what was gathered and waits until the disk has it: only then is it durable.
-    pub fn sync(&mut self) -> io::Result<()> {
-        self.flush()?;
-        self.pack.sync_data()?;
-        self.index.sync()
+    /// Its files once more, for another thread to sync.
+    pub fn files(&self) -> io::Result<PackFiles> {
+        Ok(PackFiles { pack: self.pack.try_clone()?, index: self.index.handle()? })
     }
 
     fn seal_last_entry(&mut self) {

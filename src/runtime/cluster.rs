@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::core::event::Outcome;
 use crate::core::graph::Graph;
 use crate::core::id::{Incarnation, Rank};
+use crate::core::scheduler::Persist;
 use crate::core::task_list::TaskList;
 use crate::record::layout::RunDirectory;
 use crate::worker::function::Functions;
@@ -30,8 +31,10 @@ pub struct Plan {
     pub graph: Arc<Graph>,
     /// The tasks whose outputs are wanted.
     pub asked: TaskList,
-    /// True if those outputs shall be written into the run directory.
-    pub persist: bool,
+    /// What is written into the run directory.
+    pub persist: Persist,
+    /// True if the run directory has what earlier processes of the run left.
+    pub resumes: bool,
 }
 
 /// Ranks that are up, their workers waiting for a run.
@@ -141,8 +144,8 @@ impl Cluster {
             log::warn!("{warning}");
         }
         let signals = self.signals.clone();
-        let Plan { graph, asked, persist } = plan;
-        let setup = scheduler_loop::Setup { graph, asked, persist, directory, signals };
+        let Plan { graph, asked, persist, resumes } = plan;
+        let setup = scheduler_loop::Setup { graph, asked, persist, resumes, directory, signals };
         let geometry = &self.geometry;
         self.runs += 1;
         let incarnation = Incarnation(self.runs);

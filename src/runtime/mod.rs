@@ -19,6 +19,7 @@ pub mod scheduler_loop;
 pub mod signals;
 pub mod sink;
 pub mod start;
+pub mod syncing;
 pub mod threads;
 pub mod typed;
 pub mod worker_loop;

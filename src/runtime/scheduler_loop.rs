@@ -9,7 +9,7 @@ use crate::clock;
 use crate::core::event::{Event, Outcome, StopReason};
 use crate::core::graph::Graph;
 use crate::core::id::Rank;
-use crate::core::scheduler::{Action, Input, Options, Precedence, Scheduler, TaskState};
+use crate::core::scheduler::{Action, Input, Options, Persist, Precedence, Scheduler, TaskState};
 use crate::core::task_list::TaskList;
 use crate::core::time::{Micros, Timestamp};
 use crate::record::journal::JournalWriter;
@@ -50,9 +50,10 @@ pub struct Setup {
     pub graph: Arc<Graph>,
     /// The tasks whose outputs are wanted.
     pub asked: TaskList,
-    /// True if the wanted outputs themselves shall be written into the run directory; otherwise
-    /// the tasks only have to run.
-    pub persist: bool,
+    /// What is written into the run directory.
+    pub persist: Persist,
+    /// True if the directory has what earlier processes of the run left.
+    pub resumes: bool,
     /// The run's directory.
     pub directory: RunDirectory,
     /// The signals to obey.
@@ -160,7 +161,7 @@ impl<'a> Hands<'a> {
         let options = Options {
             workers: endpoint.size() - 1,
             workers_come_back: false,
-            persist_asked: setup.persist,
+            persist: setup.persist,
             precedence: Precedence::default(),
         };
         let machine = Scheduler::new(setup.graph, &setup.asked, options).with_pace(ORDERS_PER_TURN);

@@ -57,6 +57,7 @@ impl Scheduler {
         let failure = Failure { started: Timestamp::default(), ran: Micros::ZERO, cause };
         actions.push(Action::Record(Event::AttemptFailed { task, attempt, worker, failure, retried: true }));
         self.recall_consumers(task);
+        self.tasks.mark(task, Marks::SHARED);
         self.put_back(task);
         if self.phase == Phase::Stopping(StopReason::Cancelled) {
             self.cancel(task, actions);

@@ -81,8 +81,8 @@ impl Marks {
     pub const KNOWN: Marks = Marks(4);
     /// Its dependents count it as met although it has not finished: they look ahead.
     pub const ANNOUNCED: Marks = Marks(8);
-    /// A consumer of the value ends otherwise than by success at `worker`, which therefore cannot know by
-    /// itself when nobody takes the value any more.
+    /// A consumer of the value ends otherwise than by success at `worker`, or may have taken it from another
+    /// try: so the worker cannot know by itself when nobody takes the value any more.
     pub const SHARED: Marks = Marks(16);
     /// It was assigned before its inputs were finished, so that it asks for nothing yet.
     pub const AHEAD: Marks = Marks(32);
@@ -271,7 +271,7 @@ impl Tasks {
     /// Gives tasks these marks in the place of those they had, but for what is said of an output of theirs.
     pub fn mark_afresh(&mut self, tasks: Span, marks: Marks) {
         for task in tasks.tasks() {
-            self.marks.set(task, Marks(self.marks.get(task).0 & Marks::HELD.0 | marks.0));
+            self.marks.set(task, Marks(self.marks.get(task).0 & (Marks::HELD | Marks::SHARED).0 | marks.0));
         }
     }
 

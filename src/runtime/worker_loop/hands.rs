@@ -3,9 +3,11 @@
 mod doze;
 mod heavy;
 mod recall;
+mod stored;
 mod untold;
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, unbounded};
@@ -34,11 +36,13 @@ use crate::worker::store::{Store, Terms};
 use super::super::envelope::Envelope;
 use super::super::fault::Fault;
 use super::super::sink::{Forwarded, PackSink, SharedPack};
+use super::super::syncing::Syncing;
 use super::summons::Summons;
 use super::token::Looked;
 use super::{End, Setup, TURN_AT_LEAST_EVERY, WorkerError};
 use recall::Recalls;
 pub(super) use recall::tell_no_room;
+use stored::Stored;
 use untold::Untold;
 
 /// A light task that runs for longer than this is told of.
@@ -63,6 +67,8 @@ pub(super) struct Hands<E> {
     recalls: Recalls,
     pool: Arc<Pool>,
     pack: SharedPack,
+    syncing: Syncing,
+    stored: Stored,
     summons: Summons,
     /// Taken apart when the worker leaves.
     executors: Option<Executors>,
@@ -119,15 +125,17 @@ impl<E: Endpoint> Hands<E> {
     fn without_endpoint(endpoint: &E, setup: Setup) -> Result<Self, WorkerError> {
         let Setup { graph, directory, incarnation, host, capacity, share, functions, spawner } = setup;
         let rank = endpoint.rank();
-        let pack = PackWriter::create(&directory.output(), rank);
-        let pack = SharedPack::new(pack.map_err(|error| WorkerError::Io("create its pack", error))?);
         let (ended_sender, ended) = unbounded();
         let (forward_sender, forwarded) = unbounded();
-        let sink = PackSink { pack: pack.clone(), forwarded: forward_sender, waker: endpoint.waker() };
+        let stored = Stored::new(directory.output(), endpoint.waker());
         let (bell, waker) = (Waker::default(), endpoint.waker());
         let summons = Summons::new(waker, bell.clone());
-        let (wake, take_turn) = (summons.clone(), summons.clone());
+        let (wake, take_turn, on_synced) = (summons.clone(), summons.clone(), summons.clone());
         let (wake, take_turn) = (move || wake.wake(), Box::new(move || take_turn.take_turn()));
+        let pack = PackWriter::create(&directory.output(), rank);
+        let syncing = pack.and_then(|pack| Syncing::start(pack, Arc::new(move || on_synced.wake())));
+        let (pack, syncing) = syncing.map_err(|error| WorkerError::Io("create its pack", error))?;
+        let sink = PackSink { pack: pack.clone(), forwarded: forward_sender, waker: endpoint.waker() };
         let on_room: Arc<dyn Fn() + Send + Sync> = Arc::new(wake.clone());
         let commands = CommandExecutor::new(spawner, Box::new(sink), ended_sender.clone(), take_turn);
         let commands = commands.map_err(|error| WorkerError::Io("serve commands", error))?;
@@ -159,6 +167,8 @@ impl<E: Endpoint> Hands<E> {
             recalls: Recalls::default(),
             pool: Arc::new(pool),
             pack,
+            syncing,
+            stored,
             summons,
             executors: Some(Executors { functions: heavy_calls, commands }),
             ended,
@@ -293,6 +303,10 @@ impl<E: Endpoint> Hands<E> {
         if self.take_in_recalled()? {
             come = Come::Ends;
         }
+        if self.take_in_stored()? {
+            come = come.max(Come::Words);
+        }
+        self.take_in_synced()?;
         Ok(come)
     }
 
@@ -358,6 +372,17 @@ impl<E: Endpoint> Hands<E> {
         let now = clock::now();
         self.untold.on_heard(now);
         self.machine.handle(now, input, &mut self.actions);
+    }
+
+    /// Hears what is durable by now. Rank 0 is told with something else, or some time later.
+    fn take_in_synced(&mut self) -> Result<(), WorkerError> {
+        let synced = self.syncing.take().map_err(UNSYNCED)?;
+        let now = clock::now();
+        for (tasks, attempt) in synced.into_iter().flatten() {
+            self.machine.handle(now, Input::Durable(tasks, attempt), &mut self.actions);
+            self.untold.on_durable(now);
+        }
+        Ok(())
     }
 
     /// Hands in what ended, lets the machine decide, and does what it says.
@@ -484,10 +509,15 @@ impl<E: Endpoint> Hands<E> {
         self.pool.close();
         self.forward()?;
         self.count_spilled();
-        let reports = vec![Report::Left(self.totals)];
+        let synced = self.syncing.finish().map_err(UNSYNCED)?;
+        let durable = synced.into_iter().flatten().map(|(tasks, attempt)| Report::Durable(tasks, attempt));
+        let reports = durable.chain([Report::Left(self.totals)]).collect();
         self.report(FromWorker { incarnation: self.incarnation, reports })
     }
 }
+
+/// What a failed sync comes to.
+const UNSYNCED: fn(io::Error) -> WorkerError = |error| WorkerError::Io("sync its pack", error);
 
 /// Why the endpoint is there.
 const IN_USE: &str = "the endpoint is taken away when the loop is over";

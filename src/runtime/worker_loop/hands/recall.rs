@@ -87,6 +87,10 @@ pub(super) fn store(tasks: usize, share: &Share) -> Arc<Store> {
 
 impl<E: Endpoint> Hands<E> {
     pub(super) fn say(&mut self, peer: Rank, message: PeerMessage) -> Result<(), WorkerError> {
+        if peer == Rank::SCHEDULER {
+            self.ask_for_stored(message);
+            return Ok(());
+        }
         let PeerWord::Output(task, attempt) = message.word else {
             return self.send(&Envelope::Peer(message), Body::default(), peer);
         };
