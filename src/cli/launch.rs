@@ -3,8 +3,11 @@
 //! Job scripts call it. What it ends with is what the run directory says: the exit codes of
 //! launchers lie once something went wrong.
 
+mod starts;
+
 use std::env;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,7 +15,7 @@ use crate::clock;
 use crate::core::time::{Micros, Timestamp};
 use crate::launch::allocation::Allocation;
 use crate::launch::batch::{self, System};
-use crate::launch::plan::LaunchPlan;
+use crate::launch::plan::{LaunchPlan, LauncherKind};
 use crate::launch::start::{Layout, Mpi, Ranks, StartError, find_launcher};
 use crate::launch::supervise::{Ended, StopCause, Supervisor};
 use crate::record::claim::{Claim, ClaimError, Owner};
@@ -29,6 +32,7 @@ use super::failure::Failure;
 use super::flags::LaunchFlags;
 use super::output::tell;
 use super::preparation::{not_written, refused};
+use starts::Starts;
 
 /// Starts a run's ranks and waits for their end.
 pub fn run(flags: &LaunchFlags) -> CommandResult {
@@ -52,7 +56,7 @@ pub fn run(flags: &LaunchFlags) -> CommandResult {
     let owner =
         Owner::this_process(allocation.as_ref().map(|allocation| allocation.id.to_string()), restarts);
     let _claim = Claim::take(&directory.claim(), &owner).map_err(|error| taken(&error, &directory))?;
-    begin_anew(&directory, allocation.as_ref())?;
+    let resumes = begin_again(&directory, &plan)?;
     if let Some(scratch) = &plan.scratch {
         let place = expand(scratch, &|name| env::var(name).ok())?;
         plan.environment.insert("DAGMAR_SCRATCH".to_owned(), place);
@@ -61,7 +65,7 @@ pub fn run(flags: &LaunchFlags) -> CommandResult {
     if plan.arguments.is_some() {
         set_environment(&mut plan, &directory, allocation.is_some());
     }
-    Launch { directory, plan, allocation }.run()
+    Launch { directory, plan, allocation, resumes }.run()
 }
 
 /// What `dagmar run` is told by flags, a user's own program is told by variables.
@@ -138,35 +142,34 @@ fn finished(directory: &RunDirectory) -> Result<Option<Finished>, Failure> {
     Finished::read(&directory.finished()).map_err(|error| Failure::broken(error.to_string()))
 }
 
-/// A job that the batch system starts again finds what its first start left. Only the same job
-/// may put that aside: another one could take it from ranks that are alive.
-fn begin_anew(directory: &RunDirectory, allocation: Option<&Allocation>) -> Result<(), Failure> {
-    if directory.has_begun() {
-        check_same_job(directory, allocation)?;
-    }
+/// What an earlier start of the run left is gone on with. True if there is anything.
+///
+/// A user's own program cannot be: it begins anew, and what it did before is put aside.
+fn begin_again(directory: &RunDirectory, plan: &LaunchPlan) -> Result<bool, Failure> {
     let mailbox = Mailbox::new(directory.control());
     // An order to stop was meant for an earlier start; that a person cancelled the run still holds.
     let mail = mailbox.collect().map_err(not_written(directory))?;
     let is_cancelled = mail.orders.contains(&Order::Cancel);
-    if directory.has_begun() {
+    let has_begun = directory.has_begun();
+    if has_begun && plan.arguments.is_some() {
         let aside = directory.set_aside().map_err(refused)?;
-        tell(&format!("the job was started again: what it did before is in `{}`", aside.display()));
+        tell(&format!("the program is started again: what it did before is in `{}`", aside.display()));
+    } else if has_begun {
+        tell(&format!("going on with `{}`", directory.name()));
+        // It is not over any more: whoever waits for the launcher must not take it for that.
+        remove_if_there(&directory.finished()).map_err(not_written(directory))?;
     }
-    match is_cancelled {
-        true => mailbox.post(Order::Cancel).map_err(not_written(directory)),
-        false => Ok(()),
+    if is_cancelled {
+        mailbox.post(Order::Cancel).map_err(not_written(directory))?;
     }
+    Ok(has_begun && plan.arguments.is_none())
 }
 
-fn check_same_job(directory: &RunDirectory, allocation: Option<&Allocation>) -> Result<(), Failure> {
-    let description = Description::read(&directory.description()).ok();
-    let earlier = description.and_then(|description| description.batch).map(|batch| batch.id);
-    if earlier.is_some() && earlier == allocation.map(|allocation| allocation.id.to_string()) {
-        return Ok(());
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    let name = directory.name();
-    Err(Failure::usage(format!("`{name}` was begun already, by another job"))
-        .hint(format!("`dagmar status {name}` tells how it stands; submit the graph again for a new run")))
 }
 
 struct Launch {
@@ -174,6 +177,8 @@ struct Launch {
     plan: LaunchPlan,
     /// None on a machine without a batch system.
     allocation: Option<Allocation>,
+    /// True if an earlier start of the run left something to go on with.
+    resumes: bool,
 }
 
 impl Launch {
@@ -188,16 +193,19 @@ impl Launch {
     fn run_ranks(&self, mpi: Mpi, library: &str) -> CommandResult {
         let launcher = find_launcher(&self.plan, mpi, &version).map_err(unstartable)?;
         let layout = Layout::new(&self.plan, &self.hosts()).map_err(unstartable)?;
-        let host_file = self.write("hosts", &layout.host_file())?;
-        let node_file = self.write("nodes", &layout.node_file())?;
+        let files = self.write_layout(&layout)?;
         let ranks =
-            Ranks { plan: &self.plan, launcher: &launcher, mpi, layout: &layout, host_file: &host_file };
-        log::info!("{} ranks on {}", layout.rank_count(), layout.hosts().join(","));
+            Ranks { plan: &self.plan, launcher: &launcher, mpi, layout: &layout, host_file: &files.ranks };
+        log::info!(
+            "dagmar is linked with {library}; {} ranks on {}",
+            layout.rank_count(),
+            layout.hosts().join(",")
+        );
         let mut supervisor = self.supervisor()?;
-        let concluded = self.prepare_and_run(&mut supervisor, &ranks, &node_file, library);
+        let concluded = self.prepare_and_run(&mut supervisor, &ranks, &files.nodes);
         // Whatever happened, what was prepared is tidied up.
         for line in &self.plan.node_stop {
-            if let Err(failure) = on_every_node(&mut supervisor, &ranks, line, &node_file) {
+            if let Err(failure) = on_every_node(&mut supervisor, &ranks, line, &files.nodes) {
                 failure.report();
             }
         }
@@ -209,7 +217,6 @@ impl Launch {
         supervisor: &mut Supervisor,
         ranks: &Ranks<'_>,
         node_file: &Path,
-        library: &str,
     ) -> CommandResult {
         for line in &self.plan.node_start {
             let prepared = on_every_node(supervisor, ranks, line, node_file);
@@ -219,9 +226,53 @@ impl Launch {
             }
             prepared?;
         }
-        let command = ranks.command(&self.arguments());
-        log::info!("dagmar is linked with {library}; starting {command:?}");
-        self.see_to_its_end(supervisor, command)
+        let mut hosts = self.hosts();
+        let mut starts = Starts::new(&self.directory, self.resumes);
+        loop {
+            // After a loss there may be fewer nodes.
+            let nodes = self.plan.nodes.min(hosts.len() as u32);
+            let plan = self.plan.with_nodes(nodes);
+            let layout = Layout::new(&plan, &hosts).map_err(unstartable)?;
+            let files = self.write_layout(&layout)?;
+            let ranks = Ranks { plan: &plan, layout: &layout, host_file: &files.ranks, ..*ranks };
+            let ended = self.start(supervisor, ranks.command(&self.arguments(starts.resumes())))?;
+            if !self.may_go_on(&ended)? || !starts.is_worth_another(&ended) {
+                return self.conclude(&ended);
+            }
+            hosts = self.living_hosts(supervisor, &ranks, hosts)?;
+        }
+    }
+
+    fn write_layout(&self, layout: &Layout) -> Result<LayoutFiles, Failure> {
+        let ranks = self.write("hosts", &layout.host_file())?;
+        Ok(LayoutFiles { ranks, nodes: self.write("nodes", &layout.node_file())? })
+    }
+
+    /// Those of the hosts on which something can be started. All of them, if that is true of none: then it
+    /// is no node that was lost.
+    fn living_hosts(
+        &self,
+        supervisor: &mut Supervisor,
+        ranks: &Ranks<'_>,
+        hosts: Vec<String>,
+    ) -> Result<Vec<String>, Failure> {
+        if hosts.len() == 1 || self.plan.launcher.kind == LauncherKind::Custom {
+            return Ok(hosts);
+        }
+        let plan = self.plan.with_nodes(1);
+        let mut living = Vec::new();
+        for host in &hosts {
+            let layout = Layout::new(&plan, std::slice::from_ref(host)).map_err(unstartable)?;
+            let file = self.write("probed", &layout.node_file())?;
+            let probe = Ranks { plan: &plan, layout: &layout, ..*ranks }.node_command("true", &file);
+            match supervisor.probe(probe) {
+                Ok(true) => living.push(host.clone()),
+                other => {
+                    tell(&format!("node `{host}` is left out: nothing can be started there ({other:?})"))
+                }
+            }
+        }
+        Ok(if living.is_empty() { hosts } else { living })
     }
 
     fn supervisor(&self) -> Result<Supervisor, Failure> {
@@ -235,24 +286,42 @@ impl Launch {
             let message = format!("cannot use {} nodes: this dagmar was built without MPI", self.plan.nodes);
             return Err(Failure::usage(message).hint("build it with `cargo build --features mpi`".to_owned()));
         }
-        let mut command = Command::new(&self.plan.program);
-        command.args(self.arguments());
-        if self.plan.arguments.is_none() {
-            command.args(["--workers", &self.plan.workers_per_node.to_string()]);
+        let mut supervisor = self.supervisor()?;
+        let mut starts = Starts::new(&self.directory, self.resumes);
+        loop {
+            let mut command = Command::new(&self.plan.program);
+            command.args(self.arguments(starts.resumes()));
+            if self.plan.arguments.is_none() {
+                command.args(["--workers", &self.plan.workers_per_node.to_string()]);
+            }
+            command.envs(&self.plan.environment);
+            let ended = self.start(&mut supervisor, command)?;
+            if !self.may_go_on(&ended)? || !starts.is_worth_another(&ended) {
+                return self.conclude(&ended);
+            }
         }
-        command.envs(&self.plan.environment);
-        self.see_to_its_end(&mut self.supervisor()?, command)
     }
 
-    fn see_to_its_end(&self, supervisor: &mut Supervisor, mut command: Command) -> CommandResult {
+    fn start(&self, supervisor: &mut Supervisor, mut command: Command) -> Result<Ended, Failure> {
+        log::info!("starting {command:?}");
         if let Some(place) = self.place_of_program() {
             command.current_dir(place);
         }
         let program = command.get_program().to_string_lossy().into_owned();
         let ended = supervisor.run_ranks(command, &self.directory);
-        let ended = ended
-            .map_err(|error| Failure::usage(format!("cannot start the ranks with `{program}`: {error}")))?;
-        self.conclude(&ended)
+        ended.map_err(|error| Failure::usage(format!("cannot start the ranks with `{program}`: {error}")))
+    }
+
+    /// True if the run was cut off by the loss of a rank, and what is left of it can be gone on with here.
+    fn may_go_on(&self, ended: &Ended) -> Result<bool, Failure> {
+        let is_ours = self.plan.arguments.is_none();
+        let is_told = [exit::USAGE, exit::BROKEN].map(i32::from).contains(&ended.code());
+        let has_begun = self.directory.has_begun();
+        Ok(is_ours
+            && !is_told
+            && has_begun
+            && ended.stopped.is_none()
+            && finished(&self.directory)?.is_none())
     }
 
     /// Where a user's own program was submitted, which is where it expects to be. A graph knows its
@@ -279,12 +348,13 @@ impl Launch {
     }
 
     /// What the program is told on every rank.
-    fn arguments(&self) -> Vec<String> {
+    fn arguments(&self, resumes: bool) -> Vec<String> {
         if let Some(arguments) = &self.plan.arguments {
             return arguments.clone();
         }
-        let mut words =
-            vec!["run".to_owned(), "--into".to_owned(), self.directory.path().display().to_string()];
+        let begin: &[&str] = if resumes { &["resume", "--launched"] } else { &["run", "--into"] };
+        let mut words: Vec<String> = begin.iter().map(|word| (*word).to_owned()).collect();
+        words.push(self.directory.path().display().to_string());
         if let Some(cpus) = self.plan.cpus_per_worker {
             words.extend(["--cpus".to_owned(), cpus.to_string()]);
         }
@@ -353,6 +423,14 @@ impl Launch {
         Err(Failure::new(exit_code, format!("`{name}` was cut off: {why}"))
             .hint(format!("`dagmar status {name}` tells what was done")))
     }
+}
+
+/// The files that tell a launcher where the ranks go.
+struct LayoutFiles {
+    /// Each of them.
+    ranks: PathBuf,
+    /// One on each node.
+    nodes: PathBuf,
 }
 
 fn on_every_node(

@@ -140,7 +140,7 @@ impl PackWriter {
 
     /// Its files once more, for another thread to sync.
     pub fn files(&self) -> io::Result<PackFiles> {
-        Ok(PackFiles { pack: self.pack.try_clone()?, index: self.index.handle()? })
+        Ok(PackFiles { pack: self.pack.try_clone()?, index: self.index.file().try_clone()? })
     }
 
     fn seal_last_entry(&mut self) {

@@ -9,16 +9,22 @@ use crate::clock;
 use crate::core::event::{Event, Outcome, StopReason};
 use crate::core::graph::Graph;
 use crate::core::id::Rank;
-use crate::core::scheduler::{Action, Input, Options, Persist, Precedence, Scheduler, TaskState};
+use crate::core::scheduler::{
+    Action, Input, Left, Options, PastError, Persist, Precedence, Scheduler, TaskState,
+};
 use crate::core::task_list::TaskList;
 use crate::core::time::{Micros, Timestamp};
+use crate::record::commit::{Commit, CommitError, WINDOW};
 use crate::record::journal::JournalWriter;
 use crate::record::layout::RunDirectory;
+use crate::record::lease::{Lease, LeaseError};
 use crate::record::mailbox::{Mailbox, Order};
 use crate::record::outcome::Finished;
+use crate::record::resume::ResumeError;
 use crate::transport::codec::CodecError;
 use crate::transport::endpoint::{Endpoint, Parcel, TransportError};
 
+use super::beginning::Beginning;
 use super::envelope::{Envelope, StandardStream};
 use super::exit;
 use super::fault::Fault;
@@ -28,6 +34,11 @@ use super::signals::Signals;
 const TURN_AT_LEAST_EVERY: Duration = Duration::from_millis(200);
 /// How often the mailbox is looked at.
 const MAILBOX_EVERY: Micros = Micros::from_millis(500);
+
+/// How often what happened is written at least, while there is no time to wait.
+const FLUSH_EVERY: Micros = Micros::from_millis(10);
+/// How often it is synced at least.
+const COMMIT_EVERY: Micros = Micros::from_secs(1);
 
 /// The most orders that place tasks before they are sent: some 150 us of work.
 pub const ORDERS_PER_TURN: u32 = 512;
@@ -39,6 +50,9 @@ pub trait Watcher {
 
     /// A task printed bytes that go to a standard stream of this program.
     fn on_output(&mut self, stream: StandardStream, bytes: &[u8]);
+
+    /// The run goes on after its processes ended; what happened before was told.
+    fn on_resumed(&mut self, left: Left);
 
     /// The loop came round; called often.
     fn on_turn(&mut self, now: Timestamp);
@@ -69,6 +83,16 @@ pub enum SchedulerError {
     Garbled(Rank, CodecError),
     /// A worker said that it cannot go on: which, and why.
     Worker(Rank, String),
+    /// Another process has the run.
+    Lease(Box<LeaseError>),
+    /// Another process has begun the run meanwhile.
+    Begun,
+    /// The run cannot be taken over.
+    Resume(Box<ResumeError>),
+    /// The journal does not belong to the graph.
+    Past(PastError),
+    /// What is recorded is not durable, and will not be.
+    Commit(CommitError),
     /// The run directory cannot be written: what, and why.
     Record(&'static str, io::Error),
     /// A second signal came: everything is left as it is.
@@ -83,6 +107,11 @@ impl fmt::Display for SchedulerError {
                 write!(out, "rank {rank} sent what cannot be read: {error}")
             }
             SchedulerError::Worker(rank, why) => write!(out, "rank {rank} cannot go on: {why}"),
+            SchedulerError::Lease(error) => write!(out, "cannot take the run: {error}"),
+            SchedulerError::Begun => write!(out, "cannot begin the run: another process has begun it"),
+            SchedulerError::Resume(error) => write!(out, "cannot resume the run: {error}"),
+            SchedulerError::Past(error) => write!(out, "cannot resume the run from its journal: {error}"),
+            SchedulerError::Commit(error) => write!(out, "the run cannot go on: {error}"),
             SchedulerError::Record(what, error) => write!(out, "cannot write the run's {what}: {error}"),
             SchedulerError::Urgent(_) => write!(out, "stopped at once by a second signal"),
         }
@@ -97,11 +126,19 @@ impl SchedulerError {
         match self {
             SchedulerError::Urgent(reason) => exit::code_of(Outcome::Stopped(*reason)),
             SchedulerError::Transport(_) => exit::RANK_LOST,
+            // This process was taken for dead.
+            SchedulerError::Commit(CommitError::Superseded(_)) => exit::RANK_LOST,
+            SchedulerError::Lease(error) if !matches!(**error, LeaseError::Io(..)) => exit::USAGE,
+            SchedulerError::Begun => exit::USAGE,
             // A worker that says so is not lost: what it cannot do, such as write to a full disk, its
             // successor cannot do either.
-            SchedulerError::Worker(..) | SchedulerError::Garbled(..) | SchedulerError::Record(..) => {
-                exit::BROKEN
-            }
+            SchedulerError::Worker(..)
+            | SchedulerError::Garbled(..)
+            | SchedulerError::Record(..)
+            | SchedulerError::Lease(_)
+            | SchedulerError::Resume(_)
+            | SchedulerError::Past(_)
+            | SchedulerError::Commit(_) => exit::BROKEN,
         }
     }
 }
@@ -128,7 +165,7 @@ pub fn run(
             return Ok(outcome);
         }
         if !received && !hands.machine.is_unfinished() {
-            hands.journal.flush().map_err(|error| SchedulerError::Record("journal", error))?;
+            hands.flush()?;
             hands.endpoint.wait(TURN_AT_LEAST_EVERY);
         }
     }
@@ -139,7 +176,15 @@ struct Hands<'a> {
     watcher: &'a mut dyn Watcher,
     machine: Scheduler,
     directory: RunDirectory,
+    /// Others see that this process is at work, as long as it is there.
+    _lease: Lease,
     journal: JournalWriter,
+    commit: Commit,
+    /// When the journal was written last, and when what is in it was last asked to be synced.
+    flushed: Timestamp,
+    committed: Timestamp,
+    /// True if something was recorded that must not wait to be synced.
+    is_commit_due: bool,
     mailbox: Mailbox,
     signals: Signals,
     fault: Fault,
@@ -164,11 +209,19 @@ impl<'a> Hands<'a> {
             persist: setup.persist,
             precedence: Precedence::default(),
         };
-        let machine = Scheduler::new(setup.graph, &setup.asked, options).with_pace(ORDERS_PER_TURN);
-        let journal = JournalWriter::create(&setup.directory.journal());
+        let unwritten = |error| SchedulerError::Record("journal", error);
+        let Beginning { lease, journal, machine, event } = Beginning::of(&setup, options, watcher)?;
+        let disk = journal.disk().map_err(unwritten)?;
+        let before = journal.event_count();
+        let commit = Commit::start(disk, before, WINDOW, Arc::new(|| ())).map_err(unwritten)?;
         let began = clock::now();
         let mut hands = Hands {
-            journal: journal.map_err(|error| SchedulerError::Record("journal", error))?,
+            _lease: lease,
+            journal,
+            commit,
+            flushed: began,
+            committed: began,
+            is_commit_due: true,
             mailbox: Mailbox::new(setup.directory.control()),
             directory: setup.directory,
             signals: setup.signals,
@@ -181,10 +234,11 @@ impl<'a> Hands<'a> {
             outcome: None,
             endpoint,
             watcher,
-            machine,
+            machine: machine.with_pace(ORDERS_PER_TURN),
         };
-        hands.record(Event::RunStarted { tasks: hands.machine.task_count() });
+        hands.record(event);
         hands.write_events()?;
+        hands.flush()?;
         Ok(hands)
     }
 
@@ -231,7 +285,7 @@ impl<'a> Hands<'a> {
     fn obey_signals(&mut self) -> Result<(), SchedulerError> {
         let Some(reason) = self.signals.reason() else { return Ok(()) };
         if self.signals.is_urgent() {
-            self.journal.flush().map_err(|error| SchedulerError::Record("journal", error))?;
+            self.flush()?;
             return Err(SchedulerError::Urgent(reason));
         }
         self.stop(reason);
@@ -298,6 +352,7 @@ impl<'a> Hands<'a> {
     fn record(&mut self, event: Event) {
         let now = clock::now();
         self.watcher.on_event(now, &event);
+        self.is_commit_due |= !is_told_again(&event);
         self.events.push((now, event));
     }
 
@@ -307,12 +362,28 @@ impl<'a> Hands<'a> {
             written.map_err(|error| SchedulerError::Record("journal", error))?;
             self.events.clear();
         }
-        Ok(())
+        match clock::now().since(self.flushed) >= FLUSH_EVERY {
+            true => self.flush(),
+            false => Ok(()),
+        }
     }
 
-    /// The journal first, then the marker: whoever sees the marker sees everything.
-    fn finish(&mut self, outcome: Outcome) -> Result<(), SchedulerError> {
+    /// Hands the journal to the system, and has it synced: soon if that matters, else now and then.
+    fn flush(&mut self) -> Result<(), SchedulerError> {
         self.journal.flush().map_err(|error| SchedulerError::Record("journal", error))?;
+        self.flushed = clock::now();
+        if self.is_commit_due || self.flushed.since(self.committed) >= COMMIT_EVERY {
+            self.commit.written(self.journal.event_count());
+            (self.is_commit_due, self.committed) = (false, self.flushed);
+        }
+        self.commit.synced().map(drop).map_err(SchedulerError::Commit)
+    }
+
+    /// The journal first, synced, then the marker: whoever sees the marker sees everything.
+    fn finish(&mut self, outcome: Outcome) -> Result<(), SchedulerError> {
+        self.is_commit_due = true;
+        self.flush()?;
+        self.commit.wait_until(self.journal.event_count()).map_err(SchedulerError::Commit)?;
         let exit_code = exit::code_of(outcome);
         let count = |state: TaskState| self.machine.count(state);
         let finished = Finished {
@@ -329,6 +400,11 @@ impl<'a> Hands<'a> {
         written.map_err(|error| SchedulerError::Record("outcome", error))?;
         Ok(())
     }
+}
+
+/// True for events that cost nothing but time if they are lost: what they tell happens once more.
+const fn is_told_again(event: &Event) -> bool {
+    matches!(event, Event::TasksFinished { .. } | Event::TaskStarted { .. })
 }
 
 /// Tells every worker that the run is over. Those that are gone do not hear it.

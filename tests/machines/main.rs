@@ -1,6 +1,7 @@
 //! Both machines as equations: what comes in, what must be done. Each test is a situation from real
 //! life and what must follow; the simulator covers their combinations.
 
+mod durable;
 mod growing;
 mod worker_machine;
 

@@ -182,6 +182,22 @@ impl Past {
         self.known.get(task) == Known::Finished
     }
 
+    /// The tasks whose outputs are in the run directory, each with its try.
+    pub fn durable(&self) -> impl Iterator<Item = (TaskId, Attempt)> + '_ {
+        let tasks = (0..self.task_count).map(TaskId::from);
+        tasks.filter(|&task| self.is_durable(task)).map(|task| (task, self.attempt.get(task)))
+    }
+
+    /// Bytes of each file that a task declared, as they were when it ended.
+    pub fn file_sizes(&self, task: TaskId) -> &[u64] {
+        self.file_sizes.get(&task).map_or(&[], Vec::as_slice)
+    }
+
+    /// The output of a task is gone from the run directory.
+    pub fn forget(&mut self, task: TaskId) {
+        self.known.set(task, Known::Open);
+    }
+
     fn grow(&mut self, by: TaskId, numbering: Numbering, addition: &Addition) -> Result<(), PastError> {
         let bad = |why: &str| PastError { task: by, why: why.to_owned() };
         if numbering.task.index() != self.task_count {

@@ -178,6 +178,7 @@ impl Scheduler {
             && is_same_try
             && self.state(input.task) == TaskState::Finished;
         if still_said {
+            self.tasks.copies.remove(input.task, worker);
             self.on_output_lost(input.task, actions);
         }
         if self.state(task) == TaskState::Waiting {
