@@ -142,6 +142,7 @@ mod tests {
         name = "variants"
         graph = "/home/ada/variants.toml"
         keys = ["align[03]"]
+        persist = "asked"
         command_line = [
             "dagmar",
             "run",

@@ -36,7 +36,7 @@ use crate::worker::store::{Store, Terms};
 use super::super::envelope::Envelope;
 use super::super::fault::Fault;
 use super::super::sink::{Forwarded, PackSink, SharedPack};
-use super::super::syncing::Syncing;
+use super::super::syncing::{Synced, Syncing};
 use super::summons::Summons;
 use super::token::Looked;
 use super::{End, Setup, TURN_AT_LEAST_EVERY, WorkerError};
@@ -377,12 +377,16 @@ impl<E: Endpoint> Hands<E> {
     /// Hears what is durable by now. Rank 0 is told with something else, or some time later.
     fn take_in_synced(&mut self) -> Result<(), WorkerError> {
         let synced = self.syncing.take().map_err(UNSYNCED)?;
+        self.on_synced(synced);
+        Ok(())
+    }
+
+    fn on_synced(&mut self, synced: Vec<Synced>) {
         let now = clock::now();
         for (tasks, attempt) in synced.into_iter().flatten() {
             self.machine.handle(now, Input::Durable(tasks, attempt), &mut self.actions);
             self.untold.on_durable(now);
         }
-        Ok(())
     }
 
     /// Hands in what ended, lets the machine decide, and does what it says.
@@ -510,8 +514,10 @@ impl<E: Endpoint> Hands<E> {
         self.forward()?;
         self.count_spilled();
         let synced = self.syncing.finish().map_err(UNSYNCED)?;
-        let durable = synced.into_iter().flatten().map(|(tasks, attempt)| Report::Durable(tasks, attempt));
-        let reports = durable.chain([Report::Left(self.totals)]).collect();
+        self.on_synced(synced);
+        self.feed(Input::Turn);
+        self.act()?;
+        let reports = vec![Report::Left(self.totals)];
         self.report(FromWorker { incarnation: self.incarnation, reports })
     }
 }
