@@ -18,6 +18,7 @@ pub mod processes;
 pub mod program;
 pub mod scheduler_loop;
 pub mod signals;
+mod silence;
 pub mod sink;
 pub mod start;
 pub mod syncing;

@@ -29,6 +29,7 @@ use super::envelope::{Envelope, StandardStream};
 use super::exit;
 use super::fault::Fault;
 use super::signals::Signals;
+use super::silence::Silence;
 
 /// The longest sleep, so that the mailbox is looked at in time.
 const TURN_AT_LEAST_EVERY: Duration = Duration::from_millis(200);
@@ -149,20 +150,29 @@ impl From<TransportError> for SchedulerError {
     }
 }
 
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// How.
+    pub outcome: Outcome,
+    /// Workers that were given up, and may stand still somewhere.
+    pub lost: Vec<Rank>,
+}
+
 /// Runs a graph to its end and returns how it ended. The workers have left their work then, and wait
 /// for goodbye.
 pub fn run(
     endpoint: &mut dyn Endpoint,
     setup: Setup,
     watcher: &mut dyn Watcher,
-) -> Result<Outcome, SchedulerError> {
+) -> Result<Ended, SchedulerError> {
     let mut hands = Hands::new(endpoint, setup, watcher)?;
     loop {
         let received = hands.take_in()?;
         hands.turn()?;
         if let Some(outcome) = hands.outcome {
             hands.finish(outcome)?;
-            return Ok(outcome);
+            return Ok(Ended { outcome, lost: hands.lost });
         }
         if !received && !hands.machine.is_unfinished() {
             hands.flush()?;
@@ -188,6 +198,9 @@ struct Hands<'a> {
     mailbox: Mailbox,
     signals: Signals,
     fault: Fault,
+    silence: Silence,
+    /// Workers that were given up: nothing is sent to them, which could last for ever.
+    lost: Vec<Rank>,
     /// None before the first turn: an order may be older than the run.
     looked_at_mailbox: Option<Timestamp>,
     began: Timestamp,
@@ -214,7 +227,7 @@ impl<'a> Hands<'a> {
         let disk = journal.disk().map_err(unwritten)?;
         let before = journal.event_count();
         let commit = Commit::start(disk, before, WINDOW, Arc::new(|| ())).map_err(unwritten)?;
-        let began = clock::now();
+        let (began, ranks) = (clock::now(), endpoint.size());
         let mut hands = Hands {
             _lease: lease,
             journal,
@@ -226,6 +239,8 @@ impl<'a> Hands<'a> {
             directory: setup.directory,
             signals: setup.signals,
             fault: Fault::of(endpoint.rank()),
+            silence: Silence::new(ranks, began),
+            lost: Vec::new(),
             looked_at_mailbox: None,
             began,
             is_stopping: false,
@@ -263,6 +278,7 @@ impl<'a> Hands<'a> {
     fn on_parcel(&mut self, from: Rank, parcel: Parcel) -> Result<(), SchedulerError> {
         match Envelope::read(&parcel).map_err(|error| SchedulerError::Garbled(from, error))? {
             Envelope::FromWorker(message) => {
+                self.silence.hear(from, clock::now());
                 self.fault.strike();
                 self.feed(Input::FromWorker { worker: from, message });
             }
@@ -275,11 +291,19 @@ impl<'a> Hands<'a> {
 
     fn on_transport_error(&mut self, error: TransportError) -> Result<(), SchedulerError> {
         let TransportError::Gone(worker) = error else { return Err(error.into()) };
-        log::error!("rank {worker} is gone");
+        self.give_up(worker, "is gone");
+        Ok(())
+    }
+
+    /// A worker is lost. The others go on, and do what it had to do.
+    fn give_up(&mut self, worker: Rank, why: &str) {
+        log::error!("rank {worker} {why}");
+        if !self.lost.contains(&worker) {
+            self.lost.push(worker);
+        }
         if let Some(incarnation) = self.machine.incarnation(worker) {
             self.feed(Input::WorkerLost { worker, incarnation });
         }
-        Ok(())
     }
 
     fn obey_signals(&mut self) -> Result<(), SchedulerError> {
@@ -298,6 +322,9 @@ impl<'a> Hands<'a> {
             return;
         }
         self.looked_at_mailbox = Some(now);
+        for worker in self.silence.given_up(now) {
+            self.give_up(worker, "has said nothing for long, and is given up");
+        }
         match self.mailbox.collect() {
             Ok(mail) => {
                 for refused in mail.refused {
@@ -339,6 +366,7 @@ impl<'a> Hands<'a> {
 
     fn perform(&mut self, action: Action) -> Result<(), SchedulerError> {
         match action {
+            Action::ToWorker { worker, .. } if self.lost.contains(&worker) => {}
             Action::ToWorker { worker, message } => {
                 let sent = Envelope::ToWorker(message).send(worker, self.endpoint);
                 sent.or_else(|error| self.on_transport_error(error))?;
@@ -407,18 +435,19 @@ const fn is_told_again(event: &Event) -> bool {
     matches!(event, Event::TasksFinished { .. } | Event::TaskStarted { .. })
 }
 
-/// Tells every worker that the run is over. Those that are gone do not hear it.
+/// Tells every worker that the run is over.
 pub fn say_rest(endpoint: &mut dyn Endpoint) {
-    say_to_all(&Envelope::Rest, endpoint);
+    say_to_all(&Envelope::Rest, endpoint, &[]);
 }
 
-/// Tells every worker to end with this exit code. Those that are gone do not hear it.
-pub fn say_goodbye(endpoint: &mut dyn Endpoint, exit_code: u8) {
-    say_to_all(&Envelope::Goodbye(exit_code), endpoint);
+/// Tells every worker to end with this exit code, but those that were given up.
+pub fn say_goodbye(endpoint: &mut dyn Endpoint, exit_code: u8, lost: &[Rank]) {
+    say_to_all(&Envelope::Goodbye(exit_code), endpoint, lost);
 }
 
-pub(super) fn say_to_all(word: &Envelope, endpoint: &mut dyn Endpoint) {
-    for worker in (1..endpoint.size()).map(Rank) {
+/// Those that are gone do not hear it.
+pub(super) fn say_to_all(word: &Envelope, endpoint: &mut dyn Endpoint, lost: &[Rank]) {
+    for worker in (1..endpoint.size()).map(Rank).filter(|worker| !lost.contains(worker)) {
         if let Err(error) = word.send(worker, endpoint) {
             log::warn!("rank {worker} did not hear {word:?}: {error}");
         }
