@@ -38,6 +38,8 @@ pub enum Order {
     Release(TaskId, Attempt),
     /// More tasks take this output than its assignment said: keep it until its release.
     Hold(TaskId, Attempt),
+    /// The run is about to be cut off: write this output, which is in memory only, into the run directory.
+    Persist(TaskId, Attempt),
     /// Start nothing more, end everything that runs (TERM, grace, KILL), and report it.
     Stop,
     /// Everything is done: write what is unwritten, say `Left`, and go.

@@ -78,9 +78,10 @@ pub enum Happening {
     TaskRepeated,
     DurableKept,
     StoppedRunResumed,
+    OutputSaved,
 }
 
-const HAPPENINGS: [Happening; 53] = [
+const HAPPENINGS: [Happening; 54] = [
     Happening::WorkerLost,
     Happening::WorkerCameBack,
     Happening::OldLifeSpoke,
@@ -134,6 +135,7 @@ const HAPPENINGS: [Happening; 53] = [
     Happening::TaskRepeated,
     Happening::DurableKept,
     Happening::StoppedRunResumed,
+    Happening::OutputSaved,
 ];
 
 /// Counts of steps and happenings.

@@ -632,6 +632,12 @@ impl World {
                     self.plan(1, due);
                 }
             }
+            worker::Action::Persist(task, attempt) => {
+                let (here, value) = node.store[&task];
+                assert_eq!(here, attempt, "the output of task {task} at {rank}");
+                self.coverage.happened(Happening::OutputSaved);
+                self.write_output(rank, task, attempt, value);
+            }
             worker::Action::Drop(task, attempt) => {
                 if node.store.get(&task).is_some_and(|(here, _)| *here == attempt) {
                     node.store.remove(&task);

@@ -263,7 +263,7 @@ impl Scheduler {
     }
 
     /// True if a task's output is written into the run directory.
-    fn is_persisted(&self, task: TaskId, facts: &Facts<'_>) -> bool {
+    pub(super) fn is_persisted(&self, task: TaskId, facts: &Facts<'_>) -> bool {
         let is_kept = || {
             let operation = self.graph.operation_with(task, facts.operation);
             matches!(operation.body, Body::Command(_)) || self.graph.options_with(task, facts.options).keep

@@ -232,10 +232,26 @@ impl Scheduler {
         self.give_up_collecting();
         self.multi_node.clear();
         self.workers.order_all(&Order::Stop);
+        if reason != StopReason::Cancelled && self.options.persist != Persist::None {
+            self.save_outputs();
+        }
         if reason == StopReason::Cancelled {
             let waiting = self.graph.tasks().filter(|task| self.state(*task) == TaskState::Waiting);
             for task in waiting.collect::<Vec<_>>() {
                 self.cancel(task, actions);
+            }
+        }
+    }
+
+    /// Outputs that are in memory alone, and that somebody still takes, go into the run directory: then they
+    /// need not be made again when the run is resumed. Looks at all tasks: it comes once.
+    fn save_outputs(&mut self) {
+        let graph = Arc::clone(&self.graph);
+        for task in graph.tasks().filter(|&task| self.tasks.has(task, Marks::HELD)) {
+            let is_safe = self.tasks.has(task, Marks::STORED) || self.is_persisted(task, &graph.facts(task));
+            if self.tasks.consumers.get(task) > 0 && !is_safe {
+                let order = Order::Persist(task, self.tasks.attempt.get(task));
+                self.workers.order(self.tasks.worker.get(task), order);
             }
         }
     }

@@ -104,6 +104,9 @@ pub enum Action {
     Start(Assignment),
     /// End this attempt, which runs. Its ending will name the cause.
     Stop(TaskId, Attempt, Cause),
+    /// Write this output out of the store into the run directory, as if it had been asked for from the
+    /// beginning: `Durable` follows.
+    Persist(TaskId, Attempt),
     /// Drop this output out of the store.
     Drop(TaskId, Attempt),
     /// Write what is unwritten, say `Left`, and go.
@@ -270,6 +273,11 @@ impl Worker {
                 Order::End(task, attempt, cause) => self.on_end(task, attempt, cause, actions),
                 Order::Release(task, attempt) => self.on_release(task, attempt, actions),
                 Order::Hold(task, attempt) => self.on_hold(task, attempt),
+                Order::Persist(task, attempt) => {
+                    if self.attempt.get(task) == attempt && self.stage.get(task) == Stage::Here {
+                        actions.push(Action::Persist(task, attempt));
+                    }
+                }
                 Order::Stop => self.on_stop(actions),
                 Order::Leave => {
                     self.is_leaving = true;

@@ -475,6 +475,7 @@ impl<E: Endpoint> Hands<E> {
             }
             Action::Start(assignment) => self.start(assignment),
             Action::Stop(task, attempt, cause) => self.stop(task, attempt, cause),
+            Action::Persist(task, attempt) => self.save(task, attempt)?,
             Action::Drop(task, attempt) => self.store.remove(task, attempt),
             Action::Leave => self.is_leaving = true,
         }

@@ -18,6 +18,7 @@ use crate::core::worker::memory::Room;
 use crate::transport::endpoint::{Body, Endpoint};
 use crate::worker::memory::{self, Memory, NoRoom};
 use crate::worker::output::Output;
+use crate::worker::pool::Recorder;
 use crate::worker::share::Share;
 use crate::worker::spilled::{Coding, Spilled};
 use crate::worker::store::{Found, Store};
@@ -101,6 +102,23 @@ impl<E: Endpoint> Hands<E> {
                 Ok(())
             }
         }
+    }
+
+    /// Writes an output into the pack that nobody wanted there before. The run is about to end: what else is
+    /// to be done can wait for a disk.
+    pub(super) fn save(&mut self, task: TaskId, attempt: Attempt) -> Result<(), WorkerError> {
+        let output = match self.find(task, Some(attempt)) {
+            Found::Here(output) => output,
+            Found::Away(spilled) => {
+                let memory = self.store.memory().expect("what is on the disk left memory");
+                let read = self.store.read_for_other(&spilled, memory);
+                read.map_err(|error| WorkerError::Io("read an output back from its disk", error))?
+            }
+        };
+        if let Err(cause) = self.pack.record(task, attempt, &output) {
+            log::warn!("the output of task {task} is not saved: {cause}");
+        }
+        Ok(())
     }
 
     fn send_output(
