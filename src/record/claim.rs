@@ -5,50 +5,9 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process;
 
-use serde::{Deserialize, Serialize};
-
+pub use super::owner::Owner;
 use super::publish::{create_private, publish};
-
-/// Whoever launches a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
-    /// The host it is on.
-    pub host: String,
-    /// Its process there.
-    pub pid: u32,
-    /// When that process was born, in the kernel's ticks: numbers are used again.
-    pub born: u64,
-    /// The batch job it is in, if any.
-    pub job: Option<String>,
-    /// How often that job was started again before.
-    pub restarts: u32,
-}
-
-impl Owner {
-    /// This process, in this job.
-    pub fn this_process(job: Option<String>, restarts: u32) -> Self {
-        let pid = process::id();
-        Owner { host: host(), pid, born: born(pid).unwrap_or(0), job, restarts }
-    }
-
-    /// True if the owner may still be at work, as far as `other` can know.
-    fn may_live(&self, other: &Owner) -> bool {
-        if self.host == other.host {
-            return born(self.pid) == Some(self.born);
-        }
-        // A job is started again, elsewhere or later, only when its first start is over.
-        self.job.is_none() || self.job != other.job
-    }
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "process {} on {}", self.pid, self.host)?;
-        self.job.as_ref().map_or(Ok(()), |job| write!(out, ", in job {job}"))
-    }
-}
 
 /// The right to launch a run. Given back when it is dropped.
 #[derive(Debug)]
@@ -105,24 +64,9 @@ impl Drop for Claim {
     }
 }
 
-fn host() -> String {
-    hostname::get().map_or_else(|_| "unknown".to_owned(), |host| host.to_string_lossy().into_owned())
-}
-
-/// When a process of this host was born; nothing if there is none.
-fn born(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may have spaces; the birth is the 20th word behind it.
-    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn owner(host: &str, pid: u32, job: Option<&str>, restarts: u32) -> Owner {
-        Owner { host: host.into(), pid, born: born(pid).unwrap_or(1), job: job.map(str::to_owned), restarts }
-    }
 
     #[test]
     fn a_run_is_claimed_once_and_given_back() {
@@ -135,19 +79,6 @@ mod tests {
         drop(claim);
         drop(Claim::take(&path, &me).unwrap());
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn whoever_is_surely_gone_owns_nothing() {
-        let here = host();
-        let me = owner(&here, process::id(), Some("7"), 1);
-        let gone = Owner { pid: u32::MAX, ..owner(&here, 1, None, 0) };
-        assert!(!gone.may_live(&me), "no such process on this host");
-        let reused = Owner { born: 0, ..me.clone() };
-        assert!(!reused.may_live(&me), "another process with its number");
-        assert!(!owner("elsewhere", 5, Some("7"), 0).may_live(&me), "the same job, started again");
-        assert!(owner("elsewhere", 5, Some("8"), 0).may_live(&me), "another job");
-        assert!(owner("elsewhere", 5, None, 0).may_live(&me), "nobody knows");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod layout;
 pub mod mailbox;
 pub mod mapping;
 pub mod outcome;
+pub mod owner;
 pub mod pack;
 pub mod pack_reader;
 pub mod packed;
