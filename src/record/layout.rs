@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use crate::core::id::{Attempt, Rank, TaskId};
 
 use super::publish::create_private_directory;
+use super::segment::{last_segment, path_of};
 
 /// The directory that holds the runs of a project.
 pub const RUNS: &str = "dagmar-runs";
@@ -144,11 +145,16 @@ impl RunDirectory {
             (1..).map(|number| self.path.join(format!("earlier-{number}"))).find(|path| !path.exists());
         let aside = free.expect("some number is free");
         make_directory(&aside)?;
-        // The journal last: while it is there, the run has begun, and this can be done again.
-        for part in ["output", "control", "logs", "finished", "computes", "journal"] {
-            match fs::rename(self.path.join(part), aside.join(part)) {
+        let refused = |part: &Path, error| LayoutError::Io(self.path.join(part), error);
+        let parts = ["output", "control", "logs", "finished", "computes", "lease"].map(PathBuf::from);
+        // The journal last, and its beginning after all: while that is there, the run has begun, and
+        // this can be done again.
+        let last = last_segment(&self.journal()).map_err(|error| refused(Path::new("journal"), error))?;
+        let segments = (1..=last).rev().map(|number| path_of(Path::new("journal"), number));
+        for part in parts.into_iter().chain(segments) {
+            match fs::rename(self.path.join(&part), aside.join(&part)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(LayoutError::Io(self.path.join(part), error));
+                    return Err(refused(&part, error));
                 }
                 _ => {}
             }
@@ -234,9 +240,14 @@ impl RunDirectory {
         self.path.join("job.sh")
     }
 
-    /// The journal.
+    /// The journal; its later segments lie beside it.
     pub fn journal(&self) -> PathBuf {
         self.path.join("journal")
+    }
+
+    /// Who schedules it just now.
+    pub fn lease(&self) -> PathBuf {
+        self.path.join("lease")
     }
 
     /// The outcome; it exists once the run is over.
