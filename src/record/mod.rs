@@ -13,6 +13,7 @@ pub mod frame_reader;
 pub mod journal;
 mod journal_reader;
 pub mod layout;
+pub mod lease;
 pub mod mailbox;
 pub mod mapping;
 pub mod outcome;
