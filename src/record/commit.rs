@@ -256,3 +256,213 @@ impl Drop for End<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// What a disk does when it is asked to sync, one after the other; then it does as it is told.
+    enum Deed {
+        Sync,
+        Fail(io::ErrorKind),
+        Panic,
+        /// Syncs once the test says so.
+        Slow,
+    }
+
+    #[derive(Clone)]
+    struct FakeDisk {
+        deeds: Arc<Mutex<VecDeque<Deed>>>,
+        standing: Arc<Mutex<Standing>>,
+        syncs: Arc<AtomicUsize>,
+        gate: Arc<(Mutex<bool>, Condvar)>,
+    }
+
+    impl FakeDisk {
+        fn new(deeds: impl IntoIterator<Item = Deed>) -> Self {
+            FakeDisk {
+                deeds: Arc::new(Mutex::new(deeds.into_iter().collect())),
+                standing: Arc::new(Mutex::new(Standing::Last)),
+                syncs: Arc::default(),
+                gate: Arc::default(),
+            }
+        }
+
+        fn syncs(&self) -> usize {
+            self.syncs.load(Ordering::SeqCst)
+        }
+
+        fn wait_for_sync(&self, number: usize) {
+            while self.syncs() < number {
+                thread::yield_now();
+            }
+        }
+
+        fn open_gate(&self) {
+            *self.gate.0.lock().unwrap() = true;
+            self.gate.1.notify_all();
+        }
+
+        fn commit(&self, window: Duration) -> Commit {
+            Commit::start(self.clone(), 0, window, Arc::new(|| ())).unwrap()
+        }
+    }
+
+    impl Disk for FakeDisk {
+        fn sync(&mut self) -> io::Result<()> {
+            let deed = self.deeds.lock().unwrap().pop_front().unwrap_or(Deed::Sync);
+            self.syncs.fetch_add(1, Ordering::SeqCst);
+            match deed {
+                Deed::Sync => Ok(()),
+                Deed::Fail(kind) => Err(kind.into()),
+                Deed::Panic => panic!("the disk of a test does so"),
+                Deed::Slow => {
+                    let open = self.gate.0.lock().unwrap();
+                    drop(self.gate.1.wait_while(open, |open| !*open).unwrap());
+                    Ok(())
+                }
+            }
+        }
+
+        fn standing(&mut self) -> io::Result<Standing> {
+            Ok(*self.standing.lock().unwrap())
+        }
+
+        fn path(&self) -> PathBuf {
+            "RUN/journal".into()
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn what_is_written_is_synced_at_once_when_idle() {
+        let disk = FakeDisk::new([]);
+        let commit = disk.commit(Duration::ZERO);
+        assert_eq!(commit.synced().unwrap(), 0);
+        for records in [3, 5, 5, 9] {
+            commit.written(records);
+            commit.wait_until(records).unwrap();
+            assert_eq!(commit.synced().unwrap(), records);
+        }
+        assert_eq!(disk.syncs(), 3, "nothing new is nothing to sync");
+    }
+
+    #[test]
+    fn what_comes_within_a_window_is_synced_together() {
+        let disk = FakeDisk::new([]);
+        let commit = disk.commit(LONG);
+        commit.written(1);
+        disk.wait_for_sync(1);
+        for records in 2..1000 {
+            commit.written(records);
+        }
+        assert!(commit.synced().unwrap() <= 1);
+        assert_eq!(disk.syncs(), 1);
+        commit.wait_until(999).unwrap();
+        assert_eq!((commit.synced().unwrap(), disk.syncs()), (999, 2), "a waiter does not wait for a window");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_slow_disk_without_wanting_to() {
+        let disk = FakeDisk::new([Deed::Slow]);
+        let commit = disk.commit(Duration::ZERO);
+        commit.written(1);
+        disk.wait_for_sync(1);
+        for records in 2..100 {
+            commit.written(records);
+            assert_eq!(commit.synced().unwrap(), 0);
+        }
+        disk.open_gate();
+        commit.wait_until(1).unwrap();
+        commit.wait_until(99).unwrap();
+        assert_eq!(disk.syncs(), 2);
+    }
+
+    #[test]
+    fn a_failed_sync_is_final() {
+        for kind in [io::ErrorKind::Other, io::ErrorKind::StorageFull] {
+            let disk = FakeDisk::new([Deed::Sync, Deed::Fail(kind)]);
+            let commit = disk.commit(Duration::ZERO);
+            commit.written(1);
+            commit.wait_until(1).unwrap();
+            commit.written(2);
+            let error = commit.wait_until(2).unwrap_err();
+            assert!(error.to_string().starts_with("cannot sync `RUN/journal`: "), "{error}");
+            commit.written(3);
+            assert!(matches!(commit.wait_until(3), Err(CommitError::Sync(..))));
+            assert!(matches!(commit.synced(), Err(CommitError::Sync(..))));
+            drop(commit);
+            assert_eq!(disk.syncs(), 2, "it is never asked again");
+        }
+    }
+
+    #[test]
+    fn what_is_synced_after_somebody_took_over_is_not_announced() {
+        let disk = FakeDisk::new([Deed::Sync, Deed::Slow]);
+        let commit = disk.commit(Duration::ZERO);
+        commit.written(1);
+        commit.wait_until(1).unwrap();
+        commit.written(2);
+        disk.wait_for_sync(2);
+        *disk.standing.lock().unwrap() = Standing::Superseded;
+        disk.open_gate();
+        let error = commit.wait_until(2).unwrap_err();
+        assert_eq!(error.to_string(), "cannot add to `RUN/journal`: another process has taken the run over");
+        assert!(error.hint().is_some());
+        assert!(matches!(commit.synced(), Err(CommitError::Superseded(_))));
+    }
+
+    #[test]
+    fn a_journal_that_is_gone_takes_nothing() {
+        let disk = FakeDisk::new([]);
+        *disk.standing.lock().unwrap() = Standing::Gone;
+        let commit = disk.commit(Duration::ZERO);
+        commit.written(1);
+        assert!(matches!(commit.wait_until(1), Err(CommitError::Gone(_))));
+    }
+
+    #[test]
+    fn the_loop_is_woken_by_every_answer() {
+        let disk = FakeDisk::new([Deed::Sync, Deed::Sync, Deed::Fail(io::ErrorKind::Other)]);
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let on_synced: OnSynced = Arc::new(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+        let commit = Commit::start(disk, 10, Duration::ZERO, on_synced).unwrap();
+        assert_eq!(commit.synced().unwrap(), 10);
+        for records in [11, 12] {
+            commit.written(records);
+            commit.wait_until(records).unwrap();
+        }
+        commit.written(13);
+        commit.wait_until(13).unwrap_err();
+        drop(commit);
+        assert_eq!((calls.load(Ordering::SeqCst), Arc::strong_count(&calls)), (3, 1), "no thread is left");
+    }
+
+    #[test]
+    fn dropping_ends_the_thread_whatever_it_waits_for() {
+        let idle = FakeDisk::new([]);
+        drop(idle.commit(LONG));
+        let busy = FakeDisk::new([]);
+        let commit = busy.commit(LONG);
+        commit.written(1);
+        commit.wait_until(1).unwrap();
+        commit.written(2);
+        drop(commit);
+        assert_eq!((busy.syncs(), Arc::strong_count(&busy.syncs)), (1, 1));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_thread_that_is_gone() {
+        let disk = FakeDisk::new([Deed::Panic]);
+        let commit = disk.commit(Duration::ZERO);
+        commit.written(1);
+        assert!(matches!(commit.wait_until(1), Err(CommitError::Ended)));
+        assert!(matches!(commit.synced(), Err(CommitError::Ended)));
+    }
+}

@@ -38,6 +38,8 @@ pub struct JournalReader {
     /// Nothing more was found, though the next segment says that there is more.
     is_short: bool,
     stopped: bool,
+    /// Nothing was asked for since the end was reached, or since the start.
+    is_resting: bool,
     /// What was found damaged here and not by `frames`.
     damage: Option<Damage>,
     /// The last unreadable segment that was told of.
@@ -79,6 +81,7 @@ impl JournalReader {
             ready: Vec::new().into_iter(),
             is_short: false,
             stopped: false,
+            is_resting: true,
             damage: None,
             told: 0,
             retracted: 0,
@@ -179,6 +182,17 @@ impl JournalReader {
         }
     }
 
+    /// What was written meanwhile may not count: that must be known before it is given.
+    fn wake(&mut self) -> Result<(), JournalError> {
+        if std::mem::take(&mut self.is_resting) {
+            self.find_later()?;
+            if let Some(ours) = self.chain.parts.iter().find(|part| part.number == self.part.number) {
+                self.part.limit = ours.limit;
+            }
+        }
+        Ok(())
+    }
+
     fn find_later(&mut self) -> Result<(), JournalError> {
         let Some(journal) = &self.journal else { return Ok(()) };
         if path_of(journal, self.part.number + 1).exists() {
@@ -269,13 +283,16 @@ impl Iterator for JournalReader {
             if self.stopped {
                 return None;
             }
-            let has_more = match self.read_frame() {
+            let has_more = match self.wake().and_then(|()| self.read_frame()) {
                 Ok(false) => self.follow(),
                 result => result,
             };
             match has_more {
                 Ok(true) => (),
-                Ok(false) => return None,
+                Ok(false) => {
+                    self.is_resting = true;
+                    return None;
+                }
                 Err(error) => {
                     self.stopped = true;
                     return Some(Err(error));

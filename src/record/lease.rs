@@ -363,3 +363,190 @@ impl Sight {
         notice.owner.is_gone(owner).then_some(Predecessor::Gone(earlier))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(60);
+    const LONG: Duration = Duration::from_secs(600);
+
+    struct Run {
+        _directory: tempfile::TempDir,
+        path: PathBuf,
+        journal: PathBuf,
+    }
+
+    impl Run {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let [path, journal] = ["lease", "journal"].map(|name| directory.path().join(name));
+            Run { path, journal, _directory: directory }
+        }
+
+        fn take(&self, owner: &Owner, patience: Duration) -> Result<Taken, LeaseError> {
+            Lease::take(&self.path, &self.journal, owner, patience)
+        }
+
+        /// What somebody said who does not say anything more.
+        fn said(&self, token: u32, owner: Owner) {
+            self.says(token, 4, owner);
+        }
+
+        fn says(&self, token: u32, beat: u64, owner: Owner) {
+            for number in 1..=token {
+                fs::write(path_of(&self.journal, number), "").unwrap();
+            }
+            let since = Timestamp(1_790_000_000_000_000);
+            let notice = Notice { version: VERSION, token, beat, is_released: false, since, owner };
+            replace(&self.path, notice.to_text().as_bytes()).unwrap();
+        }
+    }
+
+    fn me() -> Owner {
+        Owner::this_process(None, 0)
+    }
+
+    fn elsewhere() -> Owner {
+        Owner { host: "n042".into(), pid: 77, job: Some("1234".into()), ..me() }
+    }
+
+    #[test]
+    fn a_free_run_is_taken_at_once_and_given_back() {
+        let run = Run::new();
+        let first = run.take(&me(), LONG).unwrap();
+        assert_eq!((&first.from, first.lease.token()), (&Predecessor::Nobody, 1));
+        assert_eq!(Lease::holder(&run.path).unwrap().unwrap().owner, me());
+        drop(first);
+        assert_eq!(Lease::holder(&run.path).unwrap(), None);
+        let second = run.take(&me(), LONG).unwrap();
+        assert_eq!((&second.from, second.lease.token()), (&Predecessor::Done(me()), 2));
+        assert_eq!(second.segment.number(), 2);
+    }
+
+    #[test]
+    fn whoever_renews_the_lease_keeps_the_run() {
+        let run = Run::new();
+        let taken = Lease::take(&run.path, &run.journal, &me(), SHORT).unwrap();
+        let error = run.take(&me(), LONG).unwrap_err();
+        let LeaseError::Held(Some(holder)) = &error else { panic!("{error}") };
+        assert_eq!(holder.owner, me());
+        assert!(error.hint().is_some() && !taken.lease.is_lost());
+    }
+
+    #[test]
+    fn a_refusal_names_who_and_since_when() {
+        let owner = Owner { job: Some("1234".into()), pid: 77, host: "n042".into(), ..me() };
+        let holder = Holder { owner, since: Timestamp(1_790_000_000_000_000) };
+        let error = LeaseError::Held(Some(holder));
+        insta::assert_snapshot!(error, @"it is being scheduled already, by process 77 on n042, in job 1234, since 2026-09-21T14:13:20.000000Z");
+    }
+
+    #[test]
+    fn whoever_is_gone_for_sure_is_not_waited_for() {
+        let run = Run::new();
+        let gone = Owner { pid: u32::MAX, ..me() };
+        run.said(1, gone.clone());
+        assert_eq!(run.take(&me(), LONG).unwrap().from, Predecessor::Gone(gone));
+        let run = Run::new();
+        run.said(3, elsewhere());
+        let again = Owner { restarts: 1, ..Owner::this_process(Some("1234".into()), 0) };
+        let taken = run.take(&again, LONG).unwrap();
+        assert_eq!((taken.from, taken.segment.number()), (Predecessor::Gone(elsewhere()), 4));
+    }
+
+    #[test]
+    fn a_lease_that_stands_still_is_taken_over_and_that_is_said() {
+        let run = Run::new();
+        run.said(2, elsewhere());
+        let taken = run.take(&me(), SHORT).unwrap();
+        assert_eq!((taken.lease.token(), taken.segment.number()), (3, 3));
+        insta::assert_snapshot!(taken.from, @"process 77 on n042, in job 1234, has given no sign of life for 60 ms");
+        assert_eq!(Lease::holder(&run.path).unwrap().unwrap().owner, me());
+    }
+
+    #[test]
+    fn a_lease_that_nobody_understands_is_watched_and_taken() {
+        for text in ["", "token = ", "\u{0}\u{0}", "version = 2"] {
+            let run = Run::new();
+            fs::write(&run.journal, "").unwrap();
+            fs::write(&run.path, text).unwrap();
+            assert_eq!(run.take(&me(), SHORT).unwrap().from, Predecessor::Silent(None, SHORT));
+        }
+    }
+
+    #[test]
+    fn whoever_took_the_segment_and_has_not_said_so_yet_is_waited_for() {
+        let run = Run::new();
+        run.said(1, Owner { pid: u32::MAX, ..me() });
+        let segment = NewSegment::take(&run.journal, 1).unwrap().unwrap();
+        thread::scope(|scope| {
+            let late = scope.spawn(|| run.take(&me(), LONG).unwrap_err());
+            for beat in 0.. {
+                if late.is_finished() {
+                    break;
+                }
+                run.says(2, beat, elsewhere());
+            }
+            let error = late.join().unwrap();
+            assert!(matches!(error, LeaseError::Held(Some(_))), "{error}");
+        });
+        assert_eq!(segment.number(), 2);
+    }
+
+    #[test]
+    fn a_journal_that_grows_is_a_sign_of_life() {
+        let run = Run::new();
+        fs::write(&run.journal, "x").unwrap();
+        thread::scope(|scope| {
+            let late = scope.spawn(|| run.take(&me(), LONG).unwrap_err());
+            while !late.is_finished() {
+                let mut bytes = fs::read(&run.journal).unwrap();
+                bytes.push(b'x');
+                fs::write(&run.journal, bytes).unwrap();
+            }
+            assert!(matches!(late.join().unwrap(), LeaseError::Held(None)));
+        });
+    }
+
+    #[test]
+    fn whoever_lost_the_run_says_so_and_leaves_the_lease_alone() {
+        let run = Run::new();
+        let taken = Lease::take(&run.path, &run.journal, &me(), SHORT).unwrap();
+        run.said(2, elsewhere());
+        while !taken.lease.is_lost() {
+            thread::yield_now();
+        }
+        drop(taken);
+        assert_eq!(Lease::holder(&run.path).unwrap().unwrap().owner, elsewhere());
+    }
+
+    #[test]
+    fn a_lease_that_was_removed_is_written_again() {
+        let run = Run::new();
+        let _taken = Lease::take(&run.path, &run.journal, &me(), SHORT).unwrap();
+        fs::remove_file(&run.path).unwrap();
+        while Lease::holder(&run.path).unwrap().is_none() {
+            thread::yield_now();
+        }
+    }
+
+    /// The run has been begun by somebody who is gone; patience is long, so that nobody is thought
+    /// gone who only waits for a processor.
+    #[test]
+    fn of_a_hundred_that_start_at_once_one_wins() {
+        let run = Run::new();
+        run.said(1, Owner { pid: u32::MAX, ..me() });
+        let barrier = std::sync::Barrier::new(100);
+        let take = || {
+            barrier.wait();
+            run.take(&me(), Duration::from_millis(1500))
+        };
+        let mut taken: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..100).map(|_| scope.spawn(take)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        taken.retain(Result::is_ok);
+        assert_eq!((taken.len(), last_segment(&run.journal).unwrap()), (1, 2));
+    }
+}

@@ -420,8 +420,8 @@ mod tests {
     fn damage_in_the_middle_is_refused_unless_the_caller_goes_on() {
         let (run, _first) = Run::begun(0..5);
         let frame = (fs::metadata(&run.path).unwrap().len() - 40) as i64 / 5;
-        run.flip(1, 40 + frame + 30);
-        run.flip(1, 40 + 3 * frame + 30);
+        run.flip(1, 40 + frame + 10);
+        run.flip(1, 40 + 3 * frame + 10);
         let error = run.resume(OnDamage::Refuse).unwrap_err();
         assert!(error.is_damage());
         insta::assert_snapshot!(run.text(&error), @"the journal `RUN/journal` is damaged from byte 67 to byte 94: 1 records are lost, from number 1 on");
