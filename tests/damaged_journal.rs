@@ -19,6 +19,7 @@ use dagmar::core::event::{Cause, Event, Failure, Outcome, StopReason, Success, T
 use dagmar::core::id::{Attempt, Incarnation, OperationId, OptionsId, Rank, TaskId};
 use dagmar::core::resources::Resources;
 use dagmar::core::slot::Slot;
+use dagmar::core::span::Span;
 use dagmar::core::task::{Argument, Body, Call, Operation, TaskOptions};
 use dagmar::core::time::{Micros, Timestamp};
 use dagmar::core::value::Value;
@@ -93,6 +94,8 @@ fn kinds() -> Vec<Event> {
     let slot = Slot { cpus: vec![0, 1, 64], gpus: vec!["GPU-7".into()], custom };
     let mut events = vec![
         Event::RunStarted { tasks: 1_000_000 },
+        Event::RunResumed { life: 2, to_do: vec![Span { first: TaskId(7), count: 90 }] },
+        Event::TasksDurable { worker, attempt, tasks: vec![Span::one(task), Span::one(TaskId(3))] },
         Event::WorkerJoined { worker, incarnation, host: "n042".into(), capacity },
         Event::WorkerLost { worker, incarnation },
         Event::WorkerLeft { worker, totals: Totals { sent_bytes: 1 << 40, ..Totals::default() } },
@@ -184,6 +187,8 @@ fn kind(event: &Event) -> u8 {
         Event::MultiNodeAssigned { .. } => 12,
         Event::TaskBound { .. } => 13,
         Event::TasksAdded { .. } => 14,
+        Event::TasksDurable { .. } => 15,
+        Event::RunResumed { .. } => 16,
     }
 }
 
