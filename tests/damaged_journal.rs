@@ -347,7 +347,7 @@ fn the_reference_has_events_of_every_kind_in_both_lives() {
     let reference = Reference::new();
     let (first, second) = reference.truth.split_at(reference.first);
     let kinds_of = |records: &[Record]| records.iter().map(|record| kind(&record.1)).collect::<BTreeSet<_>>();
-    assert_eq!(kinds_of(&reference.truth), (0..15).collect());
+    assert_eq!(kinds_of(&reference.truth), (0..17).collect());
     assert!(kinds_of(first).len() > 12 && kinds_of(second).len() > 12);
     assert!(reference.truth.len() >= 50, "{}", reference.truth.len());
     let story = read(&reference.path);
