@@ -33,8 +33,11 @@ use super::silence::Silence;
 
 /// The longest sleep, so that the mailbox is looked at in time.
 const TURN_AT_LEAST_EVERY: Duration = Duration::from_millis(200);
-/// How often the mailbox is looked at.
-const MAILBOX_EVERY: Micros = Micros::from_millis(500);
+/// How often the mailbox is looked at, and for workers that say nothing.
+const LOOK_AROUND_EVERY: Micros = Micros::from_millis(500);
+/// Tasks that are named when nothing goes on: to a person, and in the log.
+const STUCK_TOLD: usize = 3;
+const STUCK_LOGGED: usize = 1000;
 
 /// How often what happened is written at least, while there is no time to wait.
 const FLUSH_EVERY: Micros = Micros::from_millis(10);
@@ -92,6 +95,8 @@ pub enum SchedulerError {
     Resume(Box<ResumeError>),
     /// The journal does not belong to the graph.
     Past(PastError),
+    /// Nothing runs, and nothing has happened for so long; why some tasks do not go on.
+    Hang(Micros, Vec<String>),
     /// What is recorded is not durable, and will not be.
     Commit(CommitError),
     /// The run directory cannot be written: what, and why.
@@ -112,6 +117,13 @@ impl fmt::Display for SchedulerError {
             SchedulerError::Begun => write!(out, "cannot begin the run: another process has begun it"),
             SchedulerError::Resume(error) => write!(out, "cannot resume the run: {error}"),
             SchedulerError::Past(error) => write!(out, "cannot resume the run from its journal: {error}"),
+            SchedulerError::Hang(still, reasons) => {
+                write!(
+                    out,
+                    "the run hangs: nothing has happened for {still}, and no task is known to run; {}",
+                    reasons.join("; ")
+                )
+            }
             SchedulerError::Commit(error) => write!(out, "the run cannot go on: {error}"),
             SchedulerError::Record(what, error) => write!(out, "cannot write the run's {what}: {error}"),
             SchedulerError::Urgent(_) => write!(out, "stopped at once by a second signal"),
@@ -139,6 +151,7 @@ impl SchedulerError {
             | SchedulerError::Lease(_)
             | SchedulerError::Resume(_)
             | SchedulerError::Past(_)
+            | SchedulerError::Hang(..)
             | SchedulerError::Commit(_) => exit::BROKEN,
         }
     }
@@ -202,7 +215,7 @@ struct Hands<'a> {
     /// Workers that were given up: nothing is sent to them, which could last for ever.
     lost: Vec<Rank>,
     /// None before the first turn: an order may be older than the run.
-    looked_at_mailbox: Option<Timestamp>,
+    looked_around: Option<Timestamp>,
     began: Timestamp,
     is_stopping: bool,
     actions: Vec<Action>,
@@ -241,7 +254,7 @@ impl<'a> Hands<'a> {
             fault: Fault::of(endpoint.rank()),
             silence: Silence::new(ranks, began),
             lost: Vec::new(),
-            looked_at_mailbox: None,
+            looked_around: None,
             began,
             is_stopping: false,
             actions: Vec::new(),
@@ -271,7 +284,7 @@ impl<'a> Hands<'a> {
             }
         }
         self.obey_signals()?;
-        self.look_into_mailbox();
+        self.look_around()?;
         Ok(received)
     }
 
@@ -316,15 +329,35 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
-    fn look_into_mailbox(&mut self) {
+    /// What must be looked at now and then, as nobody says it.
+    fn look_around(&mut self) -> Result<(), SchedulerError> {
         let now = clock::now();
-        if self.looked_at_mailbox.is_some_and(|looked| now.since(looked) < MAILBOX_EVERY) {
-            return;
+        if self.looked_around.is_some_and(|looked| now.since(looked) < LOOK_AROUND_EVERY) {
+            return Ok(());
         }
-        self.looked_at_mailbox = Some(now);
+        self.looked_around = Some(now);
         for worker in self.silence.given_up(now) {
             self.give_up(worker, "has said nothing for long, and is given up");
         }
+        self.look_into_mailbox();
+        match self.silence.standstill(now).filter(|_| self.machine.may_hang()) {
+            Some(still) => Err(self.hang(still)),
+            None => Ok(()),
+        }
+    }
+
+    /// Names what stands still, some here and more in the log.
+    fn hang(&self, still: Micros) -> SchedulerError {
+        let graph = self.machine.graph();
+        let reasons = self.machine.why_stuck(STUCK_LOGGED).into_iter();
+        let reasons: Vec<String> =
+            reasons.map(|(task, why)| format!("`{}`: {why}", graph.key(task))).collect();
+        log::error!("nothing has happened for {still}, and nothing runs");
+        reasons.iter().for_each(|reason| log::error!("{reason}"));
+        SchedulerError::Hang(still, reasons.into_iter().take(STUCK_TOLD).collect())
+    }
+
+    fn look_into_mailbox(&mut self) {
         match self.mailbox.collect() {
             Ok(mail) => {
                 for refused in mail.refused {
@@ -379,6 +412,7 @@ impl<'a> Hands<'a> {
 
     fn record(&mut self, event: Event) {
         let now = clock::now();
+        self.silence.move_on(now);
         self.watcher.on_event(now, &event);
         self.is_commit_due |= !is_told_again(&event);
         self.events.push((now, event));

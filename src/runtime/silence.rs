@@ -1,4 +1,4 @@
-//! Which workers have not been heard for so long that they are taken for lost.
+//! Which workers have not been heard for so long that they are taken for lost, and whether anything moves at all.
 //!
 //! MPI does not say: what is sent to a rank that is gone, or that stands still, is taken all the same. A worker
 //! with nothing to say says so every second.
@@ -12,25 +12,37 @@ use crate::core::time::{Micros, Timestamp};
 const LIMIT: Micros = Micros::from_secs(60);
 /// Another limit, in seconds.
 const VARIABLE: &str = "DAGMAR_SILENCE";
+/// A run in which nothing moves for so long hangs.
+const STANDSTILL: Micros = Micros::from_secs(60);
+/// Another limit, in seconds.
+const STANDSTILL_VARIABLE: &str = "DAGMAR_STANDSTILL";
 /// Rank 0 looks every half second. If it did not for so long it was not there itself: a job that is suspended is
 /// so on all its nodes.
 const GAP: Micros = Micros::from_secs(5);
 
-/// When each worker was heard last.
+/// When each worker was heard last, and when anything happened.
 #[derive(Debug)]
 pub(super) struct Silence {
     /// By rank; none for those that were given up.
     heard: Vec<Option<Timestamp>>,
     looked: Timestamp,
     limit: Micros,
+    moved: Timestamp,
+    standstill: Micros,
 }
 
 impl Silence {
     /// Begins to listen to so many ranks.
     pub fn new(ranks: u32, now: Timestamp) -> Self {
-        let asked = env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
-        let limit = asked.map_or(LIMIT, Micros::from_secs);
-        Silence { heard: vec![Some(now); ranks as usize], looked: now, limit }
+        let asked = |name: &str| env::var(name).ok()?.parse().ok().map(Micros::from_secs);
+        let (limit, standstill) = (asked(VARIABLE), asked(STANDSTILL_VARIABLE));
+        Silence {
+            heard: vec![Some(now); ranks as usize],
+            looked: now,
+            limit: limit.unwrap_or(LIMIT),
+            moved: now,
+            standstill: standstill.unwrap_or(STANDSTILL),
+        }
     }
 
     /// A worker has said something.
@@ -40,12 +52,23 @@ impl Silence {
         }
     }
 
+    /// Something happened in the run.
+    pub fn move_on(&mut self, now: Timestamp) {
+        self.moved = now;
+    }
+
+    /// For how long nothing has happened, if that is too long for a run in which nothing runs.
+    pub fn standstill(&self, now: Timestamp) -> Option<Micros> {
+        Some(now.since(self.moved)).filter(|still| *still >= self.standstill)
+    }
+
     /// The workers that are given up now, each once. To be asked often.
     pub fn given_up(&mut self, now: Timestamp) -> Vec<Rank> {
         let away = now.since(std::mem::replace(&mut self.looked, now));
         if away >= GAP {
             log::warn!("this rank stood still for {away}");
             self.heard.iter_mut().flatten().for_each(|heard| *heard = *heard + away);
+            self.moved = self.moved + away;
         }
         let mut lost = Vec::new();
         for (rank, heard) in (0..).map(Rank).zip(&mut self.heard).skip(1) {

@@ -167,6 +167,11 @@ impl Scheduler {
         self.phase == Phase::Working && self.dealing.is_unfinished
     }
 
+    /// The graph, as it is by now.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
     /// How many tasks this run has to do, hidden ones not counted.
     pub fn task_count(&self) -> u32 {
         self.count_shown(|state| state != TaskState::Culled)

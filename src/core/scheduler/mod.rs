@@ -25,6 +25,7 @@ mod recovery;
 mod reports;
 mod resume;
 mod steal;
+mod stuck;
 mod tasks;
 mod workers;
 
