@@ -24,7 +24,7 @@ use crate::record::layout::RunDirectory;
 use crate::record::mailbox::{Mailbox, Order};
 use crate::record::outcome::Finished;
 use crate::record::submission::Submission;
-use crate::runtime::{exit, logger, program};
+use crate::runtime::{exit, logger, program, scheduler_loop};
 use crate::transport::launcher;
 
 use super::CommandResult;
@@ -65,7 +65,9 @@ pub fn run(flags: &LaunchFlags) -> CommandResult {
     if plan.arguments.is_some() {
         set_environment(&mut plan, &directory, allocation.is_some());
     }
-    Launch { directory, plan, allocation, resumes }.run()
+    let mut launch = Launch { directory, plan, allocation, resumes, ends: None };
+    launch.tell_the_end();
+    launch.run()
 }
 
 /// What `dagmar run` is told by flags, a user's own program is told by variables.
@@ -179,6 +181,8 @@ struct Launch {
     allocation: Option<Allocation>,
     /// True if an earlier start of the run left something to go on with.
     resumes: bool,
+    /// When the allocation ends, and how long before that the run stops.
+    ends: Option<(Timestamp, Micros)>,
 }
 
 impl Launch {
@@ -276,7 +280,7 @@ impl Launch {
     }
 
     fn supervisor(&self) -> Result<Supervisor, Failure> {
-        let heeded = Supervisor::new(self.ends());
+        let heeded = Supervisor::new(self.ends);
         heeded.map_err(|error| Failure::broken(format!("cannot listen for signals: {error}")))
     }
 
@@ -373,9 +377,18 @@ impl Launch {
         words
     }
 
+    /// Finds out when the allocation ends and tells the ranks, which start nothing that would not be over by then.
+    fn tell_the_end(&mut self) {
+        self.ends = self.find_end();
+        if let Some((end, margin)) = self.ends {
+            let until = end.0.saturating_sub(margin.0) / 1_000_000;
+            self.plan.environment.insert(scheduler_loop::UNTIL.to_owned(), until.to_string());
+        }
+    }
+
     /// When the allocation ends, and how long before that the run stops. Where nobody knew the walltime
     /// beforehand, a quarter of it at most.
-    fn ends(&self) -> Option<(Timestamp, Micros)> {
+    fn find_end(&self) -> Option<(Timestamp, Micros)> {
         let now = clock::now();
         let walltime = self.plan.walltime_s.map(Micros::from_secs);
         let end = match &self.allocation {

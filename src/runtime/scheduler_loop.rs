@@ -1,5 +1,6 @@
 //! Rank 0 at work: what came in goes to the machine, what the machine answers is done.
 
+use std::env;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -43,6 +44,9 @@ const STUCK_LOGGED: usize = 1000;
 const FLUSH_EVERY: Micros = Micros::from_millis(10);
 /// How often it is synced at least.
 const COMMIT_EVERY: Micros = Micros::from_secs(1);
+
+/// The variable that says when everything must be over, in seconds since 1970.
+pub const UNTIL: &str = "DAGMAR_UNTIL";
 
 /// The most orders that place tasks before they are sent: some 150 us of work.
 pub const ORDERS_PER_TURN: u32 = 512;
@@ -262,7 +266,7 @@ impl<'a> Hands<'a> {
             outcome: None,
             endpoint,
             watcher,
-            machine: machine.with_pace(ORDERS_PER_TURN),
+            machine: machine.with_pace(ORDERS_PER_TURN).with_end(end()),
         };
         hands.record(event);
         hands.write_events()?;
@@ -462,6 +466,13 @@ impl<'a> Hands<'a> {
         written.map_err(|error| SchedulerError::Record("outcome", error))?;
         Ok(())
     }
+}
+
+/// When everything must be over, if whoever started this process knows.
+fn end() -> Option<Timestamp> {
+    let seconds: u64 = env::var(UNTIL).ok()?.parse().ok()?;
+    log::info!("nothing is started that would run beyond second {seconds} since 1970");
+    Some(Timestamp(0) + Micros::from_secs(seconds))
 }
 
 /// True for events that cost nothing but time if they are lost: what they tell happens once more.

@@ -174,3 +174,17 @@ fn a_worker_that_stands_still_is_given_up_and_its_work_done_by_others() {
     ran.tells("1 worker lost");
     place.expect_nothing_left();
 }
+
+#[test]
+fn nothing_is_started_that_would_not_be_over_in_time() {
+    let graph = "name = \"g\"\n[tasks.long]\nrun = \"echo long >> began\"\nexpected = \"1h\"\n\
+                 [tasks.short]\nrun = \"echo short >> began\"\nexpected = \"1s\"\n";
+    let place = Place::with(graph);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970");
+    let mut command = place.command(Ranks::Alone);
+    command.env("DAGMAR_UNTIL", (now.as_secs() + 60).to_string()).args(["run", "g.toml"]);
+    let ran = place.spawn(command).end();
+    assert_eq!((ran.code(), place.read("began").as_str()), (Some(4), "short\n"), "{ran}");
+    place.expect(0, Ranks::Alone, &["resume"]);
+    assert_eq!(place.read("began"), "short\nlong\n");
+}

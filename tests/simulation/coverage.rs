@@ -79,9 +79,10 @@ pub enum Happening {
     DurableKept,
     StoppedRunResumed,
     OutputSaved,
+    EndedForWantOfTime,
 }
 
-const HAPPENINGS: [Happening; 54] = [
+const HAPPENINGS: [Happening; 55] = [
     Happening::WorkerLost,
     Happening::WorkerCameBack,
     Happening::OldLifeSpoke,
@@ -136,6 +137,7 @@ const HAPPENINGS: [Happening; 54] = [
     Happening::DurableKept,
     Happening::StoppedRunResumed,
     Happening::OutputSaved,
+    Happening::EndedForWantOfTime,
 ];
 
 /// Counts of steps and happenings.

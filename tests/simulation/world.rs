@@ -142,6 +142,8 @@ pub struct World {
     last_arrival: BTreeMap<(Rank, Rank), u64>,
     options: scheduler::Options,
     pace: u32,
+    /// True if the scheduler has only so much time.
+    has_end: bool,
     scheduler: Scheduler,
     /// Which life of the run this is.
     run_life: u32,
@@ -199,7 +201,10 @@ impl World {
         };
         let (sizes, limits) = room::draw(&mut rng, problem.graph.len());
         let pace = [1, 3, u32::MAX, u32::MAX][rng.usize(..4)];
-        let scheduler = Scheduler::new(problem.graph.clone(), &problem.asked, options).with_pace(pace);
+        // The first life may have little time.
+        let end = (rng.u8(..) < 30).then(|| Timestamp(1_000_000 + rng.u64(0..3 * faults.run_us_max)));
+        let scheduler = Scheduler::new(problem.graph.clone(), &problem.asked, options);
+        let scheduler = scheduler.with_pace(pace).with_end(end);
         let states = problem.graph.tasks().map(|task| scheduler.state(task)).collect();
         let mut world = World {
             expected: problem.values(),
@@ -210,6 +215,7 @@ impl World {
             sequence: 0,
             options,
             pace,
+            has_end: end.is_some(),
             run_life: 1,
             disk: Disk::default(),
             due: BTreeMap::new(),

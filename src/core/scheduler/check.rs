@@ -97,7 +97,9 @@ impl Scheduler {
             let is_parked = || self.workers.with_parked().any(|(_, record)| record.parked.contains(task));
             let is_queued = match self.graph.options(task).several_nodes() {
                 Some(_) => self.multi_node.contains(level, task),
-                None => self.ready.contains(class, level, task) || is_parked(),
+                None => {
+                    self.ready.contains(class, level, task) || is_parked() || self.held_back.contains(&task)
+                }
             };
             assert!(is_queued, "task {task} is ready but not queued");
         }

@@ -72,6 +72,12 @@ impl Scheduler {
                 self.ready.take(class, 1);
                 continue;
             }
+            if self.would_end_late(task) {
+                self.ready.take(class, 1);
+                self.division.take(task, 1);
+                self.held_back.insert(task);
+                continue;
+            }
             let inputs = look_at(facts.values, &self.tasks);
             let choice = self.go_on(&shares, (task, run), &inputs, class);
             let choice = choice.or_else(|| self.divide(run, &inputs, class));
@@ -107,6 +113,11 @@ impl Scheduler {
                 let facts = graph.facts(task);
                 if !self.is_ready_by(task, &facts) {
                     self.workers.unpark(rank);
+                    continue;
+                }
+                if self.would_end_late(task) {
+                    self.workers.unpark(rank);
+                    self.held_back.insert(task);
                     continue;
                 }
                 let inputs = look_at(facts.values, &self.tasks);

@@ -3,7 +3,7 @@
 //! Inputs only change tables; decisions are made once, on `Input::Turn`, after everything that came
 //! has been handed in. So a burst of reports costs one decision and one message per worker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::message::{FromWorker, Order, ToWorker};
 use crate::core::span::Span;
 use crate::core::task_list::TaskList;
-use crate::core::time::Timestamp;
+use crate::core::time::{Micros, Timestamp};
 
 use super::ahead::Ahead;
 use super::dispatch::Dealing;
@@ -126,6 +126,11 @@ pub struct Scheduler {
     pub(super) dealing: Dealing,
     pub(super) ahead: Ahead,
     pub(super) out_of_memory_failures: u32,
+    /// When everything must be over, if that is known, and what time it was last.
+    pub(super) end: Option<Timestamp>,
+    pub(super) now: Timestamp,
+    /// Ready tasks that would not be over by then: they wait for another life of the run.
+    pub(super) held_back: BTreeSet<TaskId>,
     /// The failed task upstream of each aborted one.
     pub(super) aborted_because: BTreeMap<TaskId, TaskId>,
 }
@@ -148,6 +153,9 @@ impl Scheduler {
             dealing: Dealing::default(),
             ahead: Ahead::of(&graph),
             out_of_memory_failures: 0,
+            end: None,
+            now: Timestamp::default(),
+            held_back: BTreeSet::new(),
             aborted_because: BTreeMap::new(),
             graph,
         }
@@ -158,6 +166,14 @@ impl Scheduler {
     #[must_use]
     pub fn with_pace(mut self, orders: u32) -> Self {
         self.dealing.pace = orders.max(1);
+        self
+    }
+
+    /// The same, but one that starts nothing that is expected to run beyond `end`. Once nothing else is left, it
+    /// stops the run, which can be resumed.
+    #[must_use]
+    pub fn with_end(mut self, end: Option<Timestamp>) -> Self {
+        self.end = end;
         self
     }
 
@@ -216,8 +232,9 @@ impl Scheduler {
         self.workers.get(worker).map(|record| record.incarnation)
     }
 
-    /// Takes one input in and appends what must be done. What time it is has decided nothing so far.
-    pub fn handle(&mut self, _now: Timestamp, input: Input, actions: &mut Vec<Action>) {
+    /// Takes one input in and appends what must be done.
+    pub fn handle(&mut self, now: Timestamp, input: Input, actions: &mut Vec<Action>) {
+        self.now = now;
         match input {
             Input::FromWorker { worker, message } => self.on_message(worker, message, actions),
             Input::WorkerLost { worker, incarnation } => self.on_worker_lost(worker, incarnation, actions),
@@ -272,6 +289,9 @@ impl Scheduler {
             if !self.dealing.is_unfinished {
                 self.steal_for_idle_workers();
             }
+            if self.is_out_of_time() {
+                self.on_stop(StopReason::Terminated, actions);
+            }
         }
         if let Some(outcome) = self.outcome() {
             self.workers.order_all(&Order::Leave);
@@ -287,6 +307,16 @@ impl Scheduler {
             actions.push(Action::Record(Event::RunFinished { outcome }));
             actions.push(Action::Finish(outcome));
         }
+    }
+
+    /// True if a task is not expected to be over in time.
+    pub(super) fn would_end_late(&self, task: TaskId) -> bool {
+        self.end.is_some_and(|end| self.now + Micros(self.durations.expected_us(task) as u64) > end)
+    }
+
+    /// True if all that could still be done would take too long.
+    fn is_out_of_time(&self) -> bool {
+        !self.held_back.is_empty() && self.tasks.active_count() == 0 && !self.dealing.is_unfinished
     }
 
     /// How the run ends, if nothing is left to do or to wait for.

@@ -31,6 +31,9 @@ impl World {
                 assert!(failed > 0);
                 self.coverage.happened(Happening::EndedWithFailures);
             }
+            Outcome::Stopped(StopReason::Terminated) if self.has_end => {
+                self.coverage.happened(Happening::EndedForWantOfTime);
+            }
             Outcome::Stopped(reason) => assert_eq!(Some(reason), self.faults.stop),
             Outcome::WorkersLost => self.check_workers_lost(),
         }
