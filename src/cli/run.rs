@@ -77,7 +77,7 @@ fn refuse_workers(flags: &HereFlags) -> Result<(), Failure> {
     }
 }
 
-fn refused(error: StartError) -> Failure {
+pub(super) fn refused(error: StartError) -> Failure {
     Failure::new(error.exit_code(), error.to_string()).hint(error.hint())
 }
 
@@ -106,8 +106,8 @@ fn overrides(flags: &HereFlags) -> Result<Overrides, Failure> {
 
 fn run_on(mut cluster: Cluster, work: Preparation, flags: &HereFlags) -> CommandResult {
     let begun = cluster.check_fit(&work.plan).map_err(refused).and_then(|()| work.begin());
-    let directory = match begun {
-        Ok(directory) => directory,
+    let (directory, taken) = match begun {
+        Ok(begun) => begun,
         Err(failure) => {
             let exit_code = failure.report();
             cluster.dismiss(exit_code);
@@ -126,7 +126,7 @@ fn run_on(mut cluster: Cluster, work: Preparation, flags: &HereFlags) -> Command
     // What tasks forward must not mix with outputs that were asked for, or with JSON.
     let is_stdout_taken = flags.output == Format::Json || !keys.is_empty();
     let mut progress = Progress::new(&graph, flags.quiet, is_stdout_taken);
-    let outcome = cluster.run(plan, directory.clone(), &mut progress);
+    let outcome = cluster.run(plan, (directory.clone(), taken), &mut progress);
     progress.end();
     let is_recorded = outcome.is_ok();
     let told = outcome.map_err(|error| broken_off(error, &directory)).and_then(|outcome| {

@@ -335,6 +335,9 @@ impl Snapshot {
         workers.into_iter().for_each(|worker| self.on_worker_gone(last, worker, Presence::Lost));
         self.paused = self.paused + time.since(last);
         (self.stopping, self.outcome) = (None, None);
+        self.started.get_or_insert(time);
+        // What failed is tried again.
+        (self.failures, self.failure_count, self.retry_count) = (Vec::new(), 0, 0);
         let waiting =
             to_do.iter().flat_map(|span| span.tasks()).take_while(|task| task.index() < self.states.len());
         let waiting: Vec<TaskId> = waiting.collect();

@@ -43,6 +43,7 @@ pub struct Past {
     graph: Arc<Graph>,
     lives: u32,
     pub(super) known: Column<Known>,
+    /// The latest try that may have begun.
     attempt: Column<Attempt>,
     pub(super) size_bytes: Column<f32>,
     pub(super) file_sizes: BTreeMap<TaskId, Vec<u64>>,
@@ -102,11 +103,12 @@ impl Past {
         match event {
             Event::RunStarted { .. } => self.lives = 1,
             Event::RunResumed { life, to_do } => {
-                self.lives = *life;
                 for task in to_do.iter().flat_map(|span| span.tasks()) {
                     self.check(task)?;
+                    self.attempt.set(task, self.last_attempt(task).next());
                     self.known.set(task, Known::Open);
                 }
+                self.lives = *life;
             }
             Event::TasksFinished { batch, .. } => {
                 for (task, _, _, size_bytes) in batch.timings() {
@@ -129,8 +131,10 @@ impl Past {
             }
             Event::OutputLost { task } => {
                 self.check(*task)?;
+                self.attempt.set(*task, self.attempt.get(*task).next());
                 self.known.set(*task, Known::Open);
             }
+            Event::AttemptFailed { task, attempt, retried: true, .. } => self.saw(*task, attempt.next())?,
             Event::TaskStarted { task, attempt, .. }
             | Event::AttemptFailed { task, attempt, .. }
             | Event::MultiNodeAssigned { task, attempt, .. }
