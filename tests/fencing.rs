@@ -214,17 +214,13 @@ fn whoever_was_stopped_and_taken_over_from_gets_nothing_accepted() {
     })
     .unwrap();
     old.signal(Signal::SIGCONT);
-    let mut announced = 5;
     let refused = loop {
         let line = old.line().unwrap();
-        match line.parse() {
-            Ok(number) => announced = number,
-            Err(_) => break line,
-        }
+        let Ok(announced) = line.parse::<u64>() else { break line };
+        assert!(announced <= resumed.events, "{announced} were announced, {} count", resumed.events);
     };
     assert!(refused.contains("another process has taken the run over"), "{refused}");
     assert!(old.child.wait().unwrap().success());
-    assert!(announced <= resumed.events, "{announced} were announced, {} count", resumed.events);
     write(&mut journal, 1000);
     assert!(!journal.is_superseded().unwrap() && !taken.lease.is_lost());
     let expected: Vec<u64> = (0..resumed.events).chain([1000]).collect();
