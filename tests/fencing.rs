@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use dagmar::core::event::Event;
@@ -205,6 +206,9 @@ fn whoever_was_stopped_and_taken_over_from_gets_nothing_accepted() {
     let mut old = run.start("scheduler");
     while old.line().unwrap() != "5" {}
     old.signal(Signal::SIGSTOP);
+    // Its threads stop one after the other, and may still write until then.
+    let stopped = waitpid(Pid::from_raw(old.child.id() as i32), Some(WaitPidFlag::WUNTRACED)).unwrap();
+    assert!(matches!(stopped, WaitStatus::Stopped(..)), "{stopped:?}");
     let taken = take(run.directory.path(), Duration::from_millis(900)).unwrap();
     assert!(matches!(&taken.from, Predecessor::Silent(Some(owner), _) if owner.pid == old.child.id()));
     let mut found = 0;
