@@ -384,6 +384,20 @@ mod tests {
     }
 
     #[test]
+    fn all_segments_and_the_lease_of_an_earlier_start_are_set_aside() {
+        let root = tempfile::tempdir().unwrap();
+        let run = described(root.path(), "x");
+        for path in [run.journal(), path_of(&run.journal(), 2), path_of(&run.journal(), 3), run.lease()] {
+            fs::write(path, "").unwrap();
+        }
+        let aside = run.set_aside().unwrap();
+        assert!(!run.has_begun() && !run.lease().exists() && run.description().exists());
+        assert_eq!(last_segment(&run.journal()).unwrap(), 0);
+        assert_eq!(last_segment(&aside.join("journal")).unwrap(), 3);
+        assert!(!path_of(&run.journal(), 3).exists());
+    }
+
+    #[test]
     fn any_graph_name_makes_a_safe_directory() {
         assert_eq!(safe_name("../../etc"), "_.._etc");
         assert_eq!(safe_name("a b/c;d"), "a_b_c_d");
