@@ -359,7 +359,7 @@ impl<'a> World<'a> {
                 (pool.slots, pool.owes) = (slots, true);
                 return pool.yielded().into_iter().collect();
             }
-            worker::Action::Watch(..) => (),
+            worker::Action::Watch(..) | worker::Action::Persist(..) => (),
             worker::Action::Start(assignment) => {
                 let (task, is_kept) = (assignment.tasks.first, assignment.consumers > 0);
                 self.start(worker, task, assignment.attempt, is_kept, false);

@@ -51,7 +51,7 @@ impl<'a> Starts<'a> {
 }
 
 /// Attempts whose end is in the journal.
-fn ended_attempts(directory: &RunDirectory) -> u64 {
+pub(super) fn ended_attempts(directory: &RunDirectory) -> u64 {
     let Ok(journal) = JournalReader::open(&directory.journal()) else { return 0 };
     let count = |event: Event| match event {
         Event::TasksFinished { batch, .. } => u64::from(batch.len()),
