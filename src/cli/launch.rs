@@ -70,10 +70,10 @@ pub fn run(flags: &LaunchFlags) -> CommandResult {
         Owner::this_process(allocation.as_ref().map(|allocation| allocation.id.to_string()), restarts);
     let claim = Claim::take(&directory.claim(), &owner, &|job| chain.is_over(job));
     let _claim = claim.map_err(|error| taken(&error, &directory))?;
-    let ended = chain.has_more().then(|| ended_attempts(&directory));
+    let ended = chain.is_of_several().then(|| ended_attempts(&directory));
     let end = ends(&directory, &plan, allocation.as_ref(), began);
     let concluded = take_up(&directory, plan, allocation.as_ref(), end);
-    if let Some(ended) = ended {
+    if let Some(ended) = ended.filter(|_| chain.has_more()) {
         see_to_later_jobs(&chain, &directory, ended, end)?;
     }
     concluded

@@ -64,7 +64,7 @@ fn a_run_longer_than_its_walltime_ends_in_a_later_job() {
 #[test]
 fn a_job_that_is_not_needed_any_more_ends_at_once_and_well() {
     let site = Site::with("name = \"brief\"\n[tasks.a]\nrun = \"sleep 3; false\"\n");
-    let qdel = wrapper(&site, "qdel", "echo 'qdel: cannot connect to server' >&2; exit 1");
+    let qdel = wrapper(&site, "mute", "echo 'qdel: cannot connect to server' >&2; exit 1");
     site.place.write("far.toml", format!("extends = \"pbs\"\n[commands]\ncancel = [\"{qdel}\"]\n"));
     submit(&site, "far.toml", "3", &["-t", "2m"]);
     site.expect(3, &["wait"]);
@@ -94,7 +94,7 @@ fn a_run_that_gets_nowhere_does_not_use_up_its_chain() {
 #[test]
 fn a_run_that_gets_nowhere_does_not_use_up_its_chain_even_if_nodes_cannot_cancel() {
     let site = Site::with(LONG);
-    let qdel = wrapper(&site, "qdel", "exit 1");
+    let qdel = wrapper(&site, "mute", "exit 1");
     site.place.write("far.toml", format!("extends = \"pbs\"\n[commands]\ncancel = [\"{qdel}\"]\n"));
     submit(&site, "far.toml", "2", BRIEF);
     site.expect(4, &["wait"]);
@@ -143,7 +143,9 @@ fn a_chain_is_cancelled_at_once() {
     submit(&site, "pbs", "2", &["-t", "2m"]);
     site.await_start();
     let said = site.expect(0, &["cancel", "long-0001", "--now", "--output", "json"]);
-    assert_eq!(json(&said.stdout)["jobs_cancelled"], serde_json::json!(["0.server", "1.server"]));
+    let cancelled = json(&said.stdout)["jobs_cancelled"].clone();
+    // The first one has the order as well, and may have ended by itself.
+    assert!(cancelled.as_array().is_some_and(|ids| ids.contains(&"1.server".into())), "{cancelled}");
     site.expect(130, &["wait"]);
     let second = site.job("1.server", "job_state", "F");
     assert!(second.get("stime").is_none(), "{second:#}");

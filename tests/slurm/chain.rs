@@ -164,7 +164,8 @@ fn a_killed_step_costs_no_run_under_srun() {
 /// The last step of a job is the one with the ranks.
 fn kill_step(site: &Site, job: &str) {
     let steps = site.slurm(&["squeue", "-h", "-s", "-j", job, "-o", "%i"]);
-    let mut own = steps.text().lines().map(str::trim).filter(|step| step.ends_with(|c: char| c.is_ascii_digit()));
+    let mut own =
+        steps.text().lines().map(str::trim).filter(|step| step.ends_with(|c: char| c.is_ascii_digit()));
     let step = own.next_back().unwrap_or_else(|| panic!("the ranks are in a step: {steps}"));
     let killed = site.slurm(&["scancel", "--signal=KILL", step]);
     assert_eq!(killed.code(), Some(0), "{killed}");

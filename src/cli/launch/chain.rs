@@ -38,7 +38,12 @@ impl<'a> Chain<'a> {
         self.jobs_and_place().is_some_and(|(_, place)| place > 0)
     }
 
-    /// True if this is one of several jobs and not the last.
+    /// True if the run is handed to several jobs. That is known before any of them begins.
+    pub fn is_of_several(&self) -> bool {
+        self.submission().is_some_and(|submission| submission.chain > 1)
+    }
+
+    /// True if jobs follow this one.
     pub fn has_more(&self) -> bool {
         let planned = self.submission().map_or(0, |submission| submission.chain as usize);
         self.jobs_and_place().is_some_and(|(_, place)| place + 1 < planned)

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::core::event::Event;
+use crate::core::event::{Cause, Event};
 use crate::launch::supervise::Ended;
 use crate::record::journal::JournalReader;
 use crate::record::layout::RunDirectory;
@@ -50,14 +50,18 @@ impl<'a> Starts<'a> {
     }
 }
 
-/// Attempts whose end is in the journal.
+/// Attempts that ended by themselves, as far as the journal has it. One that was lost or told to stop got nowhere.
 pub(super) fn ended_attempts(directory: &RunDirectory) -> u64 {
     let Ok(journal) = JournalReader::open(&directory.journal()) else { return 0 };
     let count = |event: Event| match event {
         Event::TasksFinished { batch, .. } => u64::from(batch.len()),
-        Event::AttemptFailed { failure, .. } if !failure.cause.is_infrastructure() => 1,
+        Event::AttemptFailed { failure, .. } if !is_cut_off(&failure.cause) => 1,
         Event::TasksAdded { .. } => 1,
         _ => 0,
     };
     journal.map_while(Result::ok).map(|(_, event)| count(event)).sum()
+}
+
+fn is_cut_off(cause: &Cause) -> bool {
+    cause.is_infrastructure() || matches!(cause, Cause::Cancelled | Cause::Stopped)
 }
