@@ -32,13 +32,22 @@ pub fn run(flags: &CancelFlags) -> CommandResult {
         let words = format!("`{name}` is over already: {}", run_job::sentence(job, look));
         return answer(flags, &name, Some(code), &[], &words);
     }
+    // Jobs of a chain that come later go first: once the run ends, the one it is in takes them back itself.
+    let later = match (&job, &look) {
+        (Some(job), Some(Ok(views))) => {
+            let waiting = views.living().skip(1).filter(|(_, view)| view.state.is_waiting());
+            cancel_jobs(job, waiting.collect())
+        }
+        _ => Ok(Vec::new()),
+    };
     // Whoever begins it in the meantime finds the order.
     let posted = Mailbox::new(directory.control()).post(Order::Cancel);
     posted.map_err(|error| Failure::broken(format!("cannot write into the mailbox of `{name}`: {error}")))?;
-    let cancelled = match (&job, &look) {
-        (Some(job), Some(look)) => cancel_jobs(job, look, flags.now)?,
+    let mut cancelled = match (&job, &look) {
+        (Some(job), Some(look)) => cancel_first(job, look, flags.now)?,
         _ => Vec::new(),
     };
+    cancelled.extend(later?);
     let living = look.as_ref().and_then(|look| look.as_ref().ok()).map_or(0, |views| views.living().count());
     answer(flags, &name, None, &cancelled, &words(&name, &cancelled, living))
 }
@@ -56,22 +65,28 @@ fn words(name: &str, cancelled: &[JobId], living: usize) -> String {
     }
 }
 
-/// Ends the batch jobs where nobody is there yet to read the mailbox, or where no time is to be lost. The
-/// last one first: none is to begin because the one before has ended.
-fn cancel_jobs(job: &RunJob, look: &Look, now: bool) -> Result<Vec<JobId>, Failure> {
-    let views = match look {
-        Ok(views) => views,
-        Err(error) if now => return Err(error.clone().into()),
+/// Ends the batch job that the run is in, or will be in first, where nobody is there yet to read the mailbox,
+/// or where no time is to be lost.
+fn cancel_first(job: &RunJob, look: &Look, now: bool) -> Result<Vec<JobId>, Failure> {
+    match look {
+        Ok(views) => {
+            let is_to_end = |(_, view): &&(JobId, JobView)| now || view.state.is_waiting();
+            cancel_jobs(job, views.living().next().filter(is_to_end).into_iter().collect())
+        }
+        Err(error) if now => Err(error.clone().into()),
         Err(error) => {
             tell(&format!(
                 "warning: the batch system cannot be asked, so a job that still waits goes on waiting: {error}"
             ));
-            return Ok(Vec::new());
+            Ok(Vec::new())
         }
-    };
-    let is_to_end = |(_, view): &&(JobId, JobView)| now || view.state.is_waiting();
+    }
+}
+
+/// Ends these jobs, the last one first: none is to begin because the one before has ended.
+fn cancel_jobs(job: &RunJob, jobs: Vec<&(JobId, JobView)>) -> Result<Vec<JobId>, Failure> {
     let mut cancelled = Vec::new();
-    for (id, _) in views.living().rev().filter(is_to_end) {
+    for (id, _) in jobs.into_iter().rev() {
         match job.system().cancel(id) {
             Ok(()) => cancelled.push(id.clone()),
             Err(BatchError::AlreadyEnded { .. } | BatchError::NoSuchJob { .. }) => {}
