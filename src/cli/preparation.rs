@@ -66,6 +66,16 @@ impl Preparation {
         matches!(self.place, Place::Submitted(_) | Place::Resumed { is_launched: true, .. })
     }
 
+    /// Tells `dagmar launch` that the run cannot go on.
+    pub fn refuse(&self, exit_code: u8) {
+        match &self.place {
+            Place::Submitted(directory) | Place::Resumed { directory, is_launched: true } => {
+                refuse(directory, exit_code);
+            }
+            _ => {}
+        }
+    }
+
     /// What `dagmar submit` was asked for.
     pub fn of_source(flags: &SourceFlags) -> Result<Self, Failure> {
         Self::read(flags, Place::New)
@@ -201,6 +211,15 @@ fn persist(flags: &SourceFlags) -> Result<Persist, Failure> {
         None if flags.keys.is_empty() => Persist::Kept,
         None => Persist::Asked,
     })
+}
+
+/// Tells `dagmar launch`, to which launchers lie, that the run in this directory cannot go on: to start it again is
+/// of no use.
+pub fn refuse(directory: &RunDirectory, exit_code: u8) {
+    if [exit::USAGE, exit::BROKEN].contains(&exit_code) {
+        // If this cannot be written, it is started a few times in vain.
+        let _ = publish::publish(&directory.refusal(), exit_code.to_string().as_bytes());
+    }
 }
 
 /// What the submitting process could not know: where rank 0 is, and in which job.

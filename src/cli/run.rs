@@ -27,7 +27,7 @@ use super::flags::{BindFlag, HereFlags, RunFlags};
 use super::output::{Format, Page, tell};
 use super::preparation::Preparation;
 use super::progress::Progress;
-use super::{CommandResult, failed_tasks, values};
+use super::{CommandResult, failed_tasks, preparation, values};
 
 /// Runs a graph, or is one of the ranks that do.
 pub fn run(flags: &RunFlags) -> CommandResult {
@@ -110,6 +110,7 @@ fn run_on(mut cluster: Cluster, work: Preparation, flags: &HereFlags) -> Command
         Ok(begun) => begun,
         Err(failure) => {
             let exit_code = failure.report();
+            work.refuse(exit_code);
             cluster.dismiss(exit_code);
             return Ok(exit_code);
         }
@@ -135,6 +136,9 @@ fn run_on(mut cluster: Cluster, work: Preparation, flags: &HereFlags) -> Command
             .map(|()| exit::code_of(outcome))
     });
     let exit_code = told.unwrap_or_else(|failure| failure.report());
+    if is_launched && !is_recorded {
+        preparation::refuse(&directory, exit_code);
+    }
     // `dagmar launch` reads the outcome. A launcher that is told a code as well goes on for a while:
     // Open MPI's waits between its signals although every rank has ended.
     let exit_code = if is_recorded && is_launched { exit::DONE } else { exit_code };

@@ -281,6 +281,11 @@ impl RunDirectory {
         self.path.join("hostfiles").join(format!("{task}.{attempt}"))
     }
 
+    /// That rank 0 of a launched run ended by itself, as it cannot go on; the launcher's exit code says nothing.
+    pub fn refusal(&self) -> PathBuf {
+        self.path.join("control/refused")
+    }
+
     /// The mailbox.
     pub fn control(&self) -> PathBuf {
         self.path.join("control")

@@ -44,7 +44,7 @@ fn a_killed_run_goes_on_behind_what_is_durable() {
         ran.tells("resumed: ").tells(" durable, ");
         // What ran when the kill came, and what had just ended, may run again.
         let after = started(&place);
-        assert!(after >= 40 && after <= 40 + 8, "{before} and {after} starts");
+        assert!((40..=40 + 8).contains(&after), "{before} and {after} starts");
         assert_eq!(place.status()["exit_code"], 0);
     }
 }
