@@ -1,9 +1,12 @@
 //! Runs that were cut off go on where they were: what is durable is not run again.
 
 use std::fs;
+#[cfg(feature = "mpi")]
 use std::path::Path;
 
-use crate::harness::{BOTH, Place, Ranks, kill, until};
+#[cfg(feature = "mpi")]
+use crate::harness::kill;
+use crate::harness::{BOTH, Place, Ranks, until};
 
 /// Forty commands that write down that they began, and the sum of what they print.
 const GRAPH: &str = r#"
