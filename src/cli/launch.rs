@@ -380,6 +380,8 @@ impl Launch<'_> {
 
     fn start(&self, supervisor: &mut Supervisor, mut command: Command) -> Result<Ended, Failure> {
         log::info!("starting {command:?}");
+        // What an earlier start left says nothing of this one, and must not be taken for its end.
+        remove_if_there(&self.directory.finished()).map_err(not_written(self.directory))?;
         if let Some(place) = self.place_of_program() {
             command.current_dir(place);
         }
@@ -393,7 +395,12 @@ impl Launch<'_> {
         let is_ours = self.plan.arguments.is_none();
         let is_told = [exit::USAGE, exit::BROKEN].map(i32::from).contains(&ended.code());
         let has_begun = self.directory.has_begun();
-        Ok(is_ours && !is_told && has_begun && ended.stopped.is_none() && finished(self.directory)?.is_none())
+        let is_cut_off = match finished(self.directory)? {
+            // Whatever the launcher says: it lies about jobs that are damaged.
+            Some(finished) => finished.exit_code == exit::RANK_LOST,
+            None => !is_told,
+        };
+        Ok(is_ours && has_begun && ended.stopped.is_none() && is_cut_off)
     }
 
     /// Where a user's own program was submitted, which is where it expects to be. A graph knows its
