@@ -389,6 +389,8 @@ impl Launch<'_> {
     fn start(&self, supervisor: &mut Supervisor, mut command: Command) -> Result<Ended, Failure> {
         log::info!("starting {command:?}");
         remove_if_there(&self.directory.refusal()).map_err(not_written(self.directory))?;
+        // What an earlier start left says nothing of this one, and must not be taken for its end.
+        remove_if_there(&self.directory.finished()).map_err(not_written(self.directory))?;
         if let Some(place) = self.place_of_program() {
             command.current_dir(place);
         }
@@ -403,11 +405,12 @@ impl Launch<'_> {
         // Launchers end with 1 for many reasons: rank 0 has said so itself if it cannot go on.
         let is_refused = self.directory.refusal().exists();
         let has_begun = self.directory.has_begun();
-        Ok(is_ours
-            && !is_refused
-            && has_begun
-            && ended.stopped.is_none()
-            && finished(self.directory)?.is_none())
+        let is_cut_off = match finished(self.directory)? {
+            // Whatever the launcher says: it lies about jobs that are damaged.
+            Some(finished) => finished.exit_code == exit::RANK_LOST,
+            None => !is_refused,
+        };
+        Ok(is_ours && has_begun && ended.stopped.is_none() && is_cut_off)
     }
 
     /// Where a user's own program was submitted, which is where it expects to be. A graph knows its

@@ -7,7 +7,6 @@ use crate::record::journal::JournalReader;
 use crate::record::layout::RunDirectory;
 use crate::record::outcome::Finished;
 use crate::record::packed;
-use std::fs;
 
 use super::failure::Failure;
 use super::output::tell;
@@ -47,8 +46,7 @@ impl PastRun {
     /// Everything that happened so far. Damage is told and skipped.
     pub fn events(&self) -> Result<ReportBuilder<'_>, Failure> {
         let mut events = ReportBuilder::new(&self.graph);
-        // It is created before its first bytes are written.
-        if fs::metadata(self.place.journal()).map_or(0, |file| file.len()) == 0 {
+        if !self.place.has_events() {
             // Submitted, and not begun yet.
             return Ok(events);
         }

@@ -138,6 +138,13 @@ impl RunDirectory {
         self.journal().exists() || self.finished().exists() || self.computes().exists()
     }
 
+    /// True once there is anything in the journal to read: rank 0 makes its segment before it has anything to say.
+    pub fn has_events(&self) -> bool {
+        let journal = self.journal();
+        let is_begun = fs::metadata(&journal).is_ok_and(|file| file.len() > 0);
+        is_begun || last_segment(&journal).is_ok_and(|last| last > 1)
+    }
+
     /// Moves what an earlier start of this run left into `earlier-N`, so that the run can begin
     /// anew. Graph, plan and job stay.
     pub fn set_aside(&self) -> Result<PathBuf, LayoutError> {
