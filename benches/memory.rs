@@ -19,7 +19,7 @@ use dagmar::client::formats::make::{Shape, Size, make};
 use dagmar::core::graph::{Definition, Graph, GraphBuilder};
 use dagmar::core::id::TaskId;
 use dagmar::core::key::{Axis, Group};
-use dagmar::core::scheduler::{Options, Precedence, Scheduler, Urgency};
+use dagmar::core::scheduler::{Options, Persist, Precedence, Scheduler, Urgency};
 use dagmar::core::task::{Body, Call, Operation, TaskOptions};
 use dagmar::core::task_list::TaskList;
 use dagmar::observe::report::ReportBuilder;
@@ -108,7 +108,7 @@ fn run_step(step: &str, graph: &str, tasks: u32, path: &Path) {
             let options = Options {
                 workers: 1,
                 workers_come_back: false,
-                persist_asked: false,
+                persist: Persist::Kept,
                 precedence: Precedence::default(),
             };
             let scheduler = Scheduler::new(opened.clone(), &asked, options);

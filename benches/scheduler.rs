@@ -25,7 +25,7 @@ use dagmar::core::graph::Graph;
 use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::message::{FromWorker, Order, PeerMessage, PeerWord, Report, ToWorker};
 use dagmar::core::resources::Resources;
-use dagmar::core::scheduler::{Action, Input, Options, Precedence, Scheduler};
+use dagmar::core::scheduler::{Action, Input, Options, Persist, Precedence, Scheduler};
 use dagmar::core::span::Span;
 use dagmar::core::time::{Micros, Timestamp};
 use dagmar::core::worker::{self, Worker};
@@ -132,7 +132,7 @@ fn play_once(shape: &str, sizes: &[String]) {
 }
 
 fn options(workers: u32) -> Options {
-    Options { workers, workers_come_back: false, persist_asked: false, precedence: Precedence::default() }
+    Options { workers, workers_come_back: false, persist: Persist::Kept, precedence: Precedence::default() }
 }
 
 /// The scheduler machine in the middle of workers that answer at once.
@@ -217,7 +217,12 @@ impl Workers for Prompt {
             match order {
                 Order::Assign(assigned) => finish(&mut batch, assigned.tasks),
                 Order::Leave => reports.push(Report::Left(Totals::default())),
-                Order::Retract(..) | Order::End(..) | Order::Release(..) | Order::Hold(..) | Order::Stop => {}
+                Order::Retract(..)
+                | Order::End(..)
+                | Order::Release(..)
+                | Order::Hold(..)
+                | Order::Persist(..)
+                | Order::Stop => {}
             }
         }
         if !batch.is_empty() {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use crate::core::event::{Outcome, StopReason};
 use crate::core::graph::Graph;
 use crate::core::id::{Rank, TaskId};
+use crate::core::scheduler::Persist;
 use crate::core::task_list::TaskList;
 use crate::runtime::cluster::{Cluster, Plan};
 use crate::runtime::program::Program;
@@ -102,11 +103,12 @@ impl Runtime {
         let assembly = Assembly { name, directory, asked, pins: &self.pins };
         let Assembled { graph, asked: tasks } = assembly.assemble()?;
         let graph = Arc::new(graph);
-        let plan = Plan { graph: graph.clone(), asked: TaskList::from(&tasks), persist: false };
+        let wanted = TaskList::from(&tasks);
+        let plan = Plan { graph: graph.clone(), asked: wanted, persist: Persist::None, resumes: false };
         self.cluster.check_fit(&plan)?;
         let place = self.program.begin_run(&graph)?;
         let mut watch = Watch::new(&tasks);
-        let outcome = self.cluster.run(plan, place, &mut watch);
+        let outcome = self.cluster.run(plan, (place, None), &mut watch);
         self.program.end_run();
         self.conclude(outcome?, &graph, &watch)?;
         Ok(numbered(asked, &tasks, &watch))

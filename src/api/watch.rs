@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::core::event::{Cause, Event};
 use crate::core::id::{Rank, TaskId};
+use crate::core::scheduler::Left;
 use crate::core::time::Timestamp;
 use crate::runtime::envelope::StandardStream;
 use crate::runtime::scheduler_loop::Watcher;
@@ -50,6 +51,8 @@ impl Watcher for Watch {
     }
 
     fn on_output(&mut self, _: StandardStream, _: &[u8]) {}
+
+    fn on_resumed(&mut self, _: Left) {}
 
     fn on_turn(&mut self, _: Timestamp) {}
 }

@@ -43,6 +43,9 @@ pub enum Command {
     /// Run a graph here: alone, or as one rank when started by mpirun
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunFlags>),
+    /// Go on with a run whose processes ended: what is durable is not run again
+    #[command(after_help = RESUME_EXAMPLES)]
+    Resume(Box<ResumeFlags>),
     /// Hand a graph to a batch system, and be done
     #[command(after_help = SUBMIT_EXAMPLES)]
     Submit(Box<SubmitFlags>),
@@ -79,12 +82,23 @@ Examples:
 Exit codes: 0 done, 2 wrong usage or graph, 3 a task failed, 4 stopped by SIGTERM,
 5 a rank was lost, 7 tasks ran out of memory, 130 interrupted, 1 a bug.";
 
+const RESUME_EXAMPLES: &str = "\
+Examples:
+  dagmar resume                                   the latest run under ./dagmar-runs
+  dagmar resume variants-0003
+  mpirun -n 3 dagmar resume variants-0003         with two workers
+
+Outputs of commands outlive a run; those of functions do if they were asked for by name, if
+their tasks say `keep`, or if the run was begun with `--persist all`. Everything else that is
+still needed runs again.";
+
 const SUBMIT_EXAMPLES: &str = "\
 Examples:
   dagmar submit graph.toml --cluster mysite --nodes 4 --walltime 2h
   dagmar submit graph.toml merge --cluster slurm -N 4 -t 2h -A myproject -p long
   dagmar submit graph.toml --cluster mysite --dry-run         print the job script and do nothing
   dagmar submit graph.toml --cluster mysite --wait            end with the run's exit code
+  dagmar submit graph.toml --cluster mysite -t 24h --chain 5  as long as five jobs of 24 hours, if it takes that
   dagmar submit --each 1..1000 --cluster pbs -- ./simulate {}
   dagmar submit ./myprogram --cluster mysite -N 4 -- --size 8000      a program that uses dagmar
 
@@ -117,6 +131,10 @@ pub struct SourceFlags {
     /// Call this function instead of a command; arguments as JSON after `--`
     #[arg(long, value_name = "FUNCTION", conflicts_with = "graph")]
     pub call: Option<String>,
+    /// Which outputs go into the run directory, where they outlive the run's processes: those of what is asked
+    /// for, all, or none; those of commands do, unless none is said
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub persist: Option<PersistFlag>,
     /// The command, `{}` standing for the element
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
@@ -128,6 +146,31 @@ pub struct RunFlags {
     /// What shall be run.
     #[command(flatten)]
     pub source: SourceFlags,
+    /// Where, and with what.
+    #[command(flatten)]
+    pub here: HereFlags,
+    /// Use this run directory instead of a new one under `./dagmar-runs`; without a graph, one that
+    /// `dagmar submit` made
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
+}
+
+/// `dagmar resume`.
+#[derive(Clone, Debug, Args)]
+pub struct ResumeFlags {
+    /// A path, a name under `./dagmar-runs`, or nothing for the latest
+    pub run: Option<String>,
+    /// Where, and with what.
+    #[command(flatten)]
+    pub here: HereFlags,
+    /// Said by `dagmar launch`, which sees to orders and outcomes
+    #[arg(long, hide = true)]
+    pub launched: bool,
+}
+
+/// How a graph is run here, under mpirun or without it.
+#[derive(Clone, Debug, Args)]
+pub struct HereFlags {
     /// Workers when started without mpirun
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub workers: Option<u32>,
@@ -143,10 +186,6 @@ pub struct RunFlags {
     /// What each running task is kept on: the cores it asked for, or nothing
     #[arg(long, value_enum, default_value_t)]
     pub bind: BindFlag,
-    /// Use this run directory instead of a new one under `./dagmar-runs`; without a graph, one that
-    /// `dagmar submit` made
-    #[arg(long, value_name = "DIR")]
-    pub into: Option<PathBuf>,
     /// Print no progress and no summary
     #[arg(short, long)]
     pub quiet: bool,
@@ -181,6 +220,17 @@ fn size(flag: &str, text: Option<&str>) -> Result<Option<u64>, Failure> {
     size.map(Some).map_err(|why| Failure::usage(format!("cannot understand `{flag} {text}`: {why}")))
 }
 
+/// `--persist`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PersistFlag {
+    /// Outputs of keys that were named, or of what nothing else needs; and those of commands
+    Asked,
+    /// Every output
+    All,
+    /// No output: nothing is left of a run that is cut off
+    None,
+}
+
 /// `--bind`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum BindFlag {
@@ -213,6 +263,10 @@ pub struct SubmitFlags {
     /// What outputs may take.
     #[command(flatten)]
     pub limits: LimitFlags,
+    /// Submit so many jobs, each of which goes on with the run when the one before has ended
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true,
+          value_parser = clap::value_parser!(u32).range(1..=999))]
+    pub chain: u32,
     /// Print the job script and do nothing
     #[arg(long)]
     pub dry_run: bool,

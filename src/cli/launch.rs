@@ -3,8 +3,12 @@
 //! Job scripts call it. What it ends with is what the run directory says: the exit codes of
 //! launchers lie once something went wrong.
 
+mod chain;
+mod starts;
+
 use std::env;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,7 +16,7 @@ use crate::clock;
 use crate::core::time::{Micros, Timestamp};
 use crate::launch::allocation::Allocation;
 use crate::launch::batch::{self, System};
-use crate::launch::plan::LaunchPlan;
+use crate::launch::plan::{LaunchPlan, LauncherKind};
 use crate::launch::start::{Layout, Mpi, Ranks, StartError, find_launcher};
 use crate::launch::supervise::{Ended, StopCause, Supervisor};
 use crate::record::claim::{Claim, ClaimError, Owner};
@@ -21,19 +25,26 @@ use crate::record::layout::RunDirectory;
 use crate::record::mailbox::{Mailbox, Order};
 use crate::record::outcome::Finished;
 use crate::record::submission::Submission;
-use crate::runtime::{exit, logger, program};
+use crate::runtime::{exit, logger, program, scheduler_loop};
 use crate::transport::launcher;
 
-use super::CommandResult;
 use super::failure::Failure;
 use super::flags::LaunchFlags;
 use super::output::tell;
 use super::preparation::{not_written, refused};
+use super::run_job::can_go_on;
+use super::{CommandResult, OK};
+use chain::Chain;
+use starts::{Starts, ended_attempts};
+
+/// How much earlier than it was asked to Slurm may send the signal that announces the end of a job.
+const SIGNAL_EARLY: Micros = Micros::from_secs(60);
 
 /// Starts a run's ranks and waits for their end.
 pub fn run(flags: &LaunchFlags) -> CommandResult {
+    let began = clock::now();
     let directory = RunDirectory::open(&flags.run).map_err(refused)?;
-    let mut plan = LaunchPlan::read(&directory.launch_plan()).map_err(|error| {
+    let plan = LaunchPlan::read(&directory.launch_plan()).map_err(|error| {
         Failure::usage(error.to_string()).hint("`dagmar submit` makes run directories to launch".to_owned())
     })?;
     if let Some((variable, _)) = launcher::launcher_rank_count() {
@@ -43,25 +54,102 @@ pub fn run(flags: &LaunchFlags) -> CommandResult {
     }
     let allocation = Allocation::from_variables(&|name| env::var(name).ok());
     let allocation = allocation.map_err(|error| Failure::usage(error.to_string()))?;
+    let chain = Chain::new(&directory, allocation.as_ref());
     if let Some(finished) = finished(&directory)?.filter(|finished| !can_go_on(finished)) {
         tell(&format!("{} is over already, with exit code {}", directory.name(), finished.exit_code));
-        return Ok(finished.exit_code);
+        // A job that came in case it was needed has not failed.
+        return Ok(if chain.is_further_job() { OK } else { finished.exit_code });
+    }
+    if let Some(job) = chain.gave_up() {
+        tell(&format!("{} got nowhere in job {job}, so this one does not try", directory.name()));
+        return Ok(OK);
     }
     check_place(&directory, allocation.as_ref())?;
     let restarts = allocation.as_ref().map_or(0, |allocation| allocation.restarts);
     let owner =
         Owner::this_process(allocation.as_ref().map(|allocation| allocation.id.to_string()), restarts);
-    let _claim = Claim::take(&directory.claim(), &owner).map_err(|error| taken(&error, &directory))?;
-    begin_anew(&directory, allocation.as_ref())?;
+    let claim = Claim::take(&directory.claim(), &owner, &|job| chain.is_over(job));
+    let _claim = claim.map_err(|error| taken(&error, &directory))?;
+    let ended = chain.is_of_several().then(|| ended_attempts(&directory));
+    let end = ends(&directory, &plan, allocation.as_ref(), began);
+    let concluded = take_up(&directory, plan, allocation.as_ref(), end);
+    if let Some(ended) = ended.filter(|_| chain.has_more()) {
+        see_to_later_jobs(&chain, &directory, ended, end)?;
+    }
+    concluded
+}
+
+/// Takes back the jobs of the chain that nobody needs: the run is over, or gets nowhere. A job that was ended
+/// long before its time, as by preemption, says nothing of what the next one can do.
+fn see_to_later_jobs(
+    chain: &Chain<'_>,
+    directory: &RunDirectory,
+    ended: u64,
+    end: Option<(Timestamp, Micros)>,
+) -> Result<(), Failure> {
+    let finished = finished(directory)?;
+    if finished.as_ref().is_some_and(|finished| !can_go_on(finished)) {
+        chain.cancel_later();
+        return Ok(());
+    }
+    let is_stopped = finished.is_some_and(|finished| finished.exit_code == exit::STOPPED);
+    let is_cut_short = end.is_some_and(|(end, margin)| clock::now() + margin + SIGNAL_EARLY < end);
+    if ended_attempts(directory) == ended && !(is_stopped && is_cut_short) {
+        chain.give_up();
+    }
+    Ok(())
+}
+
+/// Begins a run or goes on with it, to the end of its ranks.
+fn take_up(
+    directory: &RunDirectory,
+    mut plan: LaunchPlan,
+    allocation: Option<&Allocation>,
+    ends: Option<(Timestamp, Micros)>,
+) -> CommandResult {
+    let resumes = begin_again(directory, &plan)?;
     if let Some(scratch) = &plan.scratch {
         let place = expand(scratch, &|name| env::var(name).ok())?;
         plan.environment.insert("DAGMAR_SCRATCH".to_owned(), place);
     }
-    logger::start(&directory.path().join("logs/launch.log")).map_err(not_written(&directory))?;
-    if plan.arguments.is_some() {
-        set_environment(&mut plan, &directory, allocation.is_some());
+    logger::start(&directory.path().join("logs/launch.log")).map_err(not_written(directory))?;
+    if let Some((end, margin)) = ends {
+        let left = end.since(clock::now());
+        log::info!("the allocation ends in {left}; the run is asked to stop {margin} before");
     }
-    Launch { directory, plan, allocation }.run()
+    if let Some((end, margin)) = ends {
+        // The ranks start nothing that would not be over by then.
+        let until = end.0.saturating_sub(margin.0) / 1_000_000;
+        plan.environment.insert(scheduler_loop::UNTIL.to_owned(), until.to_string());
+    }
+    if plan.arguments.is_some() {
+        set_environment(&mut plan, directory, allocation.is_some());
+    }
+    Launch { directory, plan, allocation, ends, resumes }.run()
+}
+
+/// When the allocation ends, and how long before that the run stops. Where nobody knew the walltime
+/// beforehand, a quarter of it at most.
+fn ends(
+    directory: &RunDirectory,
+    plan: &LaunchPlan,
+    allocation: Option<&Allocation>,
+    began: Timestamp,
+) -> Option<(Timestamp, Micros)> {
+    let walltime = plan.walltime_s.map(Micros::from_secs);
+    let end = match allocation {
+        Some(allocation) => {
+            let submission = Submission::read(&directory.submission()).ok().flatten();
+            let commands = submission.map(|submission| submission.commands).unwrap_or_default();
+            let commands = batch::Commands::of_record(&commands);
+            let system = batch::open(allocation.system, commands, directory.path());
+            allocation.end(&*system, clock::now(), began, walltime)
+        }
+        None => walltime.map(|walltime| began + walltime),
+    }?;
+    let quarter = Micros(end.since(clock::now()).0 / 4);
+    let margin = Micros::from_secs(plan.margin_s);
+    Some((end, if plan.walltime_s.is_some() { margin } else { margin.min(quarter) }))
 }
 
 /// What `dagmar run` is told by flags, a user's own program is told by variables.
@@ -129,54 +217,52 @@ fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String,
     Ok(expanded + rest)
 }
 
-/// True if the run was only stopped, as by the signal that goes before a job is queued again.
-fn can_go_on(finished: &Finished) -> bool {
-    finished.exit_code == exit::STOPPED
-}
-
 fn finished(directory: &RunDirectory) -> Result<Option<Finished>, Failure> {
     Finished::read(&directory.finished()).map_err(|error| Failure::broken(error.to_string()))
 }
 
-/// A job that the batch system starts again finds what its first start left. Only the same job
-/// may put that aside: another one could take it from ranks that are alive.
-fn begin_anew(directory: &RunDirectory, allocation: Option<&Allocation>) -> Result<(), Failure> {
-    if directory.has_begun() {
-        check_same_job(directory, allocation)?;
-    }
+/// What an earlier start of the run left is gone on with. True if there is anything.
+///
+/// A user's own program cannot be: it begins anew, and what it did before is put aside.
+fn begin_again(directory: &RunDirectory, plan: &LaunchPlan) -> Result<bool, Failure> {
     let mailbox = Mailbox::new(directory.control());
     // An order to stop was meant for an earlier start; that a person cancelled the run still holds.
     let mail = mailbox.collect().map_err(not_written(directory))?;
     let is_cancelled = mail.orders.contains(&Order::Cancel);
-    if directory.has_begun() {
+    let has_begun = directory.has_begun();
+    if has_begun && plan.arguments.is_some() {
         let aside = directory.set_aside().map_err(refused)?;
-        tell(&format!("the job was started again: what it did before is in `{}`", aside.display()));
+        tell(&format!("the program is started again: what it did before is in `{}`", aside.display()));
+    } else if has_begun {
+        tell(&format!("going on with `{}`", directory.name()));
+        // It is not over any more: whoever waits for the launcher must not take it for that.
+        remove_if_there(&directory.finished()).map_err(not_written(directory))?;
     }
-    match is_cancelled {
-        true => mailbox.post(Order::Cancel).map_err(not_written(directory)),
-        false => Ok(()),
+    if is_cancelled {
+        mailbox.post(Order::Cancel).map_err(not_written(directory))?;
+    }
+    Ok(has_begun && plan.arguments.is_none())
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
-fn check_same_job(directory: &RunDirectory, allocation: Option<&Allocation>) -> Result<(), Failure> {
-    let description = Description::read(&directory.description()).ok();
-    let earlier = description.and_then(|description| description.batch).map(|batch| batch.id);
-    if earlier.is_some() && earlier == allocation.map(|allocation| allocation.id.to_string()) {
-        return Ok(());
-    }
-    let name = directory.name();
-    Err(Failure::usage(format!("`{name}` was begun already, by another job"))
-        .hint(format!("`dagmar status {name}` tells how it stands; submit the graph again for a new run")))
-}
-
-struct Launch {
-    directory: RunDirectory,
+struct Launch<'a> {
+    directory: &'a RunDirectory,
     plan: LaunchPlan,
     /// None on a machine without a batch system.
-    allocation: Option<Allocation>,
+    allocation: Option<&'a Allocation>,
+    /// When the allocation ends, and how long before that the run is asked to stop.
+    ends: Option<(Timestamp, Micros)>,
+    /// True if an earlier start of the run left something to go on with.
+    resumes: bool,
 }
 
-impl Launch {
+impl Launch<'_> {
     fn run(&self) -> CommandResult {
         match linked_mpi() {
             Some((mpi, library)) => self.run_ranks(mpi, &library),
@@ -188,16 +274,19 @@ impl Launch {
     fn run_ranks(&self, mpi: Mpi, library: &str) -> CommandResult {
         let launcher = find_launcher(&self.plan, mpi, &version).map_err(unstartable)?;
         let layout = Layout::new(&self.plan, &self.hosts()).map_err(unstartable)?;
-        let host_file = self.write("hosts", &layout.host_file())?;
-        let node_file = self.write("nodes", &layout.node_file())?;
+        let files = self.write_layout(&layout)?;
         let ranks =
-            Ranks { plan: &self.plan, launcher: &launcher, mpi, layout: &layout, host_file: &host_file };
-        log::info!("{} ranks on {}", layout.rank_count(), layout.hosts().join(","));
+            Ranks { plan: &self.plan, launcher: &launcher, mpi, layout: &layout, host_file: &files.ranks };
+        log::info!(
+            "dagmar is linked with {library}; {} ranks on {}",
+            layout.rank_count(),
+            layout.hosts().join(",")
+        );
         let mut supervisor = self.supervisor()?;
-        let concluded = self.prepare_and_run(&mut supervisor, &ranks, &node_file, library);
+        let concluded = self.prepare_and_run(&mut supervisor, &ranks, &files.nodes);
         // Whatever happened, what was prepared is tidied up.
         for line in &self.plan.node_stop {
-            if let Err(failure) = on_every_node(&mut supervisor, &ranks, line, &node_file) {
+            if let Err(failure) = on_every_node(&mut supervisor, &ranks, line, &files.nodes) {
                 failure.report();
             }
         }
@@ -209,7 +298,6 @@ impl Launch {
         supervisor: &mut Supervisor,
         ranks: &Ranks<'_>,
         node_file: &Path,
-        library: &str,
     ) -> CommandResult {
         for line in &self.plan.node_start {
             let prepared = on_every_node(supervisor, ranks, line, node_file);
@@ -219,13 +307,60 @@ impl Launch {
             }
             prepared?;
         }
-        let command = ranks.command(&self.arguments());
-        log::info!("dagmar is linked with {library}; starting {command:?}");
-        self.see_to_its_end(supervisor, command)
+        let mut hosts = self.hosts();
+        let mut starts = Starts::new(self.directory, self.resumes);
+        loop {
+            // After a loss there may be fewer nodes.
+            let nodes = self.plan.nodes.min(hosts.len() as u32);
+            let plan = self.plan.with_nodes(nodes);
+            let layout = Layout::new(&plan, &hosts).map_err(unstartable)?;
+            let files = self.write_layout(&layout)?;
+            let ranks = Ranks { plan: &plan, layout: &layout, host_file: &files.ranks, ..*ranks };
+            let ended = self.start(supervisor, ranks.command(&self.arguments(starts.resumes())))?;
+            if !self.may_go_on(&ended)? || !starts.is_worth_another(&ended) {
+                return self.conclude(&ended);
+            }
+            hosts = self.living_hosts(supervisor, &ranks, hosts)?;
+            if supervisor.stopped().is_some() {
+                return self.conclude(&Ended { stopped: supervisor.stopped(), ..ended });
+            }
+        }
+    }
+
+    fn write_layout(&self, layout: &Layout) -> Result<LayoutFiles, Failure> {
+        let ranks = self.write("hosts", &layout.host_file())?;
+        Ok(LayoutFiles { ranks, nodes: self.write("nodes", &layout.node_file())? })
+    }
+
+    /// Those of the hosts on which something can be started. All of them, if that is true of none: then it
+    /// is no node that was lost.
+    fn living_hosts(
+        &self,
+        supervisor: &mut Supervisor,
+        ranks: &Ranks<'_>,
+        hosts: Vec<String>,
+    ) -> Result<Vec<String>, Failure> {
+        if hosts.len() == 1 || self.plan.launcher.kind == LauncherKind::Custom {
+            return Ok(hosts);
+        }
+        let plan = self.plan.with_nodes(1);
+        let mut living = Vec::new();
+        for host in &hosts {
+            let layout = Layout::new(&plan, std::slice::from_ref(host)).map_err(unstartable)?;
+            let file = self.write("probed", &layout.node_file())?;
+            let probe = Ranks { plan: &plan, layout: &layout, ..*ranks }.node_command("true", &file);
+            match supervisor.probe(probe) {
+                Ok(true) => living.push(host.clone()),
+                other => {
+                    tell(&format!("node `{host}` is left out: nothing can be started there ({other:?})"))
+                }
+            }
+        }
+        Ok(if living.is_empty() { hosts } else { living })
     }
 
     fn supervisor(&self) -> Result<Supervisor, Failure> {
-        let heeded = Supervisor::new(self.ends());
+        let heeded = Supervisor::new(self.ends);
         heeded.map_err(|error| Failure::broken(format!("cannot listen for signals: {error}")))
     }
 
@@ -235,24 +370,47 @@ impl Launch {
             let message = format!("cannot use {} nodes: this dagmar was built without MPI", self.plan.nodes);
             return Err(Failure::usage(message).hint("build it with `cargo build --features mpi`".to_owned()));
         }
-        let mut command = Command::new(&self.plan.program);
-        command.args(self.arguments());
-        if self.plan.arguments.is_none() {
-            command.args(["--workers", &self.plan.workers_per_node.to_string()]);
+        let mut supervisor = self.supervisor()?;
+        let mut starts = Starts::new(self.directory, self.resumes);
+        loop {
+            let mut command = Command::new(&self.plan.program);
+            command.args(self.arguments(starts.resumes()));
+            if self.plan.arguments.is_none() {
+                command.args(["--workers", &self.plan.workers_per_node.to_string()]);
+            }
+            command.envs(&self.plan.environment);
+            let ended = self.start(&mut supervisor, command)?;
+            if !self.may_go_on(&ended)? || !starts.is_worth_another(&ended) {
+                return self.conclude(&ended);
+            }
         }
-        command.envs(&self.plan.environment);
-        self.see_to_its_end(&mut self.supervisor()?, command)
     }
 
-    fn see_to_its_end(&self, supervisor: &mut Supervisor, mut command: Command) -> CommandResult {
+    fn start(&self, supervisor: &mut Supervisor, mut command: Command) -> Result<Ended, Failure> {
+        log::info!("starting {command:?}");
+        remove_if_there(&self.directory.refusal()).map_err(not_written(self.directory))?;
+        // What an earlier start left says nothing of this one, and must not be taken for its end.
+        remove_if_there(&self.directory.finished()).map_err(not_written(self.directory))?;
         if let Some(place) = self.place_of_program() {
             command.current_dir(place);
         }
         let program = command.get_program().to_string_lossy().into_owned();
-        let ended = supervisor.run_ranks(command, &self.directory);
-        let ended = ended
-            .map_err(|error| Failure::usage(format!("cannot start the ranks with `{program}`: {error}")))?;
-        self.conclude(&ended)
+        let ended = supervisor.run_ranks(command, self.directory);
+        ended.map_err(|error| Failure::usage(format!("cannot start the ranks with `{program}`: {error}")))
+    }
+
+    /// True if the run was cut off by the loss of a rank, and what is left of it can be gone on with here.
+    fn may_go_on(&self, ended: &Ended) -> Result<bool, Failure> {
+        let is_ours = self.plan.arguments.is_none();
+        // Launchers end with 1 for many reasons: rank 0 has said so itself if it cannot go on.
+        let is_refused = self.directory.refusal().exists();
+        let has_begun = self.directory.has_begun();
+        let is_cut_off = match finished(self.directory)? {
+            // Whatever the launcher says: it lies about jobs that are damaged.
+            Some(finished) => finished.exit_code == exit::RANK_LOST,
+            None => !is_refused,
+        };
+        Ok(is_ours && has_begun && ended.stopped.is_none() && is_cut_off)
     }
 
     /// Where a user's own program was submitted, which is where it expects to be. A graph knows its
@@ -274,17 +432,18 @@ impl Launch {
 
     fn write(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
         let path = self.directory.control().join(name);
-        fs::write(&path, text).map_err(not_written(&self.directory))?;
+        fs::write(&path, text).map_err(not_written(self.directory))?;
         Ok(path)
     }
 
     /// What the program is told on every rank.
-    fn arguments(&self) -> Vec<String> {
+    fn arguments(&self, resumes: bool) -> Vec<String> {
         if let Some(arguments) = &self.plan.arguments {
             return arguments.clone();
         }
-        let mut words =
-            vec!["run".to_owned(), "--into".to_owned(), self.directory.path().display().to_string()];
+        let begin: &[&str] = if resumes { &["resume", "--launched"] } else { &["run", "--into"] };
+        let mut words: Vec<String> = begin.iter().map(|word| (*word).to_owned()).collect();
+        words.push(self.directory.path().display().to_string());
         if let Some(cpus) = self.plan.cpus_per_worker {
             words.extend(["--cpus".to_owned(), cpus.to_string()]);
         }
@@ -303,35 +462,10 @@ impl Launch {
         words
     }
 
-    /// When the allocation ends, and how long before that the run stops. Where nobody knew the walltime
-    /// beforehand, a quarter of it at most.
-    fn ends(&self) -> Option<(Timestamp, Micros)> {
-        let now = clock::now();
-        let walltime = self.plan.walltime_s.map(Micros::from_secs);
-        let end = match &self.allocation {
-            Some(allocation) => {
-                let submission = Submission::read(&self.directory.submission()).ok().flatten();
-                let commands = submission.map(|submission| submission.commands).unwrap_or_default();
-                let system = batch::open(
-                    allocation.system,
-                    batch::Commands::of_record(&commands),
-                    self.directory.path(),
-                );
-                allocation.end(&*system, now, now, walltime)
-            }
-            None => walltime.map(|walltime| now + walltime),
-        }?;
-        let quarter = Micros(end.since(now).0 / 4);
-        let margin = Micros::from_secs(self.plan.margin_s);
-        let margin = if self.plan.walltime_s.is_some() { margin } else { margin.min(quarter) };
-        log::info!("the allocation ends in {}; the run is asked to stop {margin} before", end.since(now));
-        Some((end, margin))
-    }
-
     /// What the run directory says, and where it says nothing, what the launcher's end means.
     fn conclude(&self, ended: &Ended) -> CommandResult {
         log::info!("the launcher ended: {}", ended.status);
-        if let Some(finished) = finished(&self.directory)? {
+        if let Some(finished) = finished(self.directory)? {
             return Ok(finished.exit_code);
         }
         let code = ended.code();
@@ -353,6 +487,14 @@ impl Launch {
         Err(Failure::new(exit_code, format!("`{name}` was cut off: {why}"))
             .hint(format!("`dagmar status {name}` tells what was done")))
     }
+}
+
+/// The files that tell a launcher where the ranks go.
+struct LayoutFiles {
+    /// Each of them.
+    ranks: PathBuf,
+    /// One on each node.
+    nodes: PathBuf,
 }
 
 fn on_every_node(

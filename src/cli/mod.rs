@@ -14,7 +14,8 @@ pub mod output;
 pub mod past_run;
 pub mod preparation;
 pub mod progress;
-pub mod run;
+pub mod resume;
+mod run;
 pub mod run_job;
 pub mod source;
 pub mod status;
@@ -43,7 +44,8 @@ pub fn main() -> ExitCode {
         Err(error) => return failure::usage(&error),
     };
     let result = match flags.command {
-        Command::Run(flags) => run::run(*flags),
+        Command::Run(flags) => run::run(&flags),
+        Command::Resume(flags) => resume::run(&flags),
         Command::Submit(flags) => submit::run(&flags),
         Command::Launch(flags) => launch::run(&flags),
         Command::Status(flags) => status::run(&flags),

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::core::event::Event;
 use crate::core::graph::Graph;
+use crate::core::scheduler::Left;
 use crate::core::time::{Micros, Timestamp};
 use crate::observe::report::{Report, ReportBuilder};
 use crate::observe::snapshot::Snapshot;
@@ -118,6 +119,13 @@ impl Watcher for Progress<'_> {
         match &self.shown {
             Shown::Bar(bar) => bar.suspend(write),
             Shown::Nothing | Shown::Lines => write(),
+        }
+    }
+
+    fn on_resumed(&mut self, left: Left) {
+        if !matches!(self.shown, Shown::Nothing) {
+            let Left { durable, to_do, repeated } = left;
+            super::output::tell(&format!("resumed: {durable} durable, {to_do} to do, {repeated} repeated"));
         }
     }
 

@@ -23,22 +23,30 @@ use crate::worker::function::Functions;
 use crate::worker::share::Bind;
 
 use super::failure::Failure;
-use super::flags::{BindFlag, RunFlags};
+use super::flags::{BindFlag, HereFlags, RunFlags};
 use super::output::{Format, Page, tell};
 use super::preparation::Preparation;
 use super::progress::Progress;
-use super::{CommandResult, failed_tasks, values};
+use super::{CommandResult, failed_tasks, preparation, values};
 
 /// Runs a graph, or is one of the ranks that do.
-pub fn run(flags: RunFlags) -> CommandResult {
+pub fn run(flags: &RunFlags) -> CommandResult {
+    run_here(&flags.here, || Preparation::of_run(flags))
+}
+
+/// Runs what is prepared, which rank 0 alone looks at, or is one of the ranks that do.
+pub(super) fn run_here(
+    flags: &HereFlags,
+    prepare: impl Fn() -> Result<Preparation, Failure>,
+) -> CommandResult {
     let functions = Arc::new(Functions::builtin());
     match Role::find().map_err(refused)? {
         #[cfg(feature = "mpi")]
         Role::Worker(mpi, spawner) => Ok(processes::be_worker(mpi, functions, spawner).map_err(refused)?),
         #[cfg(feature = "mpi")]
         Role::Scheduler(mpi) => {
-            let read = || Ok((Preparation::of_run(&flags)?, overrides(&flags)?));
-            let (work, overrides) = match refuse_workers(&flags).and_then(|()| read()) {
+            let read = || Ok((prepare()?, overrides(flags)?));
+            let (work, overrides) = match refuse_workers(flags).and_then(|()| read()) {
                 Ok(read) => read,
                 Err(failure) => {
                     // Told first: a launcher ends this process once another one has ended.
@@ -48,20 +56,20 @@ pub fn run(flags: RunFlags) -> CommandResult {
                 }
             };
             let cluster = Cluster::gather(mpi, &overrides, functions).map_err(refused)?;
-            run_on(cluster, work, &flags)
+            run_on(cluster, work, flags)
         }
         Role::Alone => {
-            let (work, overrides) = (Preparation::of_run(&flags)?, overrides(&flags)?);
+            let (work, overrides) = (prepare()?, overrides(flags)?);
             let cluster =
                 Cluster::alone(flags.workers.unwrap_or(1), &overrides, functions).map_err(refused)?;
-            run_on(cluster, work, &flags)
+            run_on(cluster, work, flags)
         }
     }
 }
 
 /// Under mpirun the ranks are the workers.
 #[cfg(feature = "mpi")]
-fn refuse_workers(flags: &RunFlags) -> Result<(), Failure> {
+fn refuse_workers(flags: &HereFlags) -> Result<(), Failure> {
     match flags.workers {
         None => Ok(()),
         Some(_) => Err(Failure::usage("`--workers` is for runs without mpirun")
@@ -69,11 +77,11 @@ fn refuse_workers(flags: &RunFlags) -> Result<(), Failure> {
     }
 }
 
-fn refused(error: StartError) -> Failure {
+pub(super) fn refused(error: StartError) -> Failure {
     Failure::new(error.exit_code(), error.to_string()).hint(error.hint())
 }
 
-fn overrides(flags: &RunFlags) -> Result<Overrides, Failure> {
+fn overrides(flags: &HereFlags) -> Result<Overrides, Failure> {
     let mut resources = BTreeMap::new();
     for text in &flags.resources {
         let bad = |why: &str| Failure::usage(format!("cannot understand `--resource {text}`: {why}"));
@@ -96,12 +104,13 @@ fn overrides(flags: &RunFlags) -> Result<Overrides, Failure> {
     Ok(Overrides { cpus: flags.cpus, resources, bind, memory_limit, scratch_limit })
 }
 
-fn run_on(mut cluster: Cluster, work: Preparation, flags: &RunFlags) -> CommandResult {
+fn run_on(mut cluster: Cluster, work: Preparation, flags: &HereFlags) -> CommandResult {
     let begun = cluster.check_fit(&work.plan).map_err(refused).and_then(|()| work.begin());
-    let directory = match begun {
-        Ok(directory) => directory,
+    let (directory, taken) = match begun {
+        Ok(begun) => begun,
         Err(failure) => {
             let exit_code = failure.report();
+            work.refuse(exit_code);
             cluster.dismiss(exit_code);
             return Ok(exit_code);
         }
@@ -109,7 +118,7 @@ fn run_on(mut cluster: Cluster, work: Preparation, flags: &RunFlags) -> CommandR
     if !flags.quiet {
         cluster.geometry().warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
     }
-    let is_launched = work.is_submitted();
+    let is_launched = work.is_launched();
     let Preparation { plan, keys, .. } = work;
     let (graph, asked) = (plan.graph.clone(), plan.asked.clone());
     if !flags.quiet {
@@ -118,7 +127,7 @@ fn run_on(mut cluster: Cluster, work: Preparation, flags: &RunFlags) -> CommandR
     // What tasks forward must not mix with outputs that were asked for, or with JSON.
     let is_stdout_taken = flags.output == Format::Json || !keys.is_empty();
     let mut progress = Progress::new(&graph, flags.quiet, is_stdout_taken);
-    let outcome = cluster.run(plan, directory.clone(), &mut progress);
+    let outcome = cluster.run(plan, (directory.clone(), taken), &mut progress);
     progress.end();
     let is_recorded = outcome.is_ok();
     let told = outcome.map_err(|error| broken_off(error, &directory)).and_then(|outcome| {
@@ -127,6 +136,9 @@ fn run_on(mut cluster: Cluster, work: Preparation, flags: &RunFlags) -> CommandR
             .map(|()| exit::code_of(outcome))
     });
     let exit_code = told.unwrap_or_else(|failure| failure.report());
+    if is_launched && !is_recorded {
+        preparation::refuse(&directory, exit_code);
+    }
     // `dagmar launch` reads the outcome. A launcher that is told a code as well goes on for a while:
     // Open MPI's waits between its signals although every rank has ended.
     let exit_code = if is_recorded && is_launched { exit::DONE } else { exit_code };
@@ -158,7 +170,7 @@ struct Told<'a> {
     asked: &'a TaskList,
     directory: &'a RunDirectory,
     progress: &'a Progress<'a>,
-    flags: &'a RunFlags,
+    flags: &'a HereFlags,
 }
 
 impl Told<'_> {

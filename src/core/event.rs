@@ -9,6 +9,7 @@ use super::batch::Batch;
 use super::id::{Attempt, Incarnation, Rank, TaskId};
 use super::resources::Resources;
 use super::slot::Slot;
+use super::span::Span;
 use super::time::{Micros, Timestamp};
 
 /// Something that happened, as rank 0 learned of it.
@@ -18,6 +19,14 @@ pub enum Event {
     RunStarted {
         /// Tasks that this run will do, hidden joins not counted.
         tasks: u32,
+    },
+    /// The run goes on after all its processes ended. Workers are new, and what was not durable and is still
+    /// needed waits again.
+    RunResumed {
+        /// Which life of the run this is; the first one began with `RunStarted`.
+        life: u32,
+        /// The tasks to do, hidden ones among them.
+        to_do: Vec<Span>,
     },
     /// A worker reported for work.
     WorkerJoined {
@@ -61,6 +70,15 @@ pub enum Event {
         worker: Rank,
         /// Which, when and how long, and how large their outputs are.
         batch: Batch,
+    },
+    /// Outputs of finished tasks are on the disk, synced: whatever ends now, these tasks need not run again.
+    TasksDurable {
+        /// Who wrote them.
+        worker: Rank,
+        /// Which try it was of each.
+        attempt: Attempt,
+        /// The tasks.
+        tasks: Vec<Span>,
     },
     /// An attempt ended badly.
     AttemptFailed {

@@ -38,6 +38,8 @@ pub enum Order {
     Release(TaskId, Attempt),
     /// More tasks take this output than its assignment said: keep it until its release.
     Hold(TaskId, Attempt),
+    /// The run is about to be cut off: write this output, which is in memory only, into the run directory.
+    Persist(TaskId, Attempt),
     /// Start nothing more, end everything that runs (TERM, grace, KILL), and report it.
     Stop,
     /// Everything is done: write what is unwritten, say `Left`, and go.
@@ -56,7 +58,7 @@ pub struct Assignment {
     /// How many tasks take the value of each, so that the worker keeps it: until all of them ran to
     /// success there, or until its `Release`. 0: it is not kept.
     pub consumers: u32,
-    /// True if the output must be written into the run directory.
+    /// True if the output must be written into the run directory and be durable.
     pub persist: bool,
     /// Where to get the value inputs that other workers own; of one task only. Every other input is
     /// the worker's own: it is there, or its task was assigned to this worker before.
@@ -89,7 +91,7 @@ impl Assignment {
     }
 }
 
-/// Who owns an input.
+/// Who owns an input. Rank 0 stands for the run directory, where any worker can read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputLocation {
     /// The task whose output it is.
@@ -128,6 +130,10 @@ pub enum Report {
     Started(TaskId, Attempt, Timestamp),
     /// These ran to success and the outputs that are kept are here.
     Finished(Batch),
+    /// The outputs of these are on the disk and synced: their ends were told before.
+    Durable(Vec<Span>, Attempt),
+    /// The outputs of these were to be durable and cannot be: a file of theirs is gone.
+    Volatile(Vec<Span>, Attempt),
     /// This attempt ended badly.
     Failed(TaskId, Attempt, Failure),
     /// These were given back before they started.
@@ -142,8 +148,8 @@ pub enum Report {
         /// The location that proved wrong.
         input: InputLocation,
     },
-    /// It is alive.
-    Heartbeat,
+    /// It is alive. True if outputs move, or wait for room: then it is at work although nothing runs.
+    Heartbeat(bool),
     /// It has written everything and goes.
     Left(Totals),
     /// This attempt starts and holds these things until its end. Only said if there are any.

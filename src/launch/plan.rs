@@ -142,6 +142,12 @@ impl LaunchPlan {
         }
     }
 
+    /// The same on so many nodes.
+    #[must_use]
+    pub fn with_nodes(&self, nodes: u32) -> Self {
+        LaunchPlan { nodes, ..self.clone() }
+    }
+
     /// Writes it; replaces an earlier one.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let text = toml::to_string_pretty(self).map_err(io::Error::other)?;

@@ -28,6 +28,8 @@ const PATIENCE: Micros = Micros::from_secs(20);
 const LAST_BREATH: Micros = Micros::from_secs(5);
 /// The time that a command for every node may take.
 const SHORT: Micros = Micros::from_secs(300);
+/// The time that a look at a node may take.
+const PROBE: Micros = Micros::from_secs(20);
 /// The time a launcher may take to end once the run is over: a damaged one never does.
 const LINGERING: Micros = Micros::from_secs(20);
 
@@ -102,7 +104,19 @@ impl Supervisor {
     /// # Errors
     /// When it cannot be started or waited for.
     pub fn run_short(&mut self, command: Command) -> io::Result<ExitStatus> {
-        let mut watch = Watch::short(clock::now());
+        self.run_within(command, SHORT)
+    }
+
+    /// True if this, which takes no time, ends well.
+    ///
+    /// # Errors
+    /// When it cannot be started or waited for.
+    pub fn probe(&mut self, command: Command) -> io::Result<bool> {
+        self.run_within(command, PROBE).map(|status| status.success())
+    }
+
+    fn run_within(&mut self, command: Command, limit: Micros) -> io::Result<ExitStatus> {
+        let mut watch = Watch::short(clock::now(), limit);
         let status = self.see_to_its_end(command, &mut watch, &|| false, &|| {})?;
         self.stopped = self.stopped.or(watch.cause());
         Ok(status)
@@ -120,7 +134,10 @@ impl Supervisor {
         loop {
             match child.try_wait() {
                 Ok(None) => {}
-                Ok(Some(status)) => return Ok(status),
+                Ok(Some(status)) => {
+                    end_rest(&child);
+                    return Ok(status);
+                }
                 Err(error) => {
                     send(&child, Signal::SIGKILL);
                     return Err(error);
@@ -143,6 +160,14 @@ impl Supervisor {
                 None => thread::sleep(LOOK_EVERY),
             }
         }
+    }
+}
+
+/// What a launcher that has ended left behind must not disturb what comes next.
+fn end_rest(child: &Child) {
+    let group = Pid::from_raw(i32::try_from(child.id()).expect("process ids fit"));
+    if killpg(group, Signal::SIGKILL).is_ok() {
+        log::warn!("the launcher left processes behind, which were ended");
     }
 }
 
@@ -184,8 +209,8 @@ impl Watch {
     }
 
     /// Over something short, which may take so long and no longer.
-    fn short(now: Timestamp) -> Self {
-        let terminate = now + SHORT;
+    fn short(now: Timestamp, limit: Micros) -> Self {
+        let terminate = now + limit;
         let due = vec![(terminate, Step::Terminate), (terminate + LAST_BREATH, Step::Kill)];
         Watch { due, is_short: true, ..Watch::new(None) }
     }
@@ -322,8 +347,11 @@ mod tests {
 
     #[test]
     fn something_short_is_ended_by_a_signal_and_by_its_time() {
-        assert_eq!(steps(&mut Watch::short(at(0)), &[(10, term)]), [(10, Step::Terminate), (15, Step::Kill)]);
-        let mut watch = Watch::short(at(0));
+        assert_eq!(
+            steps(&mut Watch::short(at(0), SHORT), &[(10, term)]),
+            [(10, Step::Terminate), (15, Step::Kill)]
+        );
+        let mut watch = Watch::short(at(0), SHORT);
         assert_eq!((watch.step(at(299)), watch.step(at(300))), (None, Some(Step::Terminate)));
     }
 

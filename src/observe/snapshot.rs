@@ -11,6 +11,7 @@ use crate::core::event::{Cause, Event, Outcome, StopReason, Totals};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::resources::Resources;
+use crate::core::span::Span;
 use crate::core::time::{Micros, Timestamp};
 
 /// How many failures are kept in full; the others are only counted.
@@ -170,6 +171,8 @@ pub struct Snapshot {
     failure_count: u64,
     retry_count: u64,
     started: Option<Timestamp>,
+    /// The time between its lives.
+    paused: Micros,
     latest: Timestamp,
     stopping: Option<StopReason>,
     outcome: Option<Outcome>,
@@ -189,6 +192,7 @@ impl Snapshot {
             failure_count: 0,
             retry_count: 0,
             started: None,
+            paused: Micros::ZERO,
             latest: Timestamp::default(),
             stopping: None,
             outcome: None,
@@ -197,6 +201,9 @@ impl Snapshot {
 
     /// Takes one event in. Events about tasks that are not in the graph are left out.
     pub fn on_event(&mut self, graph: &Graph, time: Timestamp, event: &Event) {
+        if let Event::RunResumed { to_do, .. } = event {
+            self.on_run_resumed(graph, time, to_do);
+        }
         self.latest = self.latest.max(time);
         match event {
             Event::RunStarted { tasks } => self.on_run_started(time, *tasks),
@@ -227,7 +234,7 @@ impl Snapshot {
             Event::TaskCancelled { task } => self.change(graph, *task, State::Cancelled),
             Event::RunStopping { reason } => self.stopping = Some(*reason),
             Event::RunFinished { outcome } => self.outcome = Some(*outcome),
-            Event::TaskBound { .. } => {}
+            Event::TaskBound { .. } | Event::TasksDurable { .. } | Event::RunResumed { .. } => {}
             Event::TasksAdded { task, attempt, worker, ran, numbering, addition, .. } => {
                 self.handed_on.insert(*task, *attempt);
                 self.on_tasks_added(graph, (*task, *numbering), addition);
@@ -296,7 +303,7 @@ impl Snapshot {
     /// How long the run has taken at `now`, or took if it is over.
     pub fn elapsed(&self, now: Timestamp) -> Micros {
         let end = if self.outcome.is_some() { self.latest } else { now.max(self.latest) };
-        self.started.map_or(Micros::ZERO, |started| end.since(started))
+        self.started.map_or(Micros::ZERO, |started| end.since(started) - self.paused)
     }
 
     /// Tasks finished per second, over all of the run up to `now`.
@@ -320,6 +327,28 @@ impl Snapshot {
         self.started.get_or_insert(time);
         self.counts.waiting = tasks.saturating_sub(self.counts.running + self.counts.ended());
         (self.stopping, self.outcome) = (None, None);
+    }
+
+    /// All that was known to be under way has ended with the processes, and what is to do waits.
+    fn on_run_resumed(&mut self, graph: &Graph, time: Timestamp, to_do: &[Span]) {
+        let (last, workers) = (self.latest, self.workers.keys().copied().collect::<Vec<_>>());
+        workers.into_iter().for_each(|worker| self.on_worker_gone(last, worker, Presence::Lost));
+        self.paused = self.paused + time.since(last);
+        (self.stopping, self.outcome) = (None, None);
+        self.started.get_or_insert(time);
+        // What failed is tried again.
+        (self.failures, self.failure_count, self.retry_count) = (Vec::new(), 0, 0);
+        let waiting =
+            to_do.iter().flat_map(|span| span.tasks()).take_while(|task| task.index() < self.states.len());
+        let waiting: Vec<TaskId> = waiting.collect();
+        let is_shown = |task: &&TaskId| !graph.group_of(**task).hidden;
+        (self.counts.running, self.counts.waiting) = (0, waiting.iter().filter(is_shown).count() as u32);
+        for task in waiting {
+            // It is counted already, whatever it was before.
+            let counts = self.counts;
+            self.change(graph, task, State::Waiting);
+            self.counts = Counts { waiting: counts.waiting, running: 0, ..self.counts };
+        }
     }
 
     fn on_worker_joined(&mut self, life: WorkerView) {
@@ -468,129 +497,4 @@ fn sum(spans: impl Iterator<Item = Micros>) -> Micros {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::core::addition::{NewTask, Source, Work};
-    use crate::core::batch::Batch;
-    use crate::core::event::{Failure, Success};
-    use crate::core::id::{OperationId, OptionsId};
-    use crate::core::task::{Body, Call, Operation};
-    use crate::observe::scenario::{Scenario, graph};
-
-    #[test]
-    fn counts_follow_the_events() {
-        let graph = graph("a:\nb: a\nc: b\nd:");
-        let mut run = Scenario::new(&graph);
-        run.joins(1, 2).starts("a");
-        assert_eq!(*run.snapshot.counts(), Counts { waiting: 3, running: 1, ..Counts::default() });
-        run.finishes("a", 1, 500).fails("b", 1, true).fails("b", 1, false).aborts("c", "b").cancels("d");
-        let ended = Counts { finished: 1, failed: 1, aborted: 1, cancelled: 1, ..Counts::default() };
-        assert_eq!(*run.snapshot.counts(), ended);
-        assert_eq!(run.snapshot.groups()[0], Counts { finished: 1, ..Counts::default() });
-        assert_eq!((run.snapshot.retry_count(), run.snapshot.failures().len()), (1, 2));
-    }
-
-    #[test]
-    fn a_lost_output_makes_its_task_wait_again() {
-        let graph = graph("a:");
-        let mut run = Scenario::new(&graph);
-        run.joins(1, 2).finishes("a", 1, 500).tells(Event::OutputLost { task: TaskId(0) });
-        assert_eq!(*run.snapshot.counts(), Counts { waiting: 1, ..Counts::default() });
-    }
-
-    #[test]
-    fn hidden_joins_are_not_counted() {
-        let graph = graph("a:\n~all: a\nb: ~all");
-        let mut run = Scenario::new(&graph);
-        run.finishes("a", 1, 1).finishes("~all", 0, 0).finishes("b", 1, 1);
-        assert_eq!(*run.snapshot.counts(), Counts { finished: 2, ..Counts::default() });
-    }
-
-    #[test]
-    fn what_is_ended_by_a_stop_has_not_failed() {
-        let graph = graph("a:\nb:");
-        let mut run = Scenario::new(&graph);
-        run.tells(Event::RunStopping { reason: StopReason::Terminated }).fails("a", 1, false);
-        let (started, ran) = (Timestamp(0), Micros(1));
-        let failure = Failure { started, ran, cause: Cause::Stopped };
-        let (task, attempt, worker) = (TaskId(1), Attempt::FIRST, Rank(1));
-        run.tells(Event::AttemptFailed { task, attempt, worker, failure, retried: false });
-        assert_eq!(*run.snapshot.counts(), Counts { waiting: 2, ..Counts::default() });
-        assert_eq!(run.snapshot.failures().len(), 1);
-    }
-
-    #[test]
-    fn a_worker_that_came_back_offers_only_the_time_it_was_there() {
-        let graph = graph("a:");
-        let mut run = Scenario::new(&graph);
-        run.joins(1, 4)
-            .waits(1_000)
-            .tells(Event::WorkerLost { worker: Rank(1), incarnation: Incarnation(1) });
-        run.waits(5_000).joins(1, 2).waits(1_000).finishes("a", 1, 300);
-        assert_eq!(run.snapshot.offered_cpus(), Micros(4 * 1_000 + 2 * 1_000));
-        let worker = run.snapshot.workers().next().unwrap();
-        assert_eq!((worker.tasks_finished, worker.busy, worker.busy_cpus), (1, Micros(300), Micros(300)));
-        assert_eq!(worker.presence, Presence::Here);
-    }
-
-    /// `a` submits `part`, and becomes something that takes it.
-    fn part_of_a() -> Event {
-        let work = |values| Work { values, ..Work::default() };
-        let body = Body::Call(Call { function: "noop".into(), arguments: vec![] });
-        let addition = Addition {
-            operations: vec![Arc::new(Operation { body, inputs: vec![], outputs: vec![] })],
-            options: vec![Arc::default()],
-            names: vec!["part".to_owned()],
-            tasks: vec![NewTask { name: 0, work: work(vec![]) }],
-            becomes: work(vec![Source::New(0)]),
-        };
-        let (task, operation, options) = (TaskId(2), OperationId(9), OptionsId(9));
-        let numbering = Numbering { task, operation, options, submitted: 0, version: 0 };
-        let (attempt, worker, started, ran) = (Attempt(1), Rank(1), Timestamp(0), Micros(70));
-        let (task, addition) = (TaskId(0), Box::new(addition));
-        Event::TasksAdded { task, attempt, worker, started, ran, numbering, addition }
-    }
-
-    #[test]
-    fn tasks_that_were_added_count_where_they_lead_back_to() {
-        let graph = graph("a:\nb: a");
-        let mut run = Scenario::new(&graph);
-        run.joins(1, 1).starts("a").tells(part_of_a());
-        assert_eq!(*run.snapshot.counts(), Counts { waiting: 3, ..Counts::default() });
-        assert_eq!(run.snapshot.groups()[0], Counts { waiting: 2, ..Counts::default() });
-        assert_eq!((graph.key(TaskId(2)), graph.len()), ("a/part[0]".to_owned(), 3));
-        let worker = run.snapshot.workers().next().unwrap();
-        assert_eq!((worker.busy, worker.tasks_finished), (Micros(70), 0));
-        let batch = Batch::one(TaskId(2), Attempt::FIRST, Success { ran: Micros(30), ..Success::default() });
-        run.tells(Event::TasksFinished { worker: Rank(1), batch }).finishes("a", 1, 50);
-        assert_eq!(*run.snapshot.counts(), Counts { waiting: 1, finished: 2, ..Counts::default() });
-        assert_eq!(run.snapshot.groups()[0], Counts { finished: 2, ..Counts::default() });
-        let path = run.report.report();
-        assert_eq!((path.critical_path, path.critical_path_tasks), (Micros(80), 2));
-    }
-
-    #[test]
-    fn additions_behind_a_gap_are_left_out() {
-        let graph = graph("a:\nb: a");
-        let mut run = Scenario::new(&graph);
-        let Event::TasksAdded { task, attempt, worker, started, ran, mut numbering, addition } = part_of_a()
-        else {
-            unreachable!("it is one")
-        };
-        numbering.task = TaskId(3);
-        run.tells(Event::TasksAdded { task, attempt, worker, started, ran, numbering, addition });
-        assert_eq!((run.snapshot.counts().waiting, graph.len()), (2, 2));
-        assert_eq!(run.snapshot.state(TaskId(3)), State::Waiting);
-    }
-
-    #[test]
-    fn events_about_unknown_tasks_and_workers_are_left_out() {
-        let graph = graph("a:");
-        let mut run = Scenario::new(&graph);
-        let (task, attempt, worker) = (TaskId(9), Attempt::FIRST, Rank(9));
-        run.tells(Event::TasksFinished { worker, batch: Batch::one(task, attempt, Success::default()) });
-        assert_eq!(run.snapshot.counts().finished, 0);
-    }
-}
+mod tests;

@@ -5,50 +5,9 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process;
 
-use serde::{Deserialize, Serialize};
-
+pub use super::owner::Owner;
 use super::publish::{create_private, publish};
-
-/// Whoever launches a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
-    /// The host it is on.
-    pub host: String,
-    /// Its process there.
-    pub pid: u32,
-    /// When that process was born, in the kernel's ticks: numbers are used again.
-    pub born: u64,
-    /// The batch job it is in, if any.
-    pub job: Option<String>,
-    /// How often that job was started again before.
-    pub restarts: u32,
-}
-
-impl Owner {
-    /// This process, in this job.
-    pub fn this_process(job: Option<String>, restarts: u32) -> Self {
-        let pid = process::id();
-        Owner { host: host(), pid, born: born(pid).unwrap_or(0), job, restarts }
-    }
-
-    /// True if the owner may still be at work, as far as `other` can know.
-    fn may_live(&self, other: &Owner) -> bool {
-        if self.host == other.host {
-            return born(self.pid) == Some(self.born);
-        }
-        // A job is started again, elsewhere or later, only when its first start is over.
-        self.job.is_none() || self.job != other.job
-    }
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "process {} on {}", self.pid, self.host)?;
-        self.job.as_ref().map_or(Ok(()), |job| write!(out, ", in job {job}"))
-    }
-}
 
 /// The right to launch a run. Given back when it is dropped.
 #[derive(Debug)]
@@ -77,8 +36,9 @@ impl fmt::Display for ClaimError {
 impl std::error::Error for ClaimError {}
 
 impl Claim {
-    /// Takes a run for `owner`, unless another one may still be at work on it.
-    pub fn take(path: &Path, owner: &Owner) -> Result<Self, ClaimError> {
+    /// Takes a run for `owner`, unless another one may still be at work on it. `is_over` is asked about one
+    /// in another batch job: whether that job is known to be over.
+    pub fn take(path: &Path, owner: &Owner, is_over: &dyn Fn(&str) -> bool) -> Result<Self, ClaimError> {
         let io = |error| ClaimError::Io(path.to_owned(), error);
         let text = toml::to_string(owner).expect("names and numbers are TOML");
         match create_private(path) {
@@ -88,6 +48,7 @@ impl Claim {
                 // One that was being written when its writer died belongs to nobody.
                 if let Ok(earlier) = toml::from_str::<Owner>(&earlier)
                     && earlier.may_live(owner)
+                    && !earlier.job.as_deref().is_some_and(is_over)
                 {
                     return Err(ClaimError::Taken(earlier, path.to_owned()));
                 }
@@ -105,49 +66,21 @@ impl Drop for Claim {
     }
 }
 
-fn host() -> String {
-    hostname::get().map_or_else(|_| "unknown".to_owned(), |host| host.to_string_lossy().into_owned())
-}
-
-/// When a process of this host was born; nothing if there is none.
-fn born(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may have spaces; the birth is the 20th word behind it.
-    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn owner(host: &str, pid: u32, job: Option<&str>, restarts: u32) -> Owner {
-        Owner { host: host.into(), pid, born: born(pid).unwrap_or(1), job: job.map(str::to_owned), restarts }
-    }
 
     #[test]
     fn a_run_is_claimed_once_and_given_back() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("launch.lock");
         let me = Owner::this_process(Some("7".into()), 0);
-        let claim = Claim::take(&path, &me).unwrap();
-        let refused = Claim::take(&path, &me).unwrap_err().to_string();
+        let claim = Claim::take(&path, &me, &|_| false).unwrap();
+        let refused = Claim::take(&path, &me, &|_| false).unwrap_err().to_string();
         assert!(refused.contains(", in job 7"), "{refused}");
         drop(claim);
-        drop(Claim::take(&path, &me).unwrap());
+        drop(Claim::take(&path, &me, &|_| false).unwrap());
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn whoever_is_surely_gone_owns_nothing() {
-        let here = host();
-        let me = owner(&here, process::id(), Some("7"), 1);
-        let gone = Owner { pid: u32::MAX, ..owner(&here, 1, None, 0) };
-        assert!(!gone.may_live(&me), "no such process on this host");
-        let reused = Owner { born: 0, ..me.clone() };
-        assert!(!reused.may_live(&me), "another process with its number");
-        assert!(!owner("elsewhere", 5, Some("7"), 0).may_live(&me), "the same job, started again");
-        assert!(owner("elsewhere", 5, Some("8"), 0).may_live(&me), "another job");
-        assert!(owner("elsewhere", 5, None, 0).may_live(&me), "nobody knows");
     }
 
     #[test]
@@ -155,6 +88,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("launch.lock");
         fs::write(&path, "host = \"n1").unwrap();
-        Claim::take(&path, &Owner::this_process(None, 0)).unwrap();
+        Claim::take(&path, &Owner::this_process(None, 0), &|_| false).unwrap();
+    }
+
+    #[test]
+    fn a_claim_of_a_job_that_is_over_is_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("launch.lock");
+        let dead = Owner { host: "elsewhere".into(), ..Owner::this_process(Some("7".into()), 0) };
+        fs::write(&path, toml::to_string(&dead).unwrap()).unwrap();
+        let me = Owner::this_process(Some("8".into()), 0);
+        assert!(matches!(Claim::take(&path, &me, &|_| false), Err(ClaimError::Taken(..))));
+        Claim::take(&path, &me, &|job| job == "7").unwrap();
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::scheduler::Persist;
 use crate::core::time::Timestamp;
 
 use super::publish::publish;
@@ -28,6 +29,9 @@ pub struct Description {
     /// The keys that were asked for; none means every sink.
     #[serde(default)]
     pub keys: Vec<String>,
+    /// Which outputs are written into the run directory.
+    #[serde(default)]
+    pub persist: Persist,
     /// The user's own program and its arguments, if it is not a graph that is run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub program: Vec<String>,
@@ -65,6 +69,7 @@ impl Description {
             name: name.into(),
             graph: None,
             keys: Vec::new(),
+            persist: Persist::default(),
             program: Vec::new(),
             command_line: env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
             directory: env::current_dir().unwrap_or_default(),
@@ -115,6 +120,7 @@ mod tests {
             name: "variants".into(),
             graph: Some("/home/ada/variants.toml".into()),
             keys: vec!["align[03]".into()],
+            persist: Persist::Asked,
             program: Vec::new(),
             command_line: vec!["dagmar".into(), "run".into(), "a \"b\"".into()],
             directory: "/home/ada".into(),
@@ -136,6 +142,7 @@ mod tests {
         name = "variants"
         graph = "/home/ada/variants.toml"
         keys = ["align[03]"]
+        persist = "asked"
         command_line = [
             "dagmar",
             "run",

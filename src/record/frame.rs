@@ -15,7 +15,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process;
 
 use crc32fast::Hasher;
@@ -26,6 +26,8 @@ use super::publish;
 
 /// Bytes of a file's header.
 pub(super) const HEADER_BYTES: usize = 40;
+/// Bytes of it that its checksum covers.
+pub(super) const HEADER_CHECKED_BYTES: usize = 36;
 /// Bytes of a frame before its payload.
 pub(super) const FRAME_BYTES: usize = 24;
 /// Starts every frame, so that whole frames are found again behind damage.
@@ -120,9 +122,32 @@ pub(super) fn header_bytes(kind: &Kind, id: FileId, first: u64) -> [u8; HEADER_B
     bytes[8..12].copy_from_slice(&kind.version.to_le_bytes());
     bytes[12..28].copy_from_slice(&id.0.to_le_bytes());
     bytes[28..36].copy_from_slice(&first.to_le_bytes());
-    let crc = crc32fast::hash(&bytes[..36]);
-    bytes[36..].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32fast::hash(&bytes[..HEADER_CHECKED_BYTES]);
+    bytes[HEADER_CHECKED_BYTES..].copy_from_slice(&crc.to_le_bytes());
     bytes
+}
+
+/// Appends a frame of `count` records to `buffer`; `fill` appends their bytes. A frame that grows
+/// beyond 1 GiB is refused and leaves no trace.
+pub(super) fn push_frame(
+    buffer: &mut Vec<u8>,
+    id: FileId,
+    sequence: u64,
+    count: u32,
+    fill: impl FnOnce(&mut Vec<u8>),
+) -> io::Result<()> {
+    let start = buffer.len();
+    buffer.resize(start + FRAME_BYTES, 0);
+    fill(buffer);
+    let length = buffer.len() - start - FRAME_BYTES;
+    if length > PAYLOAD_MAX {
+        buffer.truncate(start);
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a record is longer than 1 GiB"));
+    }
+    let mut head = FrameHead { length: length as u32, sequence, count, crc: 0 };
+    head.crc = head.checksum(id, &buffer[start + FRAME_BYTES..]);
+    buffer[start..start + FRAME_BYTES].copy_from_slice(&head.to_bytes());
+    Ok(())
 }
 
 /// Writes one file of frames. Frames are gathered in memory until `flush`.
@@ -132,15 +157,29 @@ pub struct FrameWriter {
     id: FileId,
     sequence: u64,
     buffer: Vec<u8>,
+    /// Where the file's name stands, until the disk has that as well.
+    unsynced_directory: Option<PathBuf>,
 }
 
 impl FrameWriter {
     /// Creates the file, which must not exist, with its header.
     pub fn create(path: &Path, kind: &Kind) -> io::Result<Self> {
         let id = FileId::fresh(path);
-        let mut file = publish::create_private(path)?;
-        file.write_all(&header_bytes(kind, id, 0))?;
-        Ok(FrameWriter { file, id, sequence: 0, buffer: Vec::new() })
+        Self::begin(publish::create_private(path)?, path, id, 0, &header_bytes(kind, id, 0))
+    }
+
+    /// Begins a file that was created and is empty: its first bytes, and the number of its first
+    /// record.
+    pub(super) fn begin(
+        mut file: File,
+        path: &Path,
+        id: FileId,
+        sequence: u64,
+        head: &[u8],
+    ) -> io::Result<Self> {
+        file.write_all(head)?;
+        let unsynced_directory = path.parent().map(Path::to_owned);
+        Ok(FrameWriter { file, id, sequence, buffer: Vec::new(), unsynced_directory })
     }
 
     /// The file's id.
@@ -148,7 +187,12 @@ impl FrameWriter {
         self.id
     }
 
-    /// How many records were pushed so far.
+    /// The file, for whoever syncs it.
+    pub(super) const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// How many records were pushed so far, with those of the files before.
     pub const fn record_count(&self) -> u64 {
         self.sequence
     }
@@ -161,17 +205,7 @@ impl FrameWriter {
     /// Adds a frame of `count` records; `fill` appends their bytes. A frame that grows beyond
     /// 1 GiB is refused and leaves no trace.
     pub fn push(&mut self, count: u32, fill: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
-        let start = self.buffer.len();
-        self.buffer.resize(start + FRAME_BYTES, 0);
-        fill(&mut self.buffer);
-        let length = self.buffer.len() - start - FRAME_BYTES;
-        if length > PAYLOAD_MAX {
-            self.buffer.truncate(start);
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a record is longer than 1 GiB"));
-        }
-        let mut head = FrameHead { length: length as u32, sequence: self.sequence, count, crc: 0 };
-        head.crc = head.checksum(self.id, &self.buffer[start + FRAME_BYTES..]);
-        self.buffer[start..start + FRAME_BYTES].copy_from_slice(&head.to_bytes());
+        push_frame(&mut self.buffer, self.id, self.sequence, count, fill)?;
         self.sequence += u64::from(count);
         Ok(())
     }
@@ -193,10 +227,15 @@ impl FrameWriter {
         result
     }
 
-    /// Writes what was gathered and waits until the disk has it.
+    /// Writes what was gathered and waits until the disk has it, and the first time the file's name.
     pub fn sync(&mut self) -> io::Result<()> {
         self.flush()?;
-        self.file.sync_data()
+        self.file.sync_data()?;
+        if let Some(directory) = &self.unsynced_directory {
+            publish::sync_directory(directory)?;
+            self.unsynced_directory = None;
+        }
+        Ok(())
     }
 }
 

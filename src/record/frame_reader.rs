@@ -121,17 +121,24 @@ impl FrameReader {
         let mut header = Vec::new();
         read_at(&file, 0, HEADER_BYTES, &mut header).map_err(fail)?;
         let (id, sequence) = check_header(path, &kind, &header)?;
-        Ok(FrameReader {
+        let reader = Self::known(path, kind, id, sequence, HEADER_BYTES as u64);
+        Ok(FrameReader { file: Some(file), ..reader })
+    }
+
+    /// Reads a file whose header says nothing new, and may be damaged: its id is known, and that
+    /// record number `sequence` is the first behind `offset`.
+    pub(super) fn known(path: &Path, kind: Kind, id: FileId, sequence: u64, offset: u64) -> Self {
+        FrameReader {
             path: path.to_owned(),
             kind,
-            file: Some(file),
+            file: None,
             id,
-            offset: HEADER_BYTES as u64,
+            offset,
             sequence,
             window: Window::default(),
             damage: None,
             searched_to: 0,
-        })
+        }
     }
 
     /// The file's id.
@@ -163,7 +170,7 @@ impl FrameReader {
         };
         let start = self.offset + FRAME_BYTES as u64;
         self.offset = start + u64::from(head.length);
-        self.sequence += u64::from(head.count);
+        self.sequence = self.sequence.saturating_add(u64::from(head.count));
         let first = (start - self.window.start) as usize;
         let payload = &self.window.bytes[first..first + head.length as usize];
         Ok(Some(Frame { sequence: head.sequence, count: head.count, payload }))
@@ -174,6 +181,8 @@ impl FrameReader {
         let damage = self.damage.take()?;
         self.offset = damage.next_offset;
         self.sequence = damage.next_sequence;
+        // There may be more of it behind.
+        self.searched_to = 0;
         Some(damage)
     }
 
@@ -303,7 +312,7 @@ impl Window {
 }
 
 /// The id and the first sequence number that a header names.
-fn check_header(path: &Path, kind: &Kind, header: &[u8]) -> Result<(FileId, u64), FrameError> {
+pub(super) fn check_header(path: &Path, kind: &Kind, header: &[u8]) -> Result<(FileId, u64), FrameError> {
     let magic = header.get(..8.min(header.len())).unwrap_or_default();
     if !kind.magic.starts_with(magic) {
         return Err(FrameError::Foreign(path.to_owned(), kind.name));
@@ -327,7 +336,7 @@ fn check_header(path: &Path, kind: &Kind, header: &[u8]) -> Result<(FileId, u64)
 }
 
 /// Replaces `bytes` by `length` bytes of the file, fewer where the file ends.
-fn read_at(file: &File, start: u64, length: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn read_at(file: &File, start: u64, length: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
     bytes.resize(length, 0);
     let mut filled = 0;
     while filled < length {

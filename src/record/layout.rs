@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use crate::core::id::{Attempt, Rank, TaskId};
 
 use super::publish::create_private_directory;
+use super::segment::{last_segment, path_of};
 
 /// The directory that holds the runs of a project.
 pub const RUNS: &str = "dagmar-runs";
@@ -137,6 +138,13 @@ impl RunDirectory {
         self.journal().exists() || self.finished().exists() || self.computes().exists()
     }
 
+    /// True once there is anything in the journal to read: rank 0 makes its segment before it has anything to say.
+    pub fn has_events(&self) -> bool {
+        let journal = self.journal();
+        let is_begun = fs::metadata(&journal).is_ok_and(|file| file.len() > 0);
+        is_begun || last_segment(&journal).is_ok_and(|last| last > 1)
+    }
+
     /// Moves what an earlier start of this run left into `earlier-N`, so that the run can begin
     /// anew. Graph, plan and job stay.
     pub fn set_aside(&self) -> Result<PathBuf, LayoutError> {
@@ -144,11 +152,16 @@ impl RunDirectory {
             (1..).map(|number| self.path.join(format!("earlier-{number}"))).find(|path| !path.exists());
         let aside = free.expect("some number is free");
         make_directory(&aside)?;
-        // The journal last: while it is there, the run has begun, and this can be done again.
-        for part in ["output", "control", "logs", "finished", "computes", "journal"] {
-            match fs::rename(self.path.join(part), aside.join(part)) {
+        let refused = |part: &Path, error| LayoutError::Io(self.path.join(part), error);
+        let parts = ["output", "control", "logs", "finished", "computes", "lease"].map(PathBuf::from);
+        // The journal last, and its beginning after all: while that is there, the run has begun, and
+        // this can be done again.
+        let last = last_segment(&self.journal()).map_err(|error| refused(Path::new("journal"), error))?;
+        let segments = (1..=last).rev().map(|number| path_of(Path::new("journal"), number));
+        for part in parts.into_iter().chain(segments) {
+            match fs::rename(self.path.join(&part), aside.join(&part)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(LayoutError::Io(self.path.join(part), error));
+                    return Err(refused(&part, error));
                 }
                 _ => {}
             }
@@ -234,9 +247,14 @@ impl RunDirectory {
         self.path.join("job.sh")
     }
 
-    /// The journal.
+    /// The journal; its later segments lie beside it.
     pub fn journal(&self) -> PathBuf {
         self.path.join("journal")
+    }
+
+    /// Who schedules it just now.
+    pub fn lease(&self) -> PathBuf {
+        self.path.join("lease")
     }
 
     /// The outcome; it exists once the run is over.
@@ -268,6 +286,11 @@ impl RunDirectory {
     /// The host file of an attempt that is an MPI program, there while it runs.
     pub fn hostfile(&self, task: TaskId, attempt: Attempt) -> PathBuf {
         self.path.join("hostfiles").join(format!("{task}.{attempt}"))
+    }
+
+    /// That rank 0 of a launched run ended by itself, as it cannot go on; the launcher's exit code says nothing.
+    pub fn refusal(&self) -> PathBuf {
+        self.path.join("control/refused")
     }
 
     /// The mailbox.
@@ -370,6 +393,20 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), 8);
+    }
+
+    #[test]
+    fn all_segments_and_the_lease_of_an_earlier_start_are_set_aside() {
+        let root = tempfile::tempdir().unwrap();
+        let run = described(root.path(), "x");
+        for path in [run.journal(), path_of(&run.journal(), 2), path_of(&run.journal(), 3), run.lease()] {
+            fs::write(path, "").unwrap();
+        }
+        let aside = run.set_aside().unwrap();
+        assert!(!run.has_begun() && !run.lease().exists() && run.description().exists());
+        assert_eq!(last_segment(&run.journal()).unwrap(), 0);
+        assert_eq!(last_segment(&aside.join("journal")).unwrap(), 3);
+        assert!(!path_of(&run.journal(), 3).exists());
     }
 
     #[test]

@@ -74,6 +74,11 @@ impl PackReader {
         self.chunks_of(task).map(|chunk| chunk.entry.attempt).max()
     }
 
+    /// The last attempt of each task that left anything or ended, in any order.
+    pub fn latest_attempts(&self) -> impl Iterator<Item = (TaskId, Attempt)> + '_ {
+        self.last.keys().filter_map(|&task| Some((task, self.latest_attempt(task)?)))
+    }
+
     /// True if the attempt will add nothing more.
     pub fn is_ended(&self, task: TaskId, attempt: Attempt) -> bool {
         self.chunks_of(task).any(|chunk| chunk.entry.attempt == attempt && chunk.entry.piece.is_none())

@@ -28,15 +28,30 @@ pub fn publish(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// The same for what is too large to have in memory first.
 pub fn publish_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    put(path, |file| {
+        write(file)?;
+        file.sync_all()
+    })?;
+    sync_directory(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// The same for what only the living read: nothing is synced, and after a crash of the machine
+/// there may be the earlier file, an empty one or none.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    put(path, |file| file.write_all(bytes))
+}
+
+fn put(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}", unique()));
-    let written = write_synced(&temporary, write).and_then(|()| fs::rename(&temporary, path));
+    let written = create_private(&temporary)
+        .and_then(|mut file| write(&mut file))
+        .and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // The first error is the one to tell; a file left behind harms nobody.
         let _ = fs::remove_file(&temporary);
     }
-    written?;
-    sync_directory(path.parent().unwrap_or(Path::new(".")))
+    written
 }
 
 /// Makes names that were created in a directory survive a crash.
@@ -49,12 +64,6 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
 pub fn unique() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("{}-{:06}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-fn write_synced(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let mut file = create_private(path)?;
-    write(&mut file)?;
-    file.sync_all()
 }
 
 #[cfg(test)]

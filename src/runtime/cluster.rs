@@ -5,8 +5,10 @@ use std::sync::Arc;
 use crate::core::event::Outcome;
 use crate::core::graph::Graph;
 use crate::core::id::{Incarnation, Rank};
+use crate::core::scheduler::Persist;
 use crate::core::task_list::TaskList;
 use crate::record::layout::RunDirectory;
+use crate::record::lease::Taken;
 use crate::worker::function::Functions;
 use crate::worker::hardware::Hardware;
 use crate::worker::output::Output;
@@ -30,8 +32,10 @@ pub struct Plan {
     pub graph: Arc<Graph>,
     /// The tasks whose outputs are wanted.
     pub asked: TaskList,
-    /// True if those outputs shall be written into the run directory.
-    pub persist: bool,
+    /// What is written into the run directory.
+    pub persist: Persist,
+    /// True if the run directory has what earlier processes of the run left.
+    pub resumes: bool,
 }
 
 /// Ranks that are up, their workers waiting for a run.
@@ -129,20 +133,20 @@ impl Cluster {
         }
     }
 
-    /// Runs a plan to its end; another one may follow. The ranks stay up until `dismiss`, so that what
+    /// Runs a plan to its end in a directory that was taken already, or is taken now; another one may follow. The ranks stay up until `dismiss`, so that what
     /// must be told is told first: a launcher may end this process as soon as another one has ended.
     pub fn run(
         &mut self,
         plan: Plan,
-        directory: RunDirectory,
+        (directory, taken): (RunDirectory, Option<Taken>),
         watcher: &mut dyn Watcher,
     ) -> Result<Outcome, StartError> {
         for warning in &self.geometry.warnings {
             log::warn!("{warning}");
         }
         let signals = self.signals.clone();
-        let Plan { graph, asked, persist } = plan;
-        let setup = scheduler_loop::Setup { graph, asked, persist, directory, signals };
+        let Plan { graph, asked, persist, resumes } = plan;
+        let setup = scheduler_loop::Setup { graph, asked, persist, resumes, taken, directory, signals };
         let geometry = &self.geometry;
         self.runs += 1;
         let incarnation = Incarnation(self.runs);

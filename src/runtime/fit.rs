@@ -87,6 +87,7 @@ mod tests {
     use super::*;
     use crate::core::graph::{Definition, GraphBuilder};
     use crate::core::key::Group;
+    use crate::core::scheduler::Persist;
     use crate::core::task::{Body, Call, Operation, Ranks};
     use crate::core::task_list::TaskList;
 
@@ -103,7 +104,8 @@ mod tests {
         let plan = Plan {
             graph: Arc::new(builder.build().unwrap()),
             asked: TaskList::from(&[TaskId(0)]),
-            persist: false,
+            persist: Persist::Kept,
+            resumes: false,
         };
         let hosts: Vec<String> = workers.iter().map(|(host, _)| (*host).to_owned()).collect();
         let capacities: Vec<Resources> = workers.iter().map(|(_, cpus)| Resources::cores(*cpus)).collect();

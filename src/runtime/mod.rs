@@ -3,6 +3,7 @@
 //! `start` finds out what this process is; `cluster` is the ranks that are up, `threads` or
 //! `processes`; `scheduler_loop` and `worker_loop` feed their machine with what came in and perform what it answers.
 
+pub mod beginning;
 pub mod cluster;
 pub mod envelope;
 pub mod exit;
@@ -17,8 +18,10 @@ pub mod processes;
 pub mod program;
 pub mod scheduler_loop;
 pub mod signals;
+mod silence;
 pub mod sink;
 pub mod start;
+pub mod syncing;
 pub mod threads;
 pub mod typed;
 pub mod worker_loop;

@@ -37,6 +37,8 @@ pub(super) struct Processes {
     hardware: Vec<Hardware>,
     /// True once a run broke: some ranks may be unable to answer, and nothing waits for them.
     is_broken: bool,
+    /// Ranks that a run gave up.
+    lost: Vec<Rank>,
 }
 
 impl Processes {
@@ -45,10 +47,10 @@ impl Processes {
         match greetings(&mut mpi, signals) {
             Ok(mut hardware) => {
                 hardware::settle(&mut hardware);
-                Ok(Processes { mpi, hardware, is_broken: false })
+                Ok(Processes { mpi, hardware, is_broken: false, lost: Vec::new() })
             }
             Err(error) => {
-                say_goodbye(&mut mpi, error.exit_code());
+                say_goodbye(&mut mpi, error.exit_code(), &[]);
                 Err(error)
             }
         }
@@ -69,10 +71,11 @@ impl Processes {
         self.is_broken = true;
         log::info!("{}", self.mpi.description());
         welcome(&mut self.mpi, &self.hardware, (geometry, incarnation), &setup)?;
-        let outcome = scheduler_loop::run(&mut self.mpi, setup, watcher).map_err(StartError::Scheduler)?;
-        say_rest(&mut self.mpi);
-        self.is_broken = false;
-        Ok(outcome)
+        let ended = scheduler_loop::run(&mut self.mpi, setup, watcher).map_err(StartError::Scheduler)?;
+        self.lost.extend(ended.lost);
+        say_rest(&mut self.mpi, &self.lost);
+        self.is_broken = !self.lost.is_empty();
+        Ok(ended.outcome)
     }
 
     /// Brings outputs that workers keep, in this order. Between runs only.
@@ -83,6 +86,9 @@ impl Processes {
     ) -> Result<Vec<Arc<Output>>, StartError> {
         let mut wanted: BTreeMap<Rank, Vec<u64>> = BTreeMap::new();
         for &(worker, number) in places {
+            if self.lost.contains(&worker) {
+                return Err(StartError::NotKept(worker));
+            }
             wanted.entry(worker).or_default().push(number);
         }
         for (&worker, numbers) in &mut wanted {
@@ -115,13 +121,13 @@ impl Processes {
 
     /// Tells every worker that nobody needs these outputs any more. Between runs only.
     pub fn forget(&mut self, numbers: Vec<u64>) {
-        say_to_all(&Envelope::Forget(numbers), &mut self.mpi);
+        say_to_all(&Envelope::Forget(numbers), &mut self.mpi, &self.lost);
     }
 
     /// Ends every rank with this exit code.
     pub fn dismiss(mut self, exit_code: u8) {
         match self.is_broken {
-            true => say_goodbye(&mut self.mpi, exit_code),
+            true => say_goodbye(&mut self.mpi, exit_code, &self.lost),
             false => dismiss(self.mpi, exit_code),
         }
     }
@@ -274,6 +280,6 @@ fn await_welcome(mpi: &mut Mpi, keep: &Keep) -> Result<Result<(Welcome, Graph), 
 
 /// Ends every rank of an MPI world without a run.
 pub fn dismiss(mut mpi: Mpi, exit_code: u8) {
-    say_goodbye(&mut mpi, exit_code);
+    say_goodbye(&mut mpi, exit_code, &[]);
     leave(mpi);
 }

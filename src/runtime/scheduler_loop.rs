@@ -1,5 +1,6 @@
 //! Rank 0 at work: what came in goes to the machine, what the machine answers is done.
 
+use std::env;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -9,25 +10,44 @@ use crate::clock;
 use crate::core::event::{Event, Outcome, StopReason};
 use crate::core::graph::Graph;
 use crate::core::id::Rank;
-use crate::core::scheduler::{Action, Input, Options, Precedence, Scheduler, TaskState};
+use crate::core::message::Report;
+use crate::core::scheduler::{
+    Action, Input, Left, Options, PastError, Persist, Precedence, Scheduler, TaskState,
+};
 use crate::core::task_list::TaskList;
 use crate::core::time::{Micros, Timestamp};
+use crate::record::commit::{Commit, CommitError, WINDOW};
 use crate::record::journal::JournalWriter;
 use crate::record::layout::RunDirectory;
+use crate::record::lease::{Lease, LeaseError, Taken};
 use crate::record::mailbox::{Mailbox, Order};
 use crate::record::outcome::Finished;
+use crate::record::resume::ResumeError;
 use crate::transport::codec::CodecError;
 use crate::transport::endpoint::{Endpoint, Parcel, TransportError};
 
+use super::beginning::Beginning;
 use super::envelope::{Envelope, StandardStream};
 use super::exit;
 use super::fault::Fault;
 use super::signals::Signals;
+use super::silence::Silence;
 
 /// The longest sleep, so that the mailbox is looked at in time.
 const TURN_AT_LEAST_EVERY: Duration = Duration::from_millis(200);
-/// How often the mailbox is looked at.
-const MAILBOX_EVERY: Micros = Micros::from_millis(500);
+/// How often the mailbox is looked at, and for workers that say nothing.
+const LOOK_AROUND_EVERY: Micros = Micros::from_millis(500);
+/// Tasks that are named when nothing goes on: to a person, and in the log.
+const STUCK_TOLD: usize = 3;
+const STUCK_LOGGED: usize = 1000;
+
+/// How often what happened is written at least, while there is no time to wait.
+const FLUSH_EVERY: Micros = Micros::from_millis(10);
+/// How often it is synced at least.
+const COMMIT_EVERY: Micros = Micros::from_secs(1);
+
+/// The variable that says when everything must be over, in seconds since 1970.
+pub const UNTIL: &str = "DAGMAR_UNTIL";
 
 /// The most orders that place tasks before they are sent: some 150 us of work.
 pub const ORDERS_PER_TURN: u32 = 512;
@@ -40,6 +60,9 @@ pub trait Watcher {
     /// A task printed bytes that go to a standard stream of this program.
     fn on_output(&mut self, stream: StandardStream, bytes: &[u8]);
 
+    /// The run goes on after its processes ended; what happened before was told.
+    fn on_resumed(&mut self, left: Left);
+
     /// The loop came round; called often.
     fn on_turn(&mut self, now: Timestamp);
 }
@@ -50,9 +73,12 @@ pub struct Setup {
     pub graph: Arc<Graph>,
     /// The tasks whose outputs are wanted.
     pub asked: TaskList,
-    /// True if the wanted outputs themselves shall be written into the run directory; otherwise
-    /// the tasks only have to run.
-    pub persist: bool,
+    /// What is written into the run directory.
+    pub persist: Persist,
+    /// True if the directory has what earlier processes of the run left.
+    pub resumes: bool,
+    /// The right to schedule it, if this process has it already.
+    pub taken: Option<Taken>,
     /// The run's directory.
     pub directory: RunDirectory,
     /// The signals to obey.
@@ -68,6 +94,18 @@ pub enum SchedulerError {
     Garbled(Rank, CodecError),
     /// A worker said that it cannot go on: which, and why.
     Worker(Rank, String),
+    /// Another process has the run.
+    Lease(Box<LeaseError>),
+    /// Another process has begun the run meanwhile.
+    Begun,
+    /// The run cannot be taken over.
+    Resume(Box<ResumeError>),
+    /// The journal does not belong to the graph.
+    Past(PastError),
+    /// Nothing runs, and nothing has happened for so long; why some tasks do not go on.
+    Hang(Micros, Vec<String>),
+    /// What is recorded is not durable, and will not be.
+    Commit(CommitError),
     /// The run directory cannot be written: what, and why.
     Record(&'static str, io::Error),
     /// A second signal came: everything is left as it is.
@@ -82,6 +120,18 @@ impl fmt::Display for SchedulerError {
                 write!(out, "rank {rank} sent what cannot be read: {error}")
             }
             SchedulerError::Worker(rank, why) => write!(out, "rank {rank} cannot go on: {why}"),
+            SchedulerError::Lease(error) => write!(out, "cannot take the run: {error}"),
+            SchedulerError::Begun => write!(out, "cannot begin the run: another process has begun it"),
+            SchedulerError::Resume(error) => write!(out, "cannot resume the run: {error}"),
+            SchedulerError::Past(error) => write!(out, "cannot resume the run from its journal: {error}"),
+            SchedulerError::Hang(still, reasons) => {
+                write!(
+                    out,
+                    "the run hangs: nothing has happened for {still}, and no task is known to run; {}",
+                    reasons.join("; ")
+                )
+            }
+            SchedulerError::Commit(error) => write!(out, "the run cannot go on: {error}"),
             SchedulerError::Record(what, error) => write!(out, "cannot write the run's {what}: {error}"),
             SchedulerError::Urgent(_) => write!(out, "stopped at once by a second signal"),
         }
@@ -96,11 +146,20 @@ impl SchedulerError {
         match self {
             SchedulerError::Urgent(reason) => exit::code_of(Outcome::Stopped(*reason)),
             SchedulerError::Transport(_) => exit::RANK_LOST,
+            // This process was taken for dead.
+            SchedulerError::Commit(CommitError::Superseded(_)) => exit::RANK_LOST,
+            SchedulerError::Lease(error) if !matches!(**error, LeaseError::Io(..)) => exit::USAGE,
+            SchedulerError::Begun => exit::USAGE,
             // A worker that says so is not lost: what it cannot do, such as write to a full disk, its
             // successor cannot do either.
-            SchedulerError::Worker(..) | SchedulerError::Garbled(..) | SchedulerError::Record(..) => {
-                exit::BROKEN
-            }
+            SchedulerError::Worker(..)
+            | SchedulerError::Garbled(..)
+            | SchedulerError::Record(..)
+            | SchedulerError::Lease(_)
+            | SchedulerError::Resume(_)
+            | SchedulerError::Past(_)
+            | SchedulerError::Hang(..)
+            | SchedulerError::Commit(_) => exit::BROKEN,
         }
     }
 }
@@ -111,23 +170,32 @@ impl From<TransportError> for SchedulerError {
     }
 }
 
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// How.
+    pub outcome: Outcome,
+    /// Workers that were given up, and may stand still somewhere.
+    pub lost: Vec<Rank>,
+}
+
 /// Runs a graph to its end and returns how it ended. The workers have left their work then, and wait
 /// for goodbye.
 pub fn run(
     endpoint: &mut dyn Endpoint,
     setup: Setup,
     watcher: &mut dyn Watcher,
-) -> Result<Outcome, SchedulerError> {
+) -> Result<Ended, SchedulerError> {
     let mut hands = Hands::new(endpoint, setup, watcher)?;
     loop {
         let received = hands.take_in()?;
         hands.turn()?;
         if let Some(outcome) = hands.outcome {
             hands.finish(outcome)?;
-            return Ok(outcome);
+            return Ok(Ended { outcome, lost: hands.lost });
         }
         if !received && !hands.machine.is_unfinished() {
-            hands.journal.flush().map_err(|error| SchedulerError::Record("journal", error))?;
+            hands.flush()?;
             hands.endpoint.wait(TURN_AT_LEAST_EVERY);
         }
     }
@@ -138,12 +206,23 @@ struct Hands<'a> {
     watcher: &'a mut dyn Watcher,
     machine: Scheduler,
     directory: RunDirectory,
+    /// Others see that this process is at work, as long as it is there.
+    lease: Lease,
     journal: JournalWriter,
+    commit: Commit,
+    /// When the journal was written last, and when what is in it was last asked to be synced.
+    flushed: Timestamp,
+    committed: Timestamp,
+    /// True if something was recorded that must not wait to be synced.
+    is_commit_due: bool,
     mailbox: Mailbox,
     signals: Signals,
     fault: Fault,
+    silence: Silence,
+    /// Workers that were given up: nothing is sent to them, which could last for ever.
+    lost: Vec<Rank>,
     /// None before the first turn: an order may be older than the run.
-    looked_at_mailbox: Option<Timestamp>,
+    looked_around: Option<Timestamp>,
     began: Timestamp,
     is_stopping: bool,
     actions: Vec<Action>,
@@ -154,25 +233,35 @@ struct Hands<'a> {
 impl<'a> Hands<'a> {
     fn new(
         endpoint: &'a mut dyn Endpoint,
-        setup: Setup,
+        mut setup: Setup,
         watcher: &'a mut dyn Watcher,
     ) -> Result<Self, SchedulerError> {
         let options = Options {
             workers: endpoint.size() - 1,
             workers_come_back: false,
-            persist_asked: setup.persist,
+            persist: setup.persist,
             precedence: Precedence::default(),
         };
-        let machine = Scheduler::new(setup.graph, &setup.asked, options).with_pace(ORDERS_PER_TURN);
-        let journal = JournalWriter::create(&setup.directory.journal());
-        let began = clock::now();
+        let unwritten = |error| SchedulerError::Record("journal", error);
+        let Beginning { lease, journal, machine, event } = Beginning::of(&mut setup, options, watcher)?;
+        let disk = journal.disk().map_err(unwritten)?;
+        let before = journal.event_count();
+        let commit = Commit::start(disk, before, WINDOW, Arc::new(|| ())).map_err(unwritten)?;
+        let (began, ranks) = (clock::now(), endpoint.size());
         let mut hands = Hands {
-            journal: journal.map_err(|error| SchedulerError::Record("journal", error))?,
+            lease,
+            journal,
+            commit,
+            flushed: began,
+            committed: began,
+            is_commit_due: true,
             mailbox: Mailbox::new(setup.directory.control()),
             directory: setup.directory,
             signals: setup.signals,
             fault: Fault::of(endpoint.rank()),
-            looked_at_mailbox: None,
+            silence: Silence::new(ranks, began),
+            lost: Vec::new(),
+            looked_around: None,
             began,
             is_stopping: false,
             actions: Vec::new(),
@@ -180,10 +269,11 @@ impl<'a> Hands<'a> {
             outcome: None,
             endpoint,
             watcher,
-            machine,
+            machine: machine.with_pace(ORDERS_PER_TURN).with_end(end()),
         };
-        hands.record(Event::RunStarted { tasks: hands.machine.task_count() });
+        hands.record(event);
         hands.write_events()?;
+        hands.flush()?;
         Ok(hands)
     }
 
@@ -201,13 +291,14 @@ impl<'a> Hands<'a> {
             }
         }
         self.obey_signals()?;
-        self.look_into_mailbox();
+        self.look_around()?;
         Ok(received)
     }
 
     fn on_parcel(&mut self, from: Rank, parcel: Parcel) -> Result<(), SchedulerError> {
         match Envelope::read(&parcel).map_err(|error| SchedulerError::Garbled(from, error))? {
             Envelope::FromWorker(message) => {
+                self.listen(from, &message.reports);
                 self.fault.strike();
                 self.feed(Input::FromWorker { worker: from, message });
             }
@@ -220,29 +311,76 @@ impl<'a> Hands<'a> {
 
     fn on_transport_error(&mut self, error: TransportError) -> Result<(), SchedulerError> {
         let TransportError::Gone(worker) = error else { return Err(error.into()) };
-        log::error!("rank {worker} is gone");
+        self.give_up(worker, "is gone");
+        Ok(())
+    }
+
+    fn listen(&mut self, from: Rank, reports: &[Report]) {
+        let now = clock::now();
+        self.silence.hear(from, now);
+        for report in reports {
+            match report {
+                Report::Heartbeat(true) => self.silence.move_on(now),
+                Report::Left(_) => self.silence.forget(from),
+                _ => {}
+            }
+        }
+    }
+
+    /// A worker is lost. The others go on, and do what it had to do.
+    fn give_up(&mut self, worker: Rank, why: &str) {
+        log::error!("rank {worker} {why}");
+        self.silence.move_on(clock::now());
+        if !self.lost.contains(&worker) {
+            self.lost.push(worker);
+        }
         if let Some(incarnation) = self.machine.incarnation(worker) {
             self.feed(Input::WorkerLost { worker, incarnation });
         }
-        Ok(())
     }
 
     fn obey_signals(&mut self) -> Result<(), SchedulerError> {
         let Some(reason) = self.signals.reason() else { return Ok(()) };
         if self.signals.is_urgent() {
-            self.journal.flush().map_err(|error| SchedulerError::Record("journal", error))?;
+            self.flush()?;
             return Err(SchedulerError::Urgent(reason));
         }
         self.stop(reason);
         Ok(())
     }
 
-    fn look_into_mailbox(&mut self) {
+    /// What must be looked at now and then, as nobody says it.
+    fn look_around(&mut self) -> Result<(), SchedulerError> {
         let now = clock::now();
-        if self.looked_at_mailbox.is_some_and(|looked| now.since(looked) < MAILBOX_EVERY) {
-            return;
+        if self.looked_around.is_some_and(|looked| now.since(looked) < LOOK_AROUND_EVERY) {
+            return Ok(());
         }
-        self.looked_at_mailbox = Some(now);
+        self.looked_around = Some(now);
+        if self.lease.is_lost() {
+            return Err(SchedulerError::Commit(CommitError::Superseded(self.directory.journal())));
+        }
+        for worker in self.silence.given_up(now) {
+            self.give_up(worker, "has said nothing for long, and is given up");
+        }
+        self.look_into_mailbox();
+        match self.silence.standstill(now).filter(|_| self.machine.may_hang()) {
+            Some(still) => Err(self.hang(still)),
+            None => Ok(()),
+        }
+    }
+
+    /// Names what stands still, some here and more in the log.
+    fn hang(&self, still: Micros) -> SchedulerError {
+        let graph = self.machine.graph();
+        let reasons = self.machine.why_stuck(STUCK_LOGGED).into_iter();
+        let reasons: Vec<String> =
+            reasons.map(|(task, why)| format!("`{}`: {why}", graph.key(task))).collect();
+        log::error!("nothing has happened for {still}, and nothing runs");
+        reasons.iter().for_each(|reason| log::error!("{reason}"));
+        SchedulerError::Hang(still, reasons.into_iter().take(STUCK_TOLD).collect())
+    }
+
+    fn look_into_mailbox(&mut self) {
         match self.mailbox.collect() {
             Ok(mail) => {
                 for refused in mail.refused {
@@ -284,6 +422,7 @@ impl<'a> Hands<'a> {
 
     fn perform(&mut self, action: Action) -> Result<(), SchedulerError> {
         match action {
+            Action::ToWorker { worker, .. } if self.lost.contains(&worker) => {}
             Action::ToWorker { worker, message } => {
                 let sent = Envelope::ToWorker(message).send(worker, self.endpoint);
                 sent.or_else(|error| self.on_transport_error(error))?;
@@ -296,7 +435,9 @@ impl<'a> Hands<'a> {
 
     fn record(&mut self, event: Event) {
         let now = clock::now();
+        self.silence.move_on(now);
         self.watcher.on_event(now, &event);
+        self.is_commit_due |= !is_told_again(&event);
         self.events.push((now, event));
     }
 
@@ -306,12 +447,28 @@ impl<'a> Hands<'a> {
             written.map_err(|error| SchedulerError::Record("journal", error))?;
             self.events.clear();
         }
-        Ok(())
+        match clock::now().since(self.flushed) >= FLUSH_EVERY {
+            true => self.flush(),
+            false => Ok(()),
+        }
     }
 
-    /// The journal first, then the marker: whoever sees the marker sees everything.
-    fn finish(&mut self, outcome: Outcome) -> Result<(), SchedulerError> {
+    /// Hands the journal to the system, and has it synced: soon if that matters, else now and then.
+    fn flush(&mut self) -> Result<(), SchedulerError> {
         self.journal.flush().map_err(|error| SchedulerError::Record("journal", error))?;
+        self.flushed = clock::now();
+        if self.is_commit_due || self.flushed.since(self.committed) >= COMMIT_EVERY {
+            self.commit.written(self.journal.event_count());
+            (self.is_commit_due, self.committed) = (false, self.flushed);
+        }
+        self.commit.synced().map(drop).map_err(SchedulerError::Commit)
+    }
+
+    /// The journal first, synced, then the marker: whoever sees the marker sees everything.
+    fn finish(&mut self, outcome: Outcome) -> Result<(), SchedulerError> {
+        self.is_commit_due = true;
+        self.flush()?;
+        self.commit.wait_until(self.journal.event_count()).map_err(SchedulerError::Commit)?;
         let exit_code = exit::code_of(outcome);
         let count = |state: TaskState| self.machine.count(state);
         let finished = Finished {
@@ -330,18 +487,31 @@ impl<'a> Hands<'a> {
     }
 }
 
-/// Tells every worker that the run is over. Those that are gone do not hear it.
-pub fn say_rest(endpoint: &mut dyn Endpoint) {
-    say_to_all(&Envelope::Rest, endpoint);
+/// When everything must be over, if whoever started this process knows.
+fn end() -> Option<Timestamp> {
+    let seconds: u64 = env::var(UNTIL).ok()?.parse().ok()?;
+    log::info!("nothing is started that would run beyond second {seconds} since 1970");
+    Some(Timestamp(0) + Micros::from_secs(seconds))
 }
 
-/// Tells every worker to end with this exit code. Those that are gone do not hear it.
-pub fn say_goodbye(endpoint: &mut dyn Endpoint, exit_code: u8) {
-    say_to_all(&Envelope::Goodbye(exit_code), endpoint);
+/// True for events that cost nothing but time if they are lost: what they tell happens once more.
+const fn is_told_again(event: &Event) -> bool {
+    matches!(event, Event::TasksFinished { .. } | Event::TaskStarted { .. })
 }
 
-pub(super) fn say_to_all(word: &Envelope, endpoint: &mut dyn Endpoint) {
-    for worker in (1..endpoint.size()).map(Rank) {
+/// Tells every worker that the run is over, but those that were given up.
+pub fn say_rest(endpoint: &mut dyn Endpoint, lost: &[Rank]) {
+    say_to_all(&Envelope::Rest, endpoint, lost);
+}
+
+/// Tells every worker to end with this exit code, but those that were given up.
+pub fn say_goodbye(endpoint: &mut dyn Endpoint, exit_code: u8, lost: &[Rank]) {
+    say_to_all(&Envelope::Goodbye(exit_code), endpoint, lost);
+}
+
+/// Those that are gone do not hear it.
+pub(super) fn say_to_all(word: &Envelope, endpoint: &mut dyn Endpoint, lost: &[Rank]) {
+    for worker in (1..endpoint.size()).map(Rank).filter(|worker| !lost.contains(worker)) {
         if let Err(error) = word.send(worker, endpoint) {
             log::warn!("rank {worker} did not hear {word:?}: {error}");
         }

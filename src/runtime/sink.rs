@@ -1,6 +1,7 @@
 //! Where a worker's captured bytes go: into the rank's pack, and to rank 0 if they are forwarded.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crossbeam_channel::Sender;
@@ -14,17 +15,26 @@ use crate::worker::pool::Recorder;
 use crate::worker::sink::{CapturedStream, OutputSink};
 
 use super::envelope::{Envelope, StandardStream};
+use super::syncing::{Word, Written};
 
-/// The rank's pack, shared by its loop and the thread that serves its commands.
+/// The rank's pack, shared by its loop, the thread that serves its commands and the one that syncs it.
 #[derive(Clone, Debug)]
 pub struct SharedPack {
     pack: Arc<Mutex<PackWriter>>,
+    written: Sender<Word>,
 }
 
 impl SharedPack {
-    /// Shares a pack.
-    pub fn new(pack: PackWriter) -> Self {
-        SharedPack { pack: Arc::new(Mutex::new(pack)) }
+    /// Shares a pack. `written` hears of every output that is to be durable.
+    pub fn new(pack: PackWriter, written: Sender<Word>) -> Self {
+        SharedPack { pack: Arc::new(Mutex::new(pack)), written }
+    }
+
+    /// An attempt left everything that it leaves, in the pack and in files.
+    pub fn end(&self, written: Written) {
+        self.lock().end(written.task, written.attempt);
+        // Nobody listens once a sync has failed, and then the run ends.
+        let _ = self.written.send(Word::Written(written));
     }
 
     /// The pack, for this thread alone.
@@ -39,18 +49,21 @@ impl SharedPack {
 }
 
 impl Recorder for SharedPack {
-    fn record(&self, task: TaskId, attempt: Attempt, output: &Output) -> Result<(), Cause> {
+    fn record(
+        &self,
+        task: TaskId,
+        attempt: Attempt,
+        output: &Output,
+        files: Vec<PathBuf>,
+    ) -> Result<(), Cause> {
         let value = Envelope::body_of(output);
         let mut pack = self.lock();
-        match pack.append(task, attempt, Piece::Value, &value) {
-            Ok(()) => {
-                pack.end(task, attempt);
-                Ok(())
-            }
-            Err(error) => {
-                Err(Cause::NotRecorded(format!("cannot write `{}`: {error}", pack.path().display())))
-            }
+        if let Err(error) = pack.append(task, attempt, Piece::Value, &value) {
+            return Err(Cause::NotRecorded(format!("cannot write `{}`: {error}", pack.path().display())));
         }
+        drop(pack);
+        self.end(Written { task, attempt, files });
+        Ok(())
     }
 }
 

@@ -85,15 +85,15 @@ impl Threads {
             // A worker that cannot go on has told the scheduler why.
             let _ = worker.setups.send(setup);
         }
-        let outcome = scheduler_loop::run(&mut self.scheduler, setup, watcher);
-        let outcome = outcome.map_err(StartError::Scheduler)?;
-        say_rest(&mut self.scheduler);
-        Ok(outcome)
+        let ended = scheduler_loop::run(&mut self.scheduler, setup, watcher);
+        let ended = ended.map_err(StartError::Scheduler)?;
+        say_rest(&mut self.scheduler, &[]);
+        Ok(ended.outcome)
     }
 
     /// Ends every worker and waits for it.
     pub fn dismiss(mut self, exit_code: u8) {
-        say_goodbye(&mut self.scheduler, exit_code);
+        say_goodbye(&mut self.scheduler, exit_code, &[]);
         for worker in self.running {
             drop(worker.setups);
             let _ = worker.thread.join();

@@ -119,3 +119,15 @@ fn a_killed_spawner_ends_the_run_and_fails_no_task() {
         place.expect_nothing_left();
     }
 }
+
+#[cfg(feature = "mpi")]
+#[test]
+fn a_run_in_which_nothing_moves_names_what_stands_still() {
+    let place = Place::with("name = \"g\"\n[tasks.a]\neach = { i = \"1..4\" }\ncall = \"noop\"\n");
+    let mut command = place.command(Ranks::Mpi(3));
+    command.envs([("DAGMAR_FAULT", "deaf:2"), ("DAGMAR_STANDSTILL", "2")]).args(["run", "g.toml"]);
+    let ran = place.spawn(command).end();
+    assert_eq!(ran.code(), Some(1), "{ran}");
+    ran.tells("the run hangs: nothing has happened for").tells("was given to rank 2, which has not said");
+    place.expect_nothing_left();
+}

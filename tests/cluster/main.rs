@@ -14,6 +14,7 @@ mod mpi_programs;
 mod obstacles;
 mod outputs;
 mod resources;
+mod resuming;
 mod shapes;
 mod signals;
 mod slots;

@@ -1,6 +1,7 @@
 //! Both machines as equations: what comes in, what must be done. Each test is a situation from real
 //! life and what must follow; the simulator covers their combinations.
 
+mod durable;
 mod growing;
 mod worker_machine;
 
@@ -13,7 +14,7 @@ use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::key::Group;
 use dagmar::core::message::{FromWorker, InputLocation, Order, Report};
 use dagmar::core::resources::Resources;
-use dagmar::core::scheduler::{Action, Input, Options, Precedence, Scheduler, TaskState};
+use dagmar::core::scheduler::{Action, Input, Options, Persist, Precedence, Scheduler, TaskState};
 use dagmar::core::slot::Slot;
 use dagmar::core::span::Span;
 use dagmar::core::task::{Body, Call, Operation, Ranks, TaskOptions};
@@ -67,7 +68,12 @@ fn scheduler_of(graph: &Arc<Graph>, workers: u32) -> Scheduler {
     Scheduler::new(
         graph.clone(),
         &asked,
-        Options { workers, workers_come_back: true, persist_asked: false, precedence: Precedence::default() },
+        Options {
+            workers,
+            workers_come_back: true,
+            persist: Persist::Kept,
+            precedence: Precedence::default(),
+        },
     )
 }
 
@@ -95,7 +101,7 @@ impl Run {
         let options = Options {
             workers,
             workers_come_back: true,
-            persist_asked: false,
+            persist: Persist::Kept,
             precedence: Precedence::default(),
         };
         let machine = Scheduler::new(graph.clone(), &asked, options);
@@ -174,7 +180,7 @@ fn nothing_is_placed_before_every_worker_has_joined() {
     let options = Options {
         workers: 2,
         workers_come_back: true,
-        persist_asked: false,
+        persist: Persist::Kept,
         precedence: Precedence::default(),
     };
     run.machine = Scheduler::new(run.graph.clone(), &[TaskId(0)], options);
@@ -405,7 +411,7 @@ fn workers_on_one_host_count_once() {
     let options = Options {
         workers: 2,
         workers_come_back: true,
-        persist_asked: false,
+        persist: Persist::Kept,
         precedence: Precedence::default(),
     };
     run.machine = Scheduler::new(run.graph.clone(), &[TaskId(0)], options);
@@ -427,7 +433,7 @@ fn run_of_last_lives(text: &str, cores: &[u32]) -> Run {
     let options = Options {
         workers: cores.len() as u32,
         workers_come_back: false,
-        persist_asked: false,
+        persist: Persist::Kept,
         precedence: Precedence::default(),
     };
     run.machine = Scheduler::new(run.graph.clone(), &asked, options);
@@ -484,7 +490,8 @@ fn a_stopped_run_sets_the_workers_that_are_collected_free() {
     let mut run = Run::new("g a m*2:g", 0, 2);
     run.finishes(1, "g", 1);
     run.takes(Input::Stop(StopReason::Terminated));
-    assert_eq!(run.orders, [(Rank(1), Order::Stop), (Rank(2), Order::Stop)]);
+    let orders = run.orders.iter().filter(|(_, order)| !matches!(order, Order::Persist(..)));
+    assert_eq!(orders.cloned().collect::<Vec<_>>(), [(Rank(1), Order::Stop), (Rank(2), Order::Stop)]);
     assert_eq!(run.state("m"), TaskState::Waiting);
 }
 

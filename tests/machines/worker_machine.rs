@@ -378,3 +378,25 @@ fn a_call_that_waits_for_memory_leaves_the_cores_to_the_pool() {
     let actions = hand.ordered(assign(&[assignment(1, &[], 1)]));
     assert!(actions.contains(&worker::Action::Slots(2)), "{actions:?}");
 }
+
+#[test]
+fn a_durable_output_is_told_of_after_the_end_of_its_task() {
+    let mut hand = Hand::admitted("a b", &[assignment(0, &[], 0), assignment(1, &[], 0)]);
+    let durable = |tasks: Span| (vec![tasks], Attempt(1));
+    let both = Span { first: TaskId(0), count: 2 };
+    assert_eq!(hand.takes(worker::Input::Durable(vec![both], Attempt(1))), []);
+    let (tasks, attempt) = durable(Span::one(TaskId(0)));
+    assert_eq!(hand.ends(0), [report(vec![Report::Finished(success(0)), Report::Durable(tasks, attempt)])]);
+}
+
+#[test]
+fn an_output_in_the_run_directory_is_wanted_from_rank_0() {
+    let mut hand = Hand::new("a b:a");
+    let actions = hand.ordered(vec![Order::Assign(assignment(1, &[(0, 0)], 0))]);
+    assert!(actions.contains(&say(0, PeerWord::Want(TaskId(0), Attempt(1)))), "{actions:?}");
+    assert!(
+        !hand
+            .told(0, PeerWord::Output(TaskId(0), Attempt(1)))
+            .contains(&worker::Action::Drop(TaskId(0), Attempt(1)))
+    );
+}

@@ -69,9 +69,21 @@ pub enum Happening {
     SubmittedOutputMadeAgain,
     HandedOnInVain,
     TurnGoesOn,
+    OutputSynced,
+    StoredOutputRead,
+    StoredOutputUnreadable,
+    EventsLost,
+    PowerLost,
+    AllKilled,
+    TaskRepeated,
+    DurableKept,
+    StoppedRunResumed,
+    OutputSaved,
+    EndedForWantOfTime,
+    OutputVolatile,
 }
 
-const HAPPENINGS: [Happening; 44] = [
+const HAPPENINGS: [Happening; 56] = [
     Happening::WorkerLost,
     Happening::WorkerCameBack,
     Happening::OldLifeSpoke,
@@ -116,6 +128,18 @@ const HAPPENINGS: [Happening; 44] = [
     Happening::SubmittedOutputMadeAgain,
     Happening::HandedOnInVain,
     Happening::TurnGoesOn,
+    Happening::OutputSynced,
+    Happening::StoredOutputRead,
+    Happening::StoredOutputUnreadable,
+    Happening::EventsLost,
+    Happening::PowerLost,
+    Happening::AllKilled,
+    Happening::TaskRepeated,
+    Happening::DurableKept,
+    Happening::StoppedRunResumed,
+    Happening::OutputSaved,
+    Happening::EndedForWantOfTime,
+    Happening::OutputVolatile,
 ];
 
 /// Counts of steps and happenings.

@@ -82,9 +82,9 @@ struct Shape {
 }
 
 fn random_options(rng: &mut Rng, nodes_max: u32, spread_of_256: u8, light_of_256: u8) -> TaskOptions {
-    let (retries, priority) = (rng.u32(0..3), rng.i32(-1..2));
+    let (retries, priority, keep) = (rng.u32(0..3), rng.i32(-1..2), rng.u8(..) < 100);
     if rng.u8(..) < light_of_256 {
-        return TaskOptions { retries, priority, ..TaskOptions::default() };
+        return TaskOptions { retries, priority, keep, ..TaskOptions::default() };
     }
     let is_spread = rng.u8(..) < spread_of_256 && nodes_max > 1;
     let nodes = if is_spread { rng.u32(2..=nodes_max) } else { 1 };
@@ -94,6 +94,7 @@ fn random_options(rng: &mut Rng, nodes_max: u32, spread_of_256: u8, light_of_256
         resources: Resources { memory_bytes: rng.u64(0..3), ..Resources::cores(cpus) },
         retries,
         priority,
+        keep,
         ..TaskOptions::default()
     }
 }

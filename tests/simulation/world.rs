@@ -1,5 +1,6 @@
 //! The simulated world: ranks, the network between them, their stores, and the faults.
 
+mod disk;
 mod end;
 mod memory;
 mod pool;
@@ -15,7 +16,7 @@ use dagmar::core::graph::Graph;
 use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::message::{FromWorker, Order, PeerMessage, PeerWord, Report, ToWorker};
 use dagmar::core::resources::Resources;
-use dagmar::core::scheduler::{self, Precedence, Scheduler, TaskState};
+use dagmar::core::scheduler::{self, Persist, Precedence, Scheduler, TaskState};
 use dagmar::core::time::Timestamp;
 use dagmar::core::worker::memory::Room;
 use dagmar::core::worker::{self, Worker};
@@ -23,8 +24,9 @@ use fastrand::Rng;
 
 use crate::coverage::{Coverage, Happening};
 use crate::oracle::{CORES_MAX, Problem, mix};
+use disk::Disk;
 use memory::{Limits, Memory, Writing};
-use pool::{Pool, Run};
+use pool::{Pool, Run, Terms};
 
 /// Simulated time after which a run without faults must be over, in microseconds.
 const LIVENESS_US: u64 = 600_000_000;
@@ -86,6 +88,14 @@ enum Due {
     ComeBack(Rank),
     Tick(Rank),
     Stop(StopReason),
+    /// A worker has synced its outputs.
+    Sync(Rank, Incarnation),
+    /// Rank 0 has synced the journal, in this life of the run.
+    JournalSynced(u32),
+    /// An output was read in the run directory.
+    Loaded(Rank, Incarnation, (TaskId, Attempt)),
+    /// Everything ends at once.
+    Crash,
 }
 
 /// How often what goes wrong, drawn once per seed.
@@ -93,6 +103,8 @@ enum Due {
 struct Faults {
     failures_of_256: u8,
     losses: u32,
+    /// How often in all everything ends at once.
+    crashes: u32,
     /// What is lost comes back after a while.
     lost_come_back: bool,
     stop: Option<StopReason>,
@@ -109,6 +121,8 @@ struct Node {
     store: BTreeMap<TaskId, (Attempt, u64)>,
     running: BTreeMap<TaskId, Run>,
     pool: Pool,
+    /// Outputs that are written and not synced.
+    unsynced: Vec<(TaskId, Attempt)>,
     host: String,
     memory: Option<Memory>,
     /// The room that the machine was told of.
@@ -126,7 +140,14 @@ pub struct World {
     due: BTreeMap<(u64, u64), Due>,
     /// When the last parcel of each pair arrives: pairs keep their order.
     last_arrival: BTreeMap<(Rank, Rank), u64>,
+    options: scheduler::Options,
+    pace: u32,
+    /// True if the scheduler has only so much time.
+    has_end: bool,
     scheduler: Scheduler,
+    /// Which life of the run this is.
+    run_life: u32,
+    disk: Disk,
     states: Vec<TaskState>,
     nodes: BTreeMap<Rank, Node>,
     /// How many workers are on one host.
@@ -165,6 +186,7 @@ impl World {
         let faults = Faults {
             failures_of_256: if rng.bool() { rng.u8(0..60) } else { 0 },
             losses: if rng.bool() { rng.u32(0..6) } else { 0 },
+            crashes: if rng.bool() { rng.u32(0..4) } else { 0 },
             lost_come_back: rng.u8(..) < 180,
             stop: (rng.u8(..) < 40).then(|| stops[rng.usize(..3)]),
             delay_us_max: [10, 500, 50_000][rng.usize(..3)],
@@ -174,12 +196,15 @@ impl World {
         let options = scheduler::Options {
             workers,
             workers_come_back,
-            persist_asked: true,
+            persist: [Persist::None, Persist::Kept, Persist::Asked, Persist::All][rng.usize(..4)],
             precedence: Precedence::default(),
         };
         let (sizes, limits) = room::draw(&mut rng, problem.graph.len());
         let pace = [1, 3, u32::MAX, u32::MAX][rng.usize(..4)];
-        let scheduler = Scheduler::new(problem.graph.clone(), &problem.asked, options).with_pace(pace);
+        // The first life may have little time.
+        let end = (rng.u8(..) < 30).then(|| Timestamp(1_000_000 + rng.u64(0..3 * faults.run_us_max)));
+        let scheduler = Scheduler::new(problem.graph.clone(), &problem.asked, options);
+        let scheduler = scheduler.with_pace(pace).with_end(end);
         let states = problem.graph.tasks().map(|task| scheduler.state(task)).collect();
         let mut world = World {
             expected: problem.values(),
@@ -188,6 +213,11 @@ impl World {
             faults,
             now: 1_000_000,
             sequence: 0,
+            options,
+            pace,
+            has_end: end.is_some(),
+            run_life: 1,
+            disk: Disk::default(),
             due: BTreeMap::new(),
             last_arrival: BTreeMap::new(),
             scheduler,
@@ -222,6 +252,11 @@ impl World {
             let at = self.rng.u64(0..horizon);
             self.plan(at, Due::Lose(rank));
         }
+        if self.faults.crashes > 0 {
+            self.faults.crashes -= 1;
+            let at = self.rng.u64(0..horizon);
+            self.plan(at, Due::Crash);
+        }
         if let Some(reason) = self.faults.stop {
             let at = self.rng.u64(0..horizon);
             self.plan(at, Due::Stop(reason));
@@ -232,7 +267,7 @@ impl World {
     pub fn run(&mut self) -> u64 {
         let faults_end = self.now + SAFETY_US;
         let deadline = faults_end + LIVENESS_US;
-        while self.outcome.is_none() && self.without_room.is_none() {
+        while self.goes_on() {
             let Some((&key, _)) = self.due.first_key_value() else { panic!("nothing is under way: stuck") };
             let due = self.due.remove(&key).expect("just looked at");
             self.now = key.0;
@@ -252,6 +287,16 @@ impl World {
             None => self.check_end(),
         }
         self.digest
+    }
+
+    /// False once the run is over. One that was stopped is taken up again now and then.
+    fn goes_on(&mut self) -> bool {
+        if matches!(self.outcome, Some(Outcome::Stopped(_))) && self.rng.bool() {
+            self.coverage.happened(Happening::StoppedRunResumed);
+            self.faults.stop = None;
+            self.resume();
+        }
+        self.outcome.is_none() && self.without_room.is_none()
     }
 
     fn happen(&mut self, due: Due) {
@@ -301,6 +346,10 @@ impl World {
                 }
             }
             Due::Lose(worker) => self.lose(worker),
+            Due::Sync(worker, life) => self.on_sync(worker, life),
+            Due::JournalSynced(run_life) => self.on_journal_synced(run_life),
+            Due::Loaded(worker, life, of) => self.on_loaded(worker, life, of),
+            Due::Crash => self.crash(),
             Due::ComeBack(worker) => {
                 self.coverage.happened(Happening::WorkerCameBack);
                 let life = Incarnation(self.nodes[&worker].life.0 + 1);
@@ -366,6 +415,7 @@ impl World {
     }
 
     fn record(&mut self, event: Event) {
+        self.write_event(event.clone());
         self.digest = mix(self.digest ^ mix(hash_text(&format!("{event:?}"))));
         match event {
             Event::OutputLost { task } => {
@@ -451,12 +501,24 @@ impl World {
         let graph = Arc::new(self.problem.beginning.clone());
         let machine = Worker::new(graph.clone(), rank, life, host.clone(), capacity);
         let (store, running) = (BTreeMap::new(), BTreeMap::new());
-        let pool = Pool::default();
+        let (pool, unsynced) = (Pool::default(), Vec::new());
         let memory = self.limits.map(Memory::new);
         let (told, stuck_since) = (Room::Ample, None);
         let is_alive = true;
-        let node =
-            Node { machine, graph, life, is_alive, store, running, pool, host, memory, told, stuck_since };
+        let node = Node {
+            machine,
+            graph,
+            life,
+            is_alive,
+            store,
+            running,
+            pool,
+            unsynced,
+            host,
+            memory,
+            told,
+            stuck_since,
+        };
         self.nodes.insert(rank, node);
         self.plan(0, Due::Tick(rank));
     }
@@ -566,7 +628,7 @@ impl World {
                 let task = assignment.tasks.first;
                 assert_eq!(assignment.tasks.count, 1, "a heavy task starts alone");
                 self.check_exclusive(rank, task, assignment.hosts());
-                self.start(rank, task, assignment.attempt, assignment.consumers > 0, false);
+                self.start(rank, task, Terms::of(&assignment), false);
             }
             worker::Action::Stop(task, attempt, cause) => {
                 let life = node.life;
@@ -575,6 +637,12 @@ impl World {
                     let due = Due::Ended { worker: rank, life, task, attempt, cause: Some(cause) };
                     self.plan(1, due);
                 }
+            }
+            worker::Action::Persist(task, attempt) => {
+                let (here, value) = node.store[&task];
+                assert_eq!(here, attempt, "the output of task {task} at {rank}");
+                self.coverage.happened(Happening::OutputSaved);
+                self.write_output(rank, task, attempt, value);
             }
             worker::Action::Drop(task, attempt) => {
                 if node.store.get(&task).is_some_and(|(here, _)| *here == attempt) {
@@ -587,7 +655,9 @@ impl World {
                 node.is_alive = false;
                 assert!(node.running.is_empty(), "worker {rank} leaves while tasks run");
                 assert!(node.pool.is_empty(), "worker {rank} leaves while tasks wait");
-                let message = FromWorker { incarnation, reports: vec![Report::Left(Totals::default())] };
+                let mut reports = self.last_durable(rank);
+                reports.push(Report::Left(Totals::default()));
+                let message = FromWorker { incarnation, reports };
                 self.send(rank, Rank::SCHEDULER, Due::ToScheduler(rank, message));
             }
         }
@@ -595,6 +665,9 @@ impl World {
     }
 
     fn say(&mut self, rank: Rank, peer: Rank, message: PeerMessage) {
+        if peer == Rank::SCHEDULER {
+            return self.load(rank, message);
+        }
         let value = match message.word {
             PeerWord::Output(task, attempt) => {
                 let (here, value) = self.nodes[&rank].store[&task];
@@ -674,6 +747,7 @@ impl World {
         node.is_alive = false;
         node.store.clear();
         node.running.clear();
+        node.unsynced.clear();
         node.pool = Pool::default();
         node.memory = None;
         let life = node.life;
@@ -740,7 +814,7 @@ impl World {
 fn is_idle_talk(due: &Due) -> bool {
     match due {
         Due::Tick(_) | Due::Pool(..) | Due::Room(..) => true,
-        Due::ToScheduler(_, message) => message.reports == [Report::Heartbeat],
+        Due::ToScheduler(_, message) => matches!(message.reports[..], [Report::Heartbeat(_)]),
         _ => false,
     }
 }

@@ -89,9 +89,10 @@ impl Ahead {
 }
 
 impl Scheduler {
-    /// True if a waiting task need not wait for this input.
+    /// True if a waiting task need not wait for this input. An input that nobody needs was there before the
+    /// run was resumed.
     pub(super) fn is_met(&self, dependent: TaskId, input: TaskId) -> bool {
-        self.state(input) == TaskState::Finished
+        matches!(self.state(input), TaskState::Finished | TaskState::Culled)
             || (self.tasks.has(input, Marks::ANNOUNCED)
                 && self.ahead.goes_ahead(&self.graph.facts(dependent)))
     }

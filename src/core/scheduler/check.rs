@@ -43,12 +43,17 @@ impl Scheduler {
             let lives = self.workers.get(self.tasks.worker.get(task)).is_some();
             assert!(lives || self.phase != Phase::Working, "the holder of task {task} is gone");
         }
+        if self.tasks.has(task, Marks::STORED) && !self.tasks.has(task, Marks::HELD) {
+            let place = self.tasks.worker.get(task);
+            assert_eq!(place, Rank::SCHEDULER, "the output of task {task} is in the run directory alone");
+        }
         if self.tasks.has(task, Marks::ANNOUNCED) {
             assert!(state.is_active(), "task {task} was announced and is {state:?}");
         }
         if state == TaskState::Finished && consumers > 0 && self.phase == Phase::Working {
             let is_held = self.tasks.has(task, Marks::HELD);
-            assert!(is_held, "task {task} is finished and needed, but nobody has it");
+            let is_stored = self.tasks.has(task, Marks::STORED);
+            assert!(is_held || is_stored, "task {task} is finished and needed, but nobody has it");
         }
         let is_hopeless = self.graph.inputs(task).any(|input| self.state(input).is_bad_end());
         assert!(!(is_hopeless && state == TaskState::Waiting), "task {task} waits for one that ended badly");
@@ -75,6 +80,10 @@ impl Scheduler {
     }
 
     fn check_counts(&self) {
+        let is_unsaved =
+            |task: &TaskId| self.state(*task) == TaskState::Finished && self.tasks.has(*task, Marks::UNSAVED);
+        let unsaved = self.graph.tasks().filter(is_unsaved).count();
+        assert_eq!(unsaved, self.tasks.unsaved_count() as usize, "outputs that are still to be durable");
         let active: u32 = self.workers.iter().map(|(_, record)| record.assigned).sum();
         assert_eq!(active, self.tasks.active_count(), "tasks at workers");
         for state in [TaskState::Waiting, TaskState::Finished, TaskState::Failed, TaskState::Aborted] {
@@ -92,7 +101,9 @@ impl Scheduler {
             let is_parked = || self.workers.with_parked().any(|(_, record)| record.parked.contains(task));
             let is_queued = match self.graph.options(task).several_nodes() {
                 Some(_) => self.multi_node.contains(level, task),
-                None => self.ready.contains(class, level, task) || is_parked(),
+                None => {
+                    self.ready.contains(class, level, task) || is_parked() || self.held_back.contains(&task)
+                }
             };
             assert!(is_queued, "task {task} is ready but not queued");
         }

@@ -61,15 +61,15 @@ impl Copies {
 
     /// A worker holds nothing any more. Looks at all tasks: workers are lost rarely.
     pub fn forget_worker(&mut self, worker: Rank) {
-        for task in (0..self.latest.count()).map(TaskId::from) {
-            let held: Vec<Rank> = self.of(task).collect();
-            if held.contains(&worker) {
-                while self.pop(task).is_some() {}
-                held.into_iter()
-                    .rev()
-                    .filter(|other| *other != worker)
-                    .for_each(|other| self.add(task, other));
-            }
+        (0..self.latest.count()).map(TaskId::from).for_each(|task| self.remove(task, worker));
+    }
+
+    /// A worker does not hold the output of a task after all.
+    pub fn remove(&mut self, task: TaskId, worker: Rank) {
+        let held: Vec<Rank> = self.of(task).collect();
+        if held.contains(&worker) {
+            while self.pop(task).is_some() {}
+            held.into_iter().rev().filter(|other| *other != worker).for_each(|other| self.add(task, other));
         }
     }
 }

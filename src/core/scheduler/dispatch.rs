@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use crate::core::graph::{Facts, Row};
-use crate::core::id::{Rank, TaskId};
+use crate::core::id::{Incarnation, Rank, TaskId};
 use crate::core::message::{Assignment, InputLocation, Order, Special};
 use crate::core::span::Span;
+use crate::core::task::Body;
 
-use super::machine::Scheduler;
+use super::machine::{Persist, Scheduler};
 use super::placement::{Candidate, Choice, Inputs, look_at, moving_us, place};
 use super::ready::{Class, Run};
 use super::steal::{Loot, steal};
@@ -71,6 +72,12 @@ impl Scheduler {
                 self.ready.take(class, 1);
                 continue;
             }
+            if self.would_end_late(task) {
+                self.ready.take(class, 1);
+                self.division.take(task, 1);
+                self.held_back.insert(task);
+                continue;
+            }
             let inputs = look_at(facts.values, &self.tasks);
             let choice = self.go_on(&shares, (task, run), &inputs, class);
             let choice = choice.or_else(|| self.divide(run, &inputs, class));
@@ -106,6 +113,11 @@ impl Scheduler {
                 let facts = graph.facts(task);
                 if !self.is_ready_by(task, &facts) {
                     self.workers.unpark(rank);
+                    continue;
+                }
+                if self.would_end_late(task) {
+                    self.workers.unpark(rank);
+                    self.held_back.insert(task);
                     continue;
                 }
                 let inputs = look_at(facts.values, &self.tasks);
@@ -246,19 +258,33 @@ impl Scheduler {
         let consumers = self.tasks.consumers.get(first);
         self.tasks.expected_us.fill(tasks, expected_us);
         let kept = if consumers > 0 { Marks::KEPT } else { Marks::NONE };
+        let persist = self.is_persisted(first, facts);
+        let unsaved = if persist { Marks::UNSAVED } else { Marks::NONE };
         let ahead = if is_ahead { Marks::AHEAD } else { Marks::NONE };
-        self.tasks.mark_afresh(tasks, kept | ahead);
+        self.tasks.mark_afresh(tasks, kept | ahead | unsaved);
         for input in &inputs {
             self.note_copy(input.task, worker);
         }
-        let persist = self.graph.options_with(first, facts.options).keep
-            || (self.options.persist_asked && self.tasks.is_asked(first));
         let urgency = self.urgency.level(first);
         let special = self.special(first, hosts);
         let assignment = Assignment { tasks, attempt, urgency, consumers, persist, inputs, special };
         self.workers.order(worker, Order::Assign(assignment));
         if expected_us <= AHEAD_OF_US && self.ahead.lets_ahead(facts) {
             tasks.tasks().for_each(|task| self.announce(task));
+        }
+    }
+
+    /// True if a task's output is written into the run directory.
+    pub(super) fn is_persisted(&self, task: TaskId, facts: &Facts<'_>) -> bool {
+        let is_kept = || {
+            let operation = self.graph.operation_with(task, facts.operation);
+            matches!(operation.body, Body::Command(_)) || self.graph.options_with(task, facts.options).keep
+        };
+        match self.options.persist {
+            Persist::None => false,
+            Persist::Kept => is_kept(),
+            Persist::Asked => is_kept() || self.tasks.is_asked(task),
+            Persist::All => true,
         }
     }
 
@@ -270,10 +296,13 @@ impl Scheduler {
             if owner == worker {
                 continue;
             }
-            let record = self.workers.get(owner).expect("an input's owner lives");
+            let incarnation = match owner {
+                // It is in the run directory.
+                Rank::SCHEDULER => Incarnation::default(),
+                _ => self.workers.get(owner).expect("an input's owner lives").incarnation,
+            };
             let attempt = self.tasks.attempt.get(input);
             let is_ahead = self.tasks.state.get(input) != TaskState::Finished;
-            let incarnation = record.incarnation;
             locations.push(InputLocation { task: input, attempt, owner, incarnation, is_ahead });
         }
         locations

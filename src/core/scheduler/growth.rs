@@ -41,23 +41,14 @@ impl Scheduler {
         let taken: Vec<TaskId> = graph.value_inputs(by.task).iter().collect();
         let refused = |error: AdditionError| Cause::Function(error.to_string());
         addition.resolve(&taken);
-        addition.check(self.tasks.state.count(), &taken).map_err(refused)?;
+        addition.check(self.task_total(), &taken).map_err(refused)?;
         self.check_room(&addition).map_err(refused)?;
         addition.raise(graph.options(by.task).priority);
-        let before = graph.grown(by.task).map(Arc::as_ref);
-        let numbering = Numbering {
-            task: TaskId::from(self.tasks.state.count()),
-            operation: OperationId(self.ahead.operation_count()),
-            options: OptionsId(self.ready.options_count()),
-            submitted: before.map_or(0, |row| row.submitted),
-            version: before.map_or(0, |row| row.version + 1),
-        };
-        let (rows, becomes) = addition.rows(numbering, by.task, before);
+        let numbering = self.next_numbering(by.task);
         self.take_from_worker(std::iter::once(by.task));
         self.durations.took(by.task, by.ran);
         self.put_back(by.task);
-        self.learn_kinds(&graph, by.task, &addition);
-        self.learn_tasks(&graph, (by.task, becomes), (numbering.task, rows));
+        self.enter_addition(by.task, numbering, &addition);
         let HandedOn { task, attempt, worker, started, ran } = *by;
         let count = addition.tasks.len() as u32;
         let addition = Box::new(addition);
@@ -75,6 +66,31 @@ impl Scheduler {
             self.settle(task, actions);
         }
         Ok(())
+    }
+
+    /// What the tasks that a task submits next are numbered from.
+    pub(super) fn next_numbering(&self, by: TaskId) -> Numbering {
+        let before = self.graph.grown(by);
+        Numbering {
+            task: TaskId::from(self.task_total()),
+            operation: OperationId(self.ahead.operation_count()),
+            options: OptionsId(self.ready.options_count()),
+            submitted: before.map_or(0, |row| row.submitted),
+            version: before.map_or(0, |row| row.version + 1),
+        }
+    }
+
+    /// How many tasks the graph has by now.
+    pub(super) fn task_total(&self) -> usize {
+        self.tasks.state.count()
+    }
+
+    /// Adds what a waiting task submitted, which was checked.
+    pub(super) fn enter_addition(&mut self, by: TaskId, numbering: Numbering, addition: &Addition) {
+        let graph = Arc::clone(&self.graph);
+        let (rows, becomes) = addition.rows(numbering, by, graph.grown(by).map(Arc::as_ref));
+        self.learn_kinds(&graph, by, addition);
+        self.learn_tasks(&graph, (by, becomes), (numbering.task, rows));
     }
 
     /// Refuses what none of the workers could run: those that will come may be no larger.

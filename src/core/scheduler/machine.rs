@@ -3,8 +3,10 @@
 //! Inputs only change tables; decisions are made once, on `Input::Turn`, after everything that came
 //! has been handed in. So a burst of reports costs one decision and one message per worker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::core::event::{Event, Outcome, StopReason};
 use crate::core::graph::Graph;
@@ -12,7 +14,7 @@ use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::message::{FromWorker, Order, ToWorker};
 use crate::core::span::Span;
 use crate::core::task_list::TaskList;
-use crate::core::time::Timestamp;
+use crate::core::time::{Micros, Timestamp};
 
 use super::ahead::Ahead;
 use super::dispatch::Dealing;
@@ -22,7 +24,7 @@ use super::multi_node::MultiNode;
 use super::precedence::Precedence;
 use super::priority::Urgency;
 use super::ready::Ready;
-use super::tasks::{TaskState, Tasks};
+use super::tasks::{Marks, TaskState, Tasks};
 use super::workers::Workers;
 
 /// Something that came in.
@@ -72,10 +74,25 @@ pub struct Options {
     /// True if a lost worker may come back; otherwise the run ends when those that are left can run
     /// nothing more.
     pub workers_come_back: bool,
-    /// True if what is asked for is to be written into the run directory, not only computed.
-    pub persist_asked: bool,
+    /// What is written into the run directory.
+    pub persist: Persist,
     /// What is started first.
     pub precedence: Precedence,
+}
+
+/// Which outputs are written into the run directory, where they survive the run and its processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Persist {
+    /// None.
+    None,
+    /// Those of commands, and of tasks that say `keep`.
+    #[default]
+    Kept,
+    /// Those of what is asked for besides.
+    Asked,
+    /// All.
+    All,
 }
 
 /// Where a run as a whole stands.
@@ -109,6 +126,11 @@ pub struct Scheduler {
     pub(super) dealing: Dealing,
     pub(super) ahead: Ahead,
     pub(super) out_of_memory_failures: u32,
+    /// When everything must be over, if that is known, and what time it was last.
+    pub(super) end: Option<Timestamp>,
+    pub(super) now: Timestamp,
+    /// Ready tasks that would not be over by then: they wait for another life of the run.
+    pub(super) held_back: BTreeSet<TaskId>,
     /// The failed task upstream of each aborted one.
     pub(super) aborted_because: BTreeMap<TaskId, TaskId>,
 }
@@ -131,6 +153,9 @@ impl Scheduler {
             dealing: Dealing::default(),
             ahead: Ahead::of(&graph),
             out_of_memory_failures: 0,
+            end: None,
+            now: Timestamp::default(),
+            held_back: BTreeSet::new(),
             aborted_because: BTreeMap::new(),
             graph,
         }
@@ -144,10 +169,23 @@ impl Scheduler {
         self
     }
 
+    /// The same, but one that starts nothing that is expected to run beyond `end`. Once nothing else is left, it
+    /// stops the run, which can be resumed.
+    #[must_use]
+    pub fn with_end(mut self, end: Option<Timestamp>) -> Self {
+        self.end = end;
+        self
+    }
+
     /// True if the last turn left tasks for the next one, which should come soon, whether anything comes in
     /// before it or not.
     pub fn is_unfinished(&self) -> bool {
         self.phase == Phase::Working && self.dealing.is_unfinished
+    }
+
+    /// The graph, as it is by now.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// How many tasks this run has to do, hidden ones not counted.
@@ -184,13 +222,19 @@ impl Scheduler {
         (self.tasks.worker.get(task), self.tasks.attempt.get(task))
     }
 
+    /// True if a task's output is in the run directory.
+    pub fn is_stored(&self, task: TaskId) -> bool {
+        self.tasks.has(task, Marks::STORED)
+    }
+
     /// Which life of a worker is known; `None` if it never joined, left, or is lost.
     pub fn incarnation(&self, worker: Rank) -> Option<Incarnation> {
         self.workers.get(worker).map(|record| record.incarnation)
     }
 
-    /// Takes one input in and appends what must be done. What time it is has decided nothing so far.
-    pub fn handle(&mut self, _now: Timestamp, input: Input, actions: &mut Vec<Action>) {
+    /// Takes one input in and appends what must be done.
+    pub fn handle(&mut self, now: Timestamp, input: Input, actions: &mut Vec<Action>) {
+        self.now = now;
         match input {
             Input::FromWorker { worker, message } => self.on_message(worker, message, actions),
             Input::WorkerLost { worker, incarnation } => self.on_worker_lost(worker, incarnation, actions),
@@ -210,10 +254,31 @@ impl Scheduler {
         self.give_up_collecting();
         self.multi_node.clear();
         self.workers.order_all(&Order::Stop);
+        if reason != StopReason::Cancelled {
+            let all = Span { first: TaskId(0), count: self.graph.len() as u32 };
+            self.save_outputs(&[all]);
+        }
         if reason == StopReason::Cancelled {
             let waiting = self.graph.tasks().filter(|task| self.state(*task) == TaskState::Waiting);
             for task in waiting.collect::<Vec<_>>() {
                 self.cancel(task, actions);
+            }
+        }
+    }
+
+    /// Those of these outputs that are in memory alone, and that somebody still takes, go into the run directory:
+    /// then they need not be made again when the run is resumed.
+    pub(super) fn save_outputs(&mut self, tasks: &[Span]) {
+        if self.options.persist == Persist::None {
+            return;
+        }
+        let graph = Arc::clone(&self.graph);
+        let tasks = tasks.iter().flat_map(|span| span.tasks());
+        for task in tasks.filter(|&task| self.tasks.has(task, Marks::HELD)).collect::<Vec<_>>() {
+            let is_safe = self.tasks.has(task, Marks::STORED) || self.is_persisted(task, &graph.facts(task));
+            if self.tasks.consumers.get(task) > 0 && !is_safe {
+                let order = Order::Persist(task, self.tasks.attempt.get(task));
+                self.workers.order(self.tasks.worker.get(task), order);
             }
         }
     }
@@ -228,6 +293,9 @@ impl Scheduler {
             self.place_ready_tasks();
             if !self.dealing.is_unfinished {
                 self.steal_for_idle_workers();
+            }
+            if self.is_out_of_time() {
+                self.on_stop(StopReason::Terminated, actions);
             }
         }
         if let Some(outcome) = self.outcome() {
@@ -246,10 +314,24 @@ impl Scheduler {
         }
     }
 
+    /// True if a task is not expected to be over in time.
+    pub(super) fn would_end_late(&self, task: TaskId) -> bool {
+        self.end.is_some_and(|end| self.now + Micros(self.durations.expected_us(task) as u64) > end)
+    }
+
+    /// True if all that could still be done would take too long.
+    fn is_out_of_time(&self) -> bool {
+        let is_left = |task: &TaskId| self.state(*task) == TaskState::Waiting;
+        self.tasks.active_count() == 0 && !self.dealing.is_unfinished && self.held_back.iter().any(is_left)
+    }
+
     /// How the run ends, if nothing is left to do or to wait for.
     fn outcome(&self) -> Option<Outcome> {
         match self.phase {
-            Phase::Working if self.tasks.open_count() == 0 => Some(self.outcome_of_ended()),
+            // What is to be durable must be so before anybody is told that all is done.
+            Phase::Working if self.tasks.open_count() == 0 => {
+                (self.tasks.unsaved_count() == 0).then(|| self.outcome_of_ended())
+            }
             Phase::Stopping(reason) if self.tasks.active_count() == 0 => Some(Outcome::Stopped(reason)),
             Phase::Working if self.is_deserted() => Some(Outcome::WorkersLost),
             _ => None,
@@ -275,11 +357,12 @@ impl Scheduler {
     /// Enters every task that waits for nothing, once: where many are alike, all of them at once.
     fn enter_ready_tasks(&mut self, actions: &mut Vec<Action>) {
         let end = TaskId::from(self.graph.len());
+        let are_all_waiting = self.tasks.count(TaskState::Waiting) as usize == self.graph.len();
         let mut task = TaskId(0);
         while task < end {
             let run = Span { first: task, count: self.urgency.run_end(task).0 - task.0 };
             let is_run = run.count > 1 && self.graph.options(task).several_nodes().is_none();
-            if is_run && !self.graph.is_join(task) && self.tasks.count(TaskState::Culled) == 0 {
+            if is_run && !self.graph.is_join(task) && are_all_waiting {
                 self.ready.push(self.ready.class(self.graph.options_id(task)), self.urgency.level(task), run);
                 task = run.end();
                 continue;

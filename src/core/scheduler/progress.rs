@@ -153,8 +153,9 @@ impl Scheduler {
     /// to success has done so by itself.
     pub(super) fn release(&mut self, task: TaskId) {
         let order = Order::Release(task, self.tasks.attempt.get(task));
-        if self.tasks.unmark(task, Marks::HELD) && self.tasks.has(task, Marks::SHARED) {
-            self.workers.order(self.tasks.worker.get(task), order.clone());
+        let holder = self.tasks.worker.get(task);
+        if self.tasks.let_go(task) && self.tasks.has(task, Marks::SHARED) {
+            self.workers.order(holder, order.clone());
         }
         while let Some(worker) = self.tasks.copies.pop(task) {
             self.workers.order(worker, order.clone());

@@ -42,7 +42,14 @@ impl Scheduler {
         self.multi_node.look_again();
         self.tasks.copies.forget_worker(worker);
         for task in self.outputs_at(worker) {
-            self.on_output_lost(task, actions);
+            let is_result = self.tasks.count_saved(task) && self.tasks.is_asked(task);
+            if self.tasks.has(task, Marks::HELD) {
+                self.on_output_lost(task, actions);
+            }
+            if is_result && self.phase == Phase::Working {
+                // It was to be in the run directory, and will never be.
+                self.make_again(task, actions);
+            }
         }
         for task in returned.into_iter().chain(record.parked.into_tasks()) {
             if self.state(task) == TaskState::Waiting {
@@ -57,29 +64,40 @@ impl Scheduler {
         let failure = Failure { started: Timestamp::default(), ran: Micros::ZERO, cause };
         actions.push(Action::Record(Event::AttemptFailed { task, attempt, worker, failure, retried: true }));
         self.recall_consumers(task);
+        self.tasks.mark(task, Marks::SHARED);
         self.put_back(task);
         if self.phase == Phase::Stopping(StopReason::Cancelled) {
             self.cancel(task, actions);
         }
     }
 
-    /// Finished tasks whose value a lost worker held. What was persisted is safe on disk. A scan of
-    /// all tasks: workers are lost rarely.
+    /// Finished tasks whose value a lost worker held, or was about to make durable. A scan of all tasks: workers
+    /// are lost rarely.
     fn outputs_at(&self, worker: Rank) -> Vec<TaskId> {
-        let was_there =
-            |task: &TaskId| self.tasks.has(*task, Marks::HELD) && self.tasks.worker.get(*task) == worker;
+        let is_there =
+            |task: TaskId| self.tasks.has(task, Marks::HELD) || self.tasks.has(task, Marks::UNSAVED);
+        let was_there = |task: &TaskId| {
+            self.tasks.worker.get(*task) == worker
+                && self.state(*task) == TaskState::Finished
+                && is_there(*task)
+        };
         self.graph.tasks().filter(was_there).collect()
     }
 
-    /// The output at `tasks.worker` is gone. A copy takes its place; otherwise it is made again, if
-    /// anybody needs it.
+    /// The output at `tasks.worker` is gone. A copy takes its place, or what is in the run directory;
+    /// otherwise it is made again, if anybody needs it.
     fn on_output_lost(&mut self, task: TaskId, actions: &mut Vec<Action>) {
         self.recall_consumers(task);
-        self.tasks.unmark(task, Marks::HELD);
+        if !self.tasks.let_go(task) {
+            // It was in the run directory alone, and cannot be read there.
+            self.tasks.unmark(task, Marks::STORED);
+        }
         if let Some(copy) = self.tasks.copies.pop(task) {
             // It may not have arrived there; then the next consumer will say so.
             self.tasks.worker.set(task, copy);
             self.tasks.mark(task, Marks::HELD | Marks::SHARED);
+        } else if self.tasks.has(task, Marks::STORED) {
+            // Whoever needs it reads it there.
         } else if self.tasks.consumers.get(task) > 0 && self.phase == Phase::Working {
             self.make_again(task, actions);
         }
@@ -106,10 +124,11 @@ impl Scheduler {
         let mut lost = vec![task];
         let mut again = Vec::new();
         while let Some(task) = lost.pop() {
-            if self.state(task) != TaskState::Finished {
+            if !matches!(self.state(task), TaskState::Finished | TaskState::Culled) {
                 continue;
             }
             actions.push(Action::Record(Event::OutputLost { task }));
+            self.tasks.count_saved(task);
             self.tasks.mark(task, Marks::SHARED);
             self.release(task);
             for dependent in graph.dependents(task) {
@@ -147,7 +166,9 @@ impl Scheduler {
     }
 
     fn has_or_will_have(&self, task: TaskId) -> bool {
-        self.tasks.has(task, Marks::HELD) || self.state(task) != TaskState::Finished
+        self.tasks.has(task, Marks::HELD)
+            || self.tasks.has(task, Marks::STORED)
+            || !matches!(self.state(task), TaskState::Finished | TaskState::Culled)
     }
 
     /// A task came back because its input was not where it was said to be.
@@ -171,6 +192,7 @@ impl Scheduler {
             && is_same_try
             && self.state(input.task) == TaskState::Finished;
         if still_said {
+            self.tasks.copies.remove(input.task, worker);
             self.on_output_lost(input.task, actions);
         }
         if self.state(task) == TaskState::Waiting {

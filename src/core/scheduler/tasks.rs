@@ -32,7 +32,7 @@ pub enum TaskState {
     Aborted,
     /// Will not run, or was ended, as a person said so.
     Cancelled,
-    /// Nobody asked for it, directly or indirectly.
+    /// Nobody needs it: nobody asked for it, directly or indirectly, or all who take it are durable.
     Culled,
 }
 
@@ -81,11 +81,15 @@ impl Marks {
     pub const KNOWN: Marks = Marks(4);
     /// Its dependents count it as met although it has not finished: they look ahead.
     pub const ANNOUNCED: Marks = Marks(8);
-    /// A consumer of the value ends otherwise than by success at `worker`, which therefore cannot know by
-    /// itself when nobody takes the value any more.
+    /// A consumer of the value ends otherwise than by success at `worker`, or may have taken it from another
+    /// try: so the worker cannot know by itself when nobody takes the value any more.
     pub const SHARED: Marks = Marks(16);
     /// It was assigned before its inputs were finished, so that it asks for nothing yet.
     pub const AHEAD: Marks = Marks(32);
+    /// The output is in the run directory, too: it is never made again, unless it cannot be read there.
+    pub const STORED: Marks = Marks(64);
+    /// The output is to be durable, and its worker has not said yet that it is.
+    pub const UNSAVED: Marks = Marks(128);
 }
 
 impl BitOr for Marks {
@@ -119,7 +123,7 @@ pub struct Tasks {
     pub met: Column<u32>,
     /// The latest try; 0 before the first.
     pub attempt: Column<Attempt>,
-    /// Who has the task, or has its output.
+    /// Who has the task, or has its output; rank 0 if that is only in the run directory.
     pub worker: Column<Rank>,
     /// Dependents that take the value and have not ended.
     pub consumers: Column<u32>,
@@ -136,6 +140,11 @@ pub struct Tasks {
     pub file_sizes: BTreeMap<TaskId, Vec<u64>>,
     /// Attempts that failed by their own fault, of the tasks that had any.
     pub failures: BTreeMap<TaskId, u32>,
+    /// Tries of an earlier life that left something, of tasks that are not known any more, and the number
+    /// after which those that are added begin.
+    begin_after: (BTreeMap<TaskId, Attempt>, Attempt),
+    /// How many finished tasks are `UNSAVED`.
+    unsaved: u32,
     /// How many tasks are in each state, hidden joins included.
     counts: [u32; 8],
 }
@@ -157,6 +166,8 @@ impl Tasks {
             copies: Copies::new(count),
             file_sizes: BTreeMap::new(),
             failures: BTreeMap::new(),
+            begin_after: Default::default(),
+            unsaved: 0,
             counts: [0; 8],
         };
         tasks.counts[TaskState::Waiting as usize] = count as u32;
@@ -186,9 +197,21 @@ impl Tasks {
         }
     }
 
+    /// Tasks that are added from now on begin after these tries, and none with a smaller number.
+    pub fn begin_after(&mut self, tries: BTreeMap<TaskId, Attempt>, least: Attempt) {
+        self.begin_after = (tries, least);
+    }
+
     /// Adds tasks that wait, behind all others.
     pub fn add(&mut self, tasks: Span) {
         self.state.fill(tasks, TaskState::Waiting);
+        let (tries, least) = &self.begin_after;
+        if *least > Attempt::default() {
+            self.attempt.fill(tasks, *least);
+        }
+        for (&task, &attempt) in tries.range(tasks.first..tasks.end()) {
+            self.attempt.set(task, attempt.max(*least));
+        }
         self.counts[TaskState::Waiting as usize] += tasks.count;
     }
 
@@ -253,7 +276,7 @@ impl Tasks {
     /// Gives tasks these marks in the place of those they had, but for what is said of an output of theirs.
     pub fn mark_afresh(&mut self, tasks: Span, marks: Marks) {
         for task in tasks.tasks() {
-            self.marks.set(task, Marks(self.marks.get(task).0 & Marks::HELD.0 | marks.0));
+            self.marks.set(task, Marks(self.marks.get(task).0 & (Marks::HELD | Marks::SHARED).0 | marks.0));
         }
     }
 
@@ -264,23 +287,61 @@ impl Tasks {
         before & marks.0 != 0
     }
 
+    /// A task has finished: if its output is to be durable, that is waited for.
+    pub fn count_unsaved(&mut self, task: TaskId) {
+        self.unsaved += u32::from(self.has(task, Marks::UNSAVED));
+    }
+
+    /// Nobody waits any more for the output of a finished task to be durable. True if somebody did.
+    pub fn count_saved(&mut self, task: TaskId) -> bool {
+        let was_unsaved = self.unmark(task, Marks::UNSAVED);
+        self.unsaved -= u32::from(was_unsaved);
+        was_unsaved
+    }
+
+    /// How many outputs are still to be durable.
+    pub fn unsaved_count(&self) -> u32 {
+        self.unsaved
+    }
+
+    /// The output of a finished task is in the run directory, too.
+    pub fn store(&mut self, task: TaskId) {
+        self.mark(task, Marks::STORED);
+        if !self.has(task, Marks::HELD) {
+            self.worker.set(task, Rank::SCHEDULER);
+        }
+    }
+
+    /// Its worker holds the output no longer. True if it did.
+    pub fn let_go(&mut self, task: TaskId) -> bool {
+        let was_held = self.unmark(task, Marks::HELD);
+        if was_held && self.has(task, Marks::STORED) {
+            self.worker.set(task, Rank::SCHEDULER);
+        }
+        was_held
+    }
+
+    /// True if the task exists and this is its latest try.
+    pub fn is_of_try(&self, task: TaskId, attempt: Attempt) -> bool {
+        task.index() < self.state.count() && self.attempt.get(task) == attempt
+    }
+
     /// True if the try is the one a worker is at.
     pub fn is_current(&self, task: TaskId, attempt: Attempt, worker: Rank) -> bool {
-        task.index() < self.state.count()
-            && self.state.get(task).is_active()
-            && self.attempt.get(task) == attempt
-            && self.worker.get(task) == worker
+        self.is_of_try(task, attempt) && self.state.get(task).is_active() && self.worker.get(task) == worker
     }
 }
 
 /// The legal steps; everything else is a bug, not a branch.
 fn is_legal_step(from: TaskState, to: TaskState) -> bool {
-    use TaskState::{Aborted, Assigned, Cancelled, Failed, Finished, Running, Waiting};
+    use TaskState::{Aborted, Assigned, Cancelled, Culled, Failed, Finished, Running, Waiting};
     match (from, to) {
         // The usual way; joins finish without a worker, short tasks without `Running` in between.
         (Waiting, Assigned | Finished) | (Assigned, Running | Finished) | (Running, Finished) => true,
         // Given back, lost with its worker, or to be tried again; or its output was lost.
         (Assigned | Running | Finished, Waiting) => true,
+        // When a run is resumed; and back, when an output that was durable cannot be read.
+        (Waiting, Culled) | (Culled, Waiting) => true,
         (Assigned | Running, Failed) => true,
         (Waiting, Aborted | Cancelled) => true,
         _ => false,

@@ -25,10 +25,41 @@ impl Worker {
         {
             self.heavies.holding.on_given(&self.graph, task, bytes);
         }
+        let (mut durable, mut volatile) = (Vec::new(), Vec::new());
         for task in batch.tasks() {
+            if !self.synced_early.is_empty()
+                && let Some(is_durable) = self.synced_early.remove(&task)
+            {
+                Span::add_to(if is_durable { &mut durable } else { &mut volatile }, task);
+            }
             self.on_success(task, batch.attempt, actions);
         }
+        let attempt = batch.attempt;
         self.reports.push(Report::Finished(batch));
+        self.report_synced(durable, attempt, true);
+        self.report_synced(volatile, attempt, false);
+    }
+
+    /// Outputs are on the disk, or cannot be. That may be known before their tasks' ends are handed in, and is
+    /// told after.
+    pub(super) fn on_synced(&mut self, tasks: &[Span], attempt: Attempt, is_durable: bool) {
+        let mut ended = Vec::new();
+        for task in tasks.iter().flat_map(|span| span.tasks()) {
+            match self.stage.get(task).is_in_progress() && self.attempt.get(task) == attempt {
+                true => drop(self.synced_early.insert(task, is_durable)),
+                false => Span::add_to(&mut ended, task),
+            }
+        }
+        self.report_synced(ended, attempt, is_durable);
+    }
+
+    fn report_synced(&mut self, tasks: Vec<Span>, attempt: Attempt, is_durable: bool) {
+        if !tasks.is_empty() {
+            self.reports.push(match is_durable {
+                true => Report::Durable(tasks, attempt),
+                false => Report::Volatile(tasks, attempt),
+            });
+        }
     }
 
     fn on_success(&mut self, task: TaskId, attempt: Attempt, actions: &mut Vec<Action>) {
@@ -88,6 +119,7 @@ impl Worker {
         self.stage.set(task, Stage::Absent);
         self.ending.remove(&task);
         self.lacking.remove(&task);
+        self.synced_early.remove(&task);
     }
 
     /// An input may have come from another try than the one that is being fetched.

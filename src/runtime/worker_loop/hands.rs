@@ -3,9 +3,11 @@
 mod doze;
 mod heavy;
 mod recall;
+mod stored;
 mod untold;
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, unbounded};
@@ -17,6 +19,7 @@ use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::message::{Assignment, FromWorker, PeerMessage, PeerWord, Report};
 use crate::core::span::Span;
 use crate::core::time::{Micros, Timestamp};
+use crate::core::worker::memory::Room;
 use crate::core::worker::{Action, Input, Worker};
 use crate::record::layout::RunDirectory;
 use crate::record::pack::PackWriter;
@@ -34,11 +37,13 @@ use crate::worker::store::{Store, Terms};
 use super::super::envelope::Envelope;
 use super::super::fault::Fault;
 use super::super::sink::{Forwarded, PackSink, SharedPack};
+use super::super::syncing::{Synced, Syncing};
 use super::summons::Summons;
 use super::token::Looked;
 use super::{End, Setup, TURN_AT_LEAST_EVERY, WorkerError};
 use recall::Recalls;
 pub(super) use recall::tell_no_room;
+use stored::Stored;
 use untold::Untold;
 
 /// A light task that runs for longer than this is told of.
@@ -63,6 +68,8 @@ pub(super) struct Hands<E> {
     recalls: Recalls,
     pool: Arc<Pool>,
     pack: SharedPack,
+    syncing: Syncing,
+    stored: Stored,
     summons: Summons,
     /// Taken apart when the worker leaves.
     executors: Option<Executors>,
@@ -119,15 +126,17 @@ impl<E: Endpoint> Hands<E> {
     fn without_endpoint(endpoint: &E, setup: Setup) -> Result<Self, WorkerError> {
         let Setup { graph, directory, incarnation, host, capacity, share, functions, spawner } = setup;
         let rank = endpoint.rank();
-        let pack = PackWriter::create(&directory.output(), rank);
-        let pack = SharedPack::new(pack.map_err(|error| WorkerError::Io("create its pack", error))?);
         let (ended_sender, ended) = unbounded();
         let (forward_sender, forwarded) = unbounded();
-        let sink = PackSink { pack: pack.clone(), forwarded: forward_sender, waker: endpoint.waker() };
+        let stored = Stored::new(directory.output(), endpoint.waker());
         let (bell, waker) = (Waker::default(), endpoint.waker());
         let summons = Summons::new(waker, bell.clone());
-        let (wake, take_turn) = (summons.clone(), summons.clone());
+        let (wake, take_turn, on_synced) = (summons.clone(), summons.clone(), summons.clone());
         let (wake, take_turn) = (move || wake.wake(), Box::new(move || take_turn.take_turn()));
+        let pack = PackWriter::create(&directory.output(), rank);
+        let syncing = pack.and_then(|pack| Syncing::start(pack, Arc::new(move || on_synced.wake())));
+        let (pack, syncing) = syncing.map_err(|error| WorkerError::Io("create its pack", error))?;
+        let sink = PackSink { pack: pack.clone(), forwarded: forward_sender, waker: endpoint.waker() };
         let on_room: Arc<dyn Fn() + Send + Sync> = Arc::new(wake.clone());
         let commands = CommandExecutor::new(spawner, Box::new(sink), ended_sender.clone(), take_turn);
         let commands = commands.map_err(|error| WorkerError::Io("serve commands", error))?;
@@ -159,6 +168,8 @@ impl<E: Endpoint> Hands<E> {
             recalls: Recalls::default(),
             pool: Arc::new(pool),
             pack,
+            syncing,
+            stored,
             summons,
             executors: Some(Executors { functions: heavy_calls, commands }),
             ended,
@@ -293,6 +304,10 @@ impl<E: Endpoint> Hands<E> {
         if self.take_in_recalled()? {
             come = Come::Ends;
         }
+        if self.take_in_stored()? {
+            come = come.max(Come::Words);
+        }
+        self.take_in_synced()?;
         Ok(come)
     }
 
@@ -310,6 +325,7 @@ impl<E: Endpoint> Hands<E> {
 
     fn on_parcel(&mut self, from: Rank, parcel: Parcel) -> Result<(), WorkerError> {
         match Envelope::read(&parcel).map_err(|error| WorkerError::Garbled(from, error))? {
+            Envelope::ToWorker(_) if self.fault.is_deaf() => {}
             Envelope::ToWorker(message) => self.feed(Input::FromScheduler(message)),
             Envelope::Peer(message) => {
                 let bytes = parcel.body.len();
@@ -360,10 +376,30 @@ impl<E: Endpoint> Hands<E> {
         self.machine.handle(now, input, &mut self.actions);
     }
 
+    /// Hears what is durable by now. Rank 0 is told with something else, or some time later.
+    fn take_in_synced(&mut self) -> Result<(), WorkerError> {
+        let synced = self.syncing.take().map_err(UNSYNCED)?;
+        self.on_synced(synced);
+        Ok(())
+    }
+
+    fn on_synced(&mut self, synced: Vec<Synced>) {
+        let now = clock::now();
+        for Synced { durable, volatile } in synced {
+            let durable = durable.into_iter().map(|(tasks, attempt)| Input::Durable(tasks, attempt));
+            let volatile = volatile.into_iter().map(|(tasks, attempt)| Input::Volatile(tasks, attempt));
+            for input in durable.chain(volatile) {
+                self.machine.handle(now, input, &mut self.actions);
+                self.untold.on_durable(now);
+            }
+        }
+    }
+
     /// Hands in what ended, lets the machine decide, and does what it says.
     fn turn(&mut self) -> Result<(), WorkerError> {
         self.hand_in();
         self.tell_room();
+        self.tell_moving();
         loop {
             self.feed(Input::Turn);
             self.untold.forget();
@@ -374,6 +410,13 @@ impl<E: Endpoint> Hands<E> {
         }
         self.last_turn = clock::now();
         Ok(())
+    }
+
+    /// Whether there is something to wait for although nothing runs: then the run does not hang.
+    fn tell_moving(&mut self) {
+        let is_in_transfer = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_in_transfer());
+        let moves = is_in_transfer || self.stored.is_reading() || self.store.room() > Room::Ample;
+        self.machine.handle(clock::now(), Input::Moves(moves), &mut self.actions);
     }
 
     /// Cores are free: others have them at once, and the scheduler hears of it later.
@@ -446,6 +489,7 @@ impl<E: Endpoint> Hands<E> {
             }
             Action::Start(assignment) => self.start(assignment),
             Action::Stop(task, attempt, cause) => self.stop(task, attempt, cause),
+            Action::Persist(task, attempt) => self.save(task, attempt)?,
             Action::Drop(task, attempt) => self.store.remove(task, attempt),
             Action::Leave => self.is_leaving = true,
         }
@@ -484,10 +528,17 @@ impl<E: Endpoint> Hands<E> {
         self.pool.close();
         self.forward()?;
         self.count_spilled();
+        let synced = self.syncing.finish().map_err(UNSYNCED)?;
+        self.on_synced(synced);
+        self.feed(Input::Turn);
+        self.act()?;
         let reports = vec![Report::Left(self.totals)];
         self.report(FromWorker { incarnation: self.incarnation, reports })
     }
 }
+
+/// What a failed sync comes to.
+const UNSYNCED: fn(io::Error) -> WorkerError = |error| WorkerError::Io("sync its pack", error);
 
 /// Why the endpoint is there.
 const IN_USE: &str = "the endpoint is taken away when the loop is over";

@@ -26,10 +26,16 @@ impl World {
             memory.into_iter().for_each(|memory| memory.check_empty());
         }
         match outcome {
-            Outcome::Done => self.coverage.happened(Happening::EndedDone),
+            Outcome::Done => {
+                self.check_results();
+                self.coverage.happened(Happening::EndedDone);
+            }
             Outcome::TasksFailed { failed, .. } => {
                 assert!(failed > 0);
                 self.coverage.happened(Happening::EndedWithFailures);
+            }
+            Outcome::Stopped(StopReason::Terminated) if self.has_end => {
+                self.coverage.happened(Happening::EndedForWantOfTime);
             }
             Outcome::Stopped(reason) => assert_eq!(Some(reason), self.faults.stop),
             Outcome::WorkersLost => self.check_workers_lost(),
@@ -66,7 +72,8 @@ impl World {
         let failures = self.own_failures.get(&task).copied().unwrap_or(0);
         match state {
             TaskState::Finished if !graph.is_join(task) => {
-                assert_eq!(self.finished[&task], self.expected[task.index()], "the value of task {task}");
+                let value = self.finished.get(&task).unwrap_or_else(|| panic!("task {task} never ran"));
+                assert_eq!(*value, self.expected[task.index()], "the value of task {task}");
             }
             TaskState::Failed => assert!(failures > retries, "task {task} failed after {failures} failures"),
             TaskState::Aborted => {
@@ -78,7 +85,10 @@ impl World {
             }
             TaskState::Waiting => assert!(is_cut_short(outcome), "task {task} never ran"),
             TaskState::Assigned | TaskState::Running => panic!("task {task} is still {state:?}"),
-            TaskState::Culled => assert!(!self.finished.contains_key(&task), "task {task} ran unasked"),
+            TaskState::Culled => {
+                let ran = self.finished.contains_key(&task);
+                assert!(!ran || self.run_life > 1, "task {task} ran unasked");
+            }
             TaskState::Finished => {}
         }
     }

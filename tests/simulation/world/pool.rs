@@ -22,6 +22,7 @@ pub struct Run {
     pub attempt: Attempt,
     pub value: u64,
     pub is_kept: bool,
+    pub is_persisted: bool,
     pub is_light: bool,
     pub started: Timestamp,
 }
@@ -36,13 +37,28 @@ struct End {
     size_bytes: u64,
 }
 
+/// How a task is to be run.
+#[derive(Clone, Copy)]
+pub struct Terms {
+    pub attempt: Attempt,
+    pub is_kept: bool,
+    pub is_persisted: bool,
+}
+
+impl Terms {
+    pub fn of(assignment: &Assignment) -> Self {
+        let &Assignment { attempt, consumers, persist, .. } = assignment;
+        Terms { attempt, is_kept: consumers > 0, is_persisted: persist }
+    }
+}
+
 #[derive(Default)]
 pub struct Pool {
     slots: u32,
     /// Slots that it was told to leave and still uses.
     owes: bool,
-    /// Tasks that have not started: the try, and whether the value is kept.
-    admitted: BTreeMap<TaskId, (Attempt, bool)>,
+    /// Tasks that have not started.
+    admitted: BTreeMap<TaskId, Terms>,
     busy: u32,
     ended: Vec<End>,
     pub watched: BTreeSet<(TaskId, Attempt)>,
@@ -51,8 +67,7 @@ pub struct Pool {
 impl Pool {
     pub fn admit(&mut self, assignment: &Assignment) {
         for task in assignment.tasks.tasks() {
-            let is_kept = assignment.consumers > 0;
-            let before = self.admitted.insert(task, (assignment.attempt, is_kept));
+            let before = self.admitted.insert(task, Terms::of(assignment));
             assert!(before.is_none(), "task {task} is admitted twice");
         }
     }
@@ -61,7 +76,7 @@ impl Pool {
         let mut revoked = Vec::new();
         let mut kept = Vec::new();
         for task in tasks.tasks() {
-            if self.admitted.get(&task).is_some_and(|(admitted, _)| *admitted == attempt) {
+            if self.admitted.get(&task).is_some_and(|terms| terms.attempt == attempt) {
                 self.admitted.remove(&task);
                 Span::add_to(&mut revoked, task);
             } else {
@@ -129,23 +144,18 @@ impl World {
             self.set_only(rank, task);
         }
         let node = self.nodes.get_mut(&rank).expect("nodes are never removed");
-        let (attempt, is_kept) = node.pool.admitted.remove(&task).expect("it is among them");
+        let terms = node.pool.admitted.remove(&task).expect("it is among them");
         node.pool.busy += 1;
         self.coverage.happened(Happening::LightTaskStarted);
         self.check_exclusive(rank, task, &[]);
-        self.start(rank, task, attempt, is_kept, true);
+        self.start(rank, task, terms, true);
         self.wake_pool(rank);
     }
 
     /// Runs a task for real: its value is computed from what the store holds *now*.
-    pub(super) fn start(
-        &mut self,
-        rank: Rank,
-        task: TaskId,
-        attempt: Attempt,
-        is_kept: bool,
-        is_light: bool,
-    ) {
+    pub(super) fn start(&mut self, rank: Rank, task: TaskId, terms: Terms, is_light: bool) {
+        let Terms { attempt, is_kept, is_persisted } = terms;
+        self.check_not_promised(task, attempt);
         let node = self.nodes.get_mut(&rank).expect("a machine acts on its own node");
         let input = |id: TaskId| {
             let here = node.store.get(&id).map(|(_, value)| *value);
@@ -156,7 +166,7 @@ impl World {
         let value = self.problem.growing.value(who, &inputs);
         let addition = self.problem.growing.addition(who, inputs.len());
         let started = Timestamp(self.now);
-        let run = Run { attempt, value, is_kept, is_light, started };
+        let run = Run { attempt, value, is_kept, is_persisted, is_light, started };
         let before = node.running.insert(task, run);
         assert!(before.is_none(), "task {task} runs twice at {rank}");
         let life = node.life;
@@ -180,7 +190,7 @@ impl World {
         let node = self.nodes.get_mut(&rank).expect("nodes are never removed");
         let is_this_life = node.is_alive && node.life == life;
         let run = node.running.get(&task).filter(|run| is_this_life && run.attempt == attempt).copied();
-        let Some(Run { value, is_kept, is_light, started, .. }) = run else { return };
+        let Some(Run { value, is_kept, is_persisted, is_light, started, .. }) = run else { return };
         node.running.remove(&task);
         self.let_go(rank, (task, attempt), is_light);
         let node = self.nodes.get_mut(&rank).expect("nodes are never removed");
@@ -197,6 +207,9 @@ impl World {
                 self.keep(rank, task);
             }
             self.finished.insert(task, value);
+            if is_persisted {
+                self.write_output(rank, task, attempt, value);
+            }
             let size_bytes = self.size_of(task);
             let end = End { task, attempt, started, ran, size_bytes };
             self.hand_in(rank, life, end, is_light);

@@ -17,6 +17,7 @@ use crate::worker::output::Output;
 use crate::worker::pool::Recorder;
 use crate::worker::store::Terms;
 
+use super::super::super::syncing::Written;
 use super::super::WorkerError;
 use super::{Come, Hands, terms_of};
 
@@ -123,11 +124,19 @@ impl<E: Endpoint> Hands<E> {
         success: Success,
         output: Option<Arc<Output>>,
     ) -> Result<(Success, Option<Arc<Output>>), Failure> {
-        let is_call = matches!(self.graph.operation(task).body, Body::Call(_));
-        if let Some(output) = output.as_deref().filter(|_| is_call && terms.is_persisted) {
-            let Success { started, ran, .. } = success;
-            let recorded = self.pack.record(task, terms.attempt, output);
-            recorded.map_err(|cause| Failure { started, ran, cause })?;
+        let (operation, attempt) = (self.graph.operation(task), terms.attempt);
+        let is_call = matches!(operation.body, Body::Call(_));
+        match output.as_deref() {
+            _ if !terms.is_persisted => {}
+            Some(output) if is_call => {
+                let Success { started, ran, .. } = success;
+                let recorded = self.pack.record(task, attempt, output, self.files_of(task, attempt));
+                recorded.map_err(|cause| Failure { started, ran, cause })?;
+            }
+            None if is_call => {}
+            _ => {
+                self.pack.end(Written { task, attempt, files: self.files_of(task, attempt) });
+            }
         }
         Ok((success, output))
     }

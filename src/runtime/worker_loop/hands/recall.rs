@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -16,8 +17,10 @@ use crate::core::time::{Micros, Timestamp};
 use crate::core::worker::Input;
 use crate::core::worker::memory::Room;
 use crate::transport::endpoint::{Body, Endpoint};
+use crate::worker::files;
 use crate::worker::memory::{self, Memory, NoRoom};
 use crate::worker::output::Output;
+use crate::worker::pool::Recorder;
 use crate::worker::share::Share;
 use crate::worker::spilled::{Coding, Spilled};
 use crate::worker::store::{Found, Store};
@@ -87,6 +90,10 @@ pub(super) fn store(tasks: usize, share: &Share) -> Arc<Store> {
 
 impl<E: Endpoint> Hands<E> {
     pub(super) fn say(&mut self, peer: Rank, message: PeerMessage) -> Result<(), WorkerError> {
+        if peer == Rank::SCHEDULER {
+            self.ask_for_stored(message);
+            return Ok(());
+        }
         let PeerWord::Output(task, attempt) = message.word else {
             return self.send(&Envelope::Peer(message), Body::default(), peer);
         };
@@ -97,6 +104,28 @@ impl<E: Endpoint> Hands<E> {
                 Ok(())
             }
         }
+    }
+
+    /// Writes an output into the pack that nobody wanted there before. The run is about to end: what else is
+    /// to be done can wait for a disk.
+    pub(super) fn save(&mut self, task: TaskId, attempt: Attempt) -> Result<(), WorkerError> {
+        let output = match self.find(task, Some(attempt)) {
+            Found::Here(output) => output,
+            Found::Away(spilled) => {
+                let memory = self.store.memory().expect("what is on the disk left memory");
+                let read = self.store.read_for_other(&spilled, memory);
+                read.map_err(|error| WorkerError::Io("read an output back from its disk", error))?
+            }
+        };
+        if let Err(cause) = self.pack.record(task, attempt, &output, self.files_of(task, attempt)) {
+            log::warn!("the output of task {task} is not saved: {cause}");
+        }
+        Ok(())
+    }
+
+    /// The files that a task declares.
+    pub(super) fn files_of(&self, task: TaskId, attempt: Attempt) -> Vec<PathBuf> {
+        files::output_paths(&self.graph.operation(task).outputs, attempt)
     }
 
     fn send_output(

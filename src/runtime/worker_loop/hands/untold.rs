@@ -27,7 +27,7 @@ pub struct Untold {
     heard: Option<(Timestamp, Timestamp)>,
     /// Ends of light tasks among it.
     light: u32,
-    /// Ends of heavy tasks that no task waits for, and when the first of them came.
+    /// Ends of heavy tasks that no task waits for, and when the first of them came, or word of what is durable.
     idle: u32,
     idle_since: Option<Timestamp>,
 }
@@ -46,6 +46,11 @@ impl Untold {
     /// An end that no task waits for.
     pub fn on_idle_end(&mut self, now: Timestamp) {
         self.idle += 1;
+        self.idle_since.get_or_insert(now);
+    }
+
+    /// Outputs are durable.
+    pub fn on_durable(&mut self, now: Timestamp) {
         self.idle_since.get_or_insert(now);
     }
 

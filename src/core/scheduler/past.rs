@@ -1,0 +1,229 @@
+//! What earlier lives of a run left: its events, folded into what its next life must know.
+//!
+//! A run whose processes ended is begun again as a scheduler that knows this. What was durable is
+//! finished; whatever else is needed waits, as in the beginning.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::core::addition::{Addition, Numbering};
+use crate::core::column::{Column, Entry};
+use crate::core::event::Event;
+use crate::core::graph::Graph;
+use crate::core::id::{Attempt, TaskId};
+
+/// How far a task was known to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Known {
+    /// It has not ended well, or what it gave is lost.
+    #[default]
+    Open,
+    /// It ran to success.
+    Finished,
+    /// Its output is in the run directory besides.
+    Durable,
+}
+
+impl Entry for Known {
+    type Raw = u8;
+
+    fn of(raw: u8) -> Self {
+        [Known::Open, Known::Finished, Known::Durable][usize::from(raw)]
+    }
+
+    fn raw(self) -> u8 {
+        self as u8
+    }
+}
+
+/// What a run did so far. Feed it every event, in the order of the journal.
+#[derive(Debug)]
+pub struct Past {
+    graph: Arc<Graph>,
+    lives: u32,
+    pub(super) known: Column<Known>,
+    /// The latest try that may have begun.
+    attempt: Column<Attempt>,
+    pub(super) size_bytes: Column<f32>,
+    pub(super) file_sizes: BTreeMap<TaskId, Vec<u64>>,
+    pub(super) additions: Vec<(TaskId, Numbering, Box<Addition>)>,
+    /// Tasks that the graph has after these additions.
+    task_count: usize,
+    /// The latest try of tasks that nothing is known of any more: what they were is lost with their events.
+    pub(super) lost: BTreeMap<TaskId, Attempt>,
+}
+
+/// Why a run cannot go on from its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastError {
+    /// The task that the events tell something of that cannot be.
+    pub task: TaskId,
+    /// What it is.
+    pub why: String,
+}
+
+impl std::fmt::Display for PastError {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "what it tells of task {} cannot be: {}", self.task, self.why)
+    }
+}
+
+impl std::error::Error for PastError {}
+
+impl Past {
+    /// Nothing has happened yet to the tasks of a graph that has not grown.
+    pub fn new(graph: Arc<Graph>) -> Self {
+        let count = graph.len();
+        Past {
+            lives: 0,
+            known: Column::new(count),
+            attempt: Column::new(count),
+            size_bytes: Column::new(count),
+            file_sizes: BTreeMap::new(),
+            additions: Vec::new(),
+            task_count: count,
+            lost: BTreeMap::new(),
+            graph,
+        }
+    }
+
+    /// The graph, as it began.
+    pub fn graph(&self) -> &Arc<Graph> {
+        &self.graph
+    }
+
+    /// How many lives the run has had.
+    pub fn lives(&self) -> u32 {
+        self.lives
+    }
+
+    /// Takes in one event more. An error says that the events do not belong to the graph.
+    pub fn on_event(&mut self, event: &Event) -> Result<(), PastError> {
+        match event {
+            Event::RunStarted { .. } => self.lives = 1,
+            Event::RunResumed { life, to_do } => {
+                for task in to_do.iter().flat_map(|span| span.tasks()) {
+                    self.check(task)?;
+                    self.attempt.set(task, self.last_attempt(task).next());
+                    self.known.set(task, Known::Open);
+                }
+                self.lives = *life;
+            }
+            Event::TasksFinished { batch, .. } => {
+                for (task, _, _, size_bytes) in batch.timings() {
+                    self.saw(task, batch.attempt)?;
+                    self.known.set(task, Known::Finished);
+                    self.size_bytes.set(task, size_bytes as f32);
+                }
+                for (task, sizes) in &batch.file_sizes {
+                    self.check(*task)?;
+                    self.file_sizes.insert(*task, sizes.clone());
+                }
+            }
+            Event::TasksDurable { attempt, tasks, .. } => {
+                for task in tasks.iter().flat_map(|span| span.tasks()) {
+                    self.check(task)?;
+                    if self.attempt.get(task) == *attempt && self.known.get(task) == Known::Finished {
+                        self.known.set(task, Known::Durable);
+                    }
+                }
+            }
+            Event::OutputLost { task } => {
+                self.check(*task)?;
+                self.attempt.set(*task, self.attempt.get(*task).next());
+                self.known.set(*task, Known::Open);
+            }
+            Event::AttemptFailed { task, attempt, retried: true, .. } => self.saw(*task, attempt.next())?,
+            Event::TaskStarted { task, attempt, .. }
+            | Event::AttemptFailed { task, attempt, .. }
+            | Event::MultiNodeAssigned { task, attempt, .. }
+            | Event::TaskBound { task, attempt, .. } => self.saw(*task, *attempt)?,
+            Event::TasksAdded { task, attempt, numbering, addition, .. } => {
+                self.saw(*task, *attempt)?;
+                self.grow(*task, *numbering, addition)?;
+            }
+            Event::WorkerJoined { .. }
+            | Event::WorkerLost { .. }
+            | Event::WorkerLeft { .. }
+            | Event::TaskAborted { .. }
+            | Event::TaskCancelled { .. }
+            | Event::RunStopping { .. }
+            | Event::RunFinished { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// A try has left something in the run directory, whether the events tell of it or not. To be said after
+    /// the last event: no number is given out twice.
+    pub fn on_trace(&mut self, task: TaskId, attempt: Attempt) {
+        if task.index() < self.task_count {
+            if attempt > self.attempt.get(task) && self.known.get(task) != Known::Durable {
+                self.attempt.set(task, attempt);
+            }
+        } else {
+            let latest = self.lost.entry(task).or_insert(attempt);
+            *latest = attempt.max(*latest);
+        }
+    }
+
+    /// The number of the last try before the next life, at least that of the life: a try that left nothing
+    /// and was not told of has no trace.
+    pub(super) fn last_attempt(&self, task: TaskId) -> Attempt {
+        match self.known.get(task) {
+            Known::Durable => self.attempt.get(task),
+            Known::Open | Known::Finished => self.attempt.get(task).max(Attempt(self.lives)),
+        }
+    }
+
+    /// True if the output of a task is in the run directory.
+    pub fn is_durable(&self, task: TaskId) -> bool {
+        self.known.get(task) == Known::Durable
+    }
+
+    /// True if a task ran to success and must, if it is needed, do so again.
+    pub fn is_to_be_repeated(&self, task: TaskId) -> bool {
+        self.known.get(task) == Known::Finished
+    }
+
+    /// The tasks whose outputs are in the run directory, each with its try.
+    pub fn durable(&self) -> impl Iterator<Item = (TaskId, Attempt)> + '_ {
+        let tasks = (0..self.task_count).map(TaskId::from);
+        tasks.filter(|&task| self.is_durable(task)).map(|task| (task, self.attempt.get(task)))
+    }
+
+    /// Bytes of each file that a task declared, as they were when it ended.
+    pub fn file_sizes(&self, task: TaskId) -> &[u64] {
+        self.file_sizes.get(&task).map_or(&[], Vec::as_slice)
+    }
+
+    /// The output of a task is gone from the run directory.
+    pub fn forget(&mut self, task: TaskId) {
+        self.known.set(task, Known::Open);
+    }
+
+    fn grow(&mut self, by: TaskId, numbering: Numbering, addition: &Addition) -> Result<(), PastError> {
+        let bad = |why: &str| PastError { task: by, why: why.to_owned() };
+        if numbering.task.index() != self.task_count {
+            return Err(bad("the tasks that it submitted are numbered from elsewhere"));
+        }
+        self.task_count += addition.tasks.len();
+        self.additions.push((by, numbering, Box::new(addition.clone())));
+        Ok(())
+    }
+
+    fn saw(&mut self, task: TaskId, attempt: Attempt) -> Result<(), PastError> {
+        self.check(task)?;
+        if attempt > self.attempt.get(task) {
+            self.attempt.set(task, attempt);
+        }
+        Ok(())
+    }
+
+    fn check(&self, task: TaskId) -> Result<(), PastError> {
+        match task.index() < self.task_count {
+            true => Ok(()),
+            false => Err(PastError { task, why: "the graph has no such task".to_owned() }),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Begins a run again after its processes ended.
+//!
+//! What is to do is found backwards from what is asked: the way ends at outputs that are in the run
+//! directory. So a task whose output was lost runs again only if somebody who is to run takes it.
+
+use std::sync::Arc;
+
+use crate::core::addition::{Addition, Numbering};
+use crate::core::event::Event;
+use crate::core::id::{Rank, TaskId};
+use crate::core::span::Span;
+use crate::core::task_list::TaskList;
+use crate::core::task_set::TaskSet;
+
+use super::machine::{Options, Scheduler};
+use super::past::{Past, PastError};
+use super::tasks::TaskState;
+
+/// How much of a run is left, hidden tasks not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Tasks whose outputs are in the run directory.
+    pub durable: u32,
+    /// Tasks to run.
+    pub to_do: u32,
+    /// Those of them that ran to success before.
+    pub repeated: u32,
+}
+
+impl Scheduler {
+    /// A scheduler for what is left of a run. The event says so and is to be recorded first.
+    ///
+    /// Takes time for each task and each dependency.
+    pub fn resume(
+        past: &Past,
+        asked: impl Into<TaskList>,
+        options: Options,
+    ) -> Result<(Self, Event, Left), PastError> {
+        let asked = asked.into();
+        let mut scheduler = Scheduler::new(Arc::clone(past.graph()), asked.clone(), options);
+        for (by, numbering, addition) in &past.additions {
+            scheduler.grow_again(*by, *numbering, addition)?;
+        }
+        let to_do = scheduler.find_left(past, &asked);
+        let left = scheduler.take_up(past, &to_do);
+        let tasks = scheduler.graph.len();
+        let mut spans = Vec::new();
+        to_do.iter(tasks).for_each(|task| Span::add_to(&mut spans, task));
+        Ok((scheduler, Event::RunResumed { life: past.lives() + 1, to_do: spans }, left))
+    }
+
+    /// The tasks that must run: those asked for, and whatever they take, up to what is durable.
+    fn find_left(&self, past: &Past, asked: &TaskList) -> TaskSet {
+        let mut to_do = TaskSet::new(self.graph.len());
+        let is_open = |task: &TaskId| !past.is_durable(*task);
+        let mut ways: Vec<TaskId> = asked.iter().filter(is_open).collect();
+        ways.iter().for_each(|&task| to_do.insert(task));
+        while let Some(task) = ways.pop() {
+            for input in self.graph.inputs(task).filter(is_open) {
+                if !to_do.contains(input) {
+                    to_do.insert(input);
+                    ways.push(input);
+                }
+            }
+        }
+        to_do
+    }
+
+    /// Enters what is known of each task. What nobody needs any more and was not seen to finish is culled.
+    fn take_up(&mut self, past: &Past, to_do: &TaskSet) -> Left {
+        let graph = Arc::clone(&self.graph);
+        let mut left = Left::default();
+        self.tasks.begin_after(past.lost.clone(), past.last_attempt(TaskId(u32::MAX)));
+        for task in graph.tasks().filter(|&task| self.state(task) == TaskState::Waiting).collect::<Vec<_>>() {
+            self.tasks.attempt.set(task, past.last_attempt(task));
+            let is_shown = !graph.is_join(task) && !graph.group_of(task).hidden;
+            left.durable += u32::from(is_shown && past.is_durable(task));
+            if to_do.contains(task) {
+                left.to_do += u32::from(is_shown);
+                left.repeated += u32::from(is_shown && past.is_to_be_repeated(task));
+                continue;
+            }
+            let is_known = past.is_durable(task) || past.is_to_be_repeated(task);
+            self.tasks.step(task, if is_known { TaskState::Finished } else { TaskState::Culled });
+            self.tasks.worker.set(task, Rank::SCHEDULER);
+            self.tasks.size_bytes.set(task, past.size_bytes.get(task));
+            if past.is_durable(task) {
+                self.tasks.store(task);
+            }
+            if let Some(sizes) = past.file_sizes.get(&task) {
+                self.tasks.file_sizes.insert(task, sizes.clone());
+            }
+            self.let_go(task, graph.value_inputs(task));
+        }
+        for task in graph.tasks().filter(|&task| to_do.contains(task)) {
+            self.count_met(task);
+        }
+        left
+    }
+
+    /// Adds what a task submitted in an earlier life.
+    fn grow_again(&mut self, by: TaskId, numbering: Numbering, addition: &Addition) -> Result<(), PastError> {
+        let bad = |why: String| PastError { task: by, why };
+        let graph = Arc::clone(&self.graph);
+        if self.state(by) != TaskState::Waiting {
+            return Err(bad("it submitted tasks, and nobody asked for it".to_owned()));
+        }
+        let taken: Vec<TaskId> = graph.value_inputs(by).iter().collect();
+        addition.check(self.task_total(), &taken).map_err(|error| bad(error.to_string()))?;
+        if numbering != self.next_numbering(by) {
+            return Err(bad("what it submitted is numbered from elsewhere".to_owned()));
+        }
+        self.enter_addition(by, numbering, addition);
+        Ok(())
+    }
+}

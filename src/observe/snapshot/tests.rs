@@ -1,0 +1,124 @@
+//! Snapshots follow the events.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::core::addition::{NewTask, Source, Work};
+use crate::core::batch::Batch;
+use crate::core::event::{Failure, Success};
+use crate::core::id::{OperationId, OptionsId};
+use crate::core::task::{Body, Call, Operation};
+use crate::observe::scenario::{Scenario, graph};
+
+#[test]
+fn counts_follow_the_events() {
+    let graph = graph("a:\nb: a\nc: b\nd:");
+    let mut run = Scenario::new(&graph);
+    run.joins(1, 2).starts("a");
+    assert_eq!(*run.snapshot.counts(), Counts { waiting: 3, running: 1, ..Counts::default() });
+    run.finishes("a", 1, 500).fails("b", 1, true).fails("b", 1, false).aborts("c", "b").cancels("d");
+    let ended = Counts { finished: 1, failed: 1, aborted: 1, cancelled: 1, ..Counts::default() };
+    assert_eq!(*run.snapshot.counts(), ended);
+    assert_eq!(run.snapshot.groups()[0], Counts { finished: 1, ..Counts::default() });
+    assert_eq!((run.snapshot.retry_count(), run.snapshot.failures().len()), (1, 2));
+}
+
+#[test]
+fn a_lost_output_makes_its_task_wait_again() {
+    let graph = graph("a:");
+    let mut run = Scenario::new(&graph);
+    run.joins(1, 2).finishes("a", 1, 500).tells(Event::OutputLost { task: TaskId(0) });
+    assert_eq!(*run.snapshot.counts(), Counts { waiting: 1, ..Counts::default() });
+}
+
+#[test]
+fn hidden_joins_are_not_counted() {
+    let graph = graph("a:\n~all: a\nb: ~all");
+    let mut run = Scenario::new(&graph);
+    run.finishes("a", 1, 1).finishes("~all", 0, 0).finishes("b", 1, 1);
+    assert_eq!(*run.snapshot.counts(), Counts { finished: 2, ..Counts::default() });
+}
+
+#[test]
+fn what_is_ended_by_a_stop_has_not_failed() {
+    let graph = graph("a:\nb:");
+    let mut run = Scenario::new(&graph);
+    run.tells(Event::RunStopping { reason: StopReason::Terminated }).fails("a", 1, false);
+    let (started, ran) = (Timestamp(0), Micros(1));
+    let failure = Failure { started, ran, cause: Cause::Stopped };
+    let (task, attempt, worker) = (TaskId(1), Attempt::FIRST, Rank(1));
+    run.tells(Event::AttemptFailed { task, attempt, worker, failure, retried: false });
+    assert_eq!(*run.snapshot.counts(), Counts { waiting: 2, ..Counts::default() });
+    assert_eq!(run.snapshot.failures().len(), 1);
+}
+
+#[test]
+fn a_worker_that_came_back_offers_only_the_time_it_was_there() {
+    let graph = graph("a:");
+    let mut run = Scenario::new(&graph);
+    run.joins(1, 4).waits(1_000).tells(Event::WorkerLost { worker: Rank(1), incarnation: Incarnation(1) });
+    run.waits(5_000).joins(1, 2).waits(1_000).finishes("a", 1, 300);
+    assert_eq!(run.snapshot.offered_cpus(), Micros(4 * 1_000 + 2 * 1_000));
+    let worker = run.snapshot.workers().next().unwrap();
+    assert_eq!((worker.tasks_finished, worker.busy, worker.busy_cpus), (1, Micros(300), Micros(300)));
+    assert_eq!(worker.presence, Presence::Here);
+}
+
+/// `a` submits `part`, and becomes something that takes it.
+fn part_of_a() -> Event {
+    let work = |values| Work { values, ..Work::default() };
+    let body = Body::Call(Call { function: "noop".into(), arguments: vec![] });
+    let addition = Addition {
+        operations: vec![Arc::new(Operation { body, inputs: vec![], outputs: vec![] })],
+        options: vec![Arc::default()],
+        names: vec!["part".to_owned()],
+        tasks: vec![NewTask { name: 0, work: work(vec![]) }],
+        becomes: work(vec![Source::New(0)]),
+    };
+    let (task, operation, options) = (TaskId(2), OperationId(9), OptionsId(9));
+    let numbering = Numbering { task, operation, options, submitted: 0, version: 0 };
+    let (attempt, worker, started, ran) = (Attempt(1), Rank(1), Timestamp(0), Micros(70));
+    let (task, addition) = (TaskId(0), Box::new(addition));
+    Event::TasksAdded { task, attempt, worker, started, ran, numbering, addition }
+}
+
+#[test]
+fn tasks_that_were_added_count_where_they_lead_back_to() {
+    let graph = graph("a:\nb: a");
+    let mut run = Scenario::new(&graph);
+    run.joins(1, 1).starts("a").tells(part_of_a());
+    assert_eq!(*run.snapshot.counts(), Counts { waiting: 3, ..Counts::default() });
+    assert_eq!(run.snapshot.groups()[0], Counts { waiting: 2, ..Counts::default() });
+    assert_eq!((graph.key(TaskId(2)), graph.len()), ("a/part[0]".to_owned(), 3));
+    let worker = run.snapshot.workers().next().unwrap();
+    assert_eq!((worker.busy, worker.tasks_finished), (Micros(70), 0));
+    let batch = Batch::one(TaskId(2), Attempt::FIRST, Success { ran: Micros(30), ..Success::default() });
+    run.tells(Event::TasksFinished { worker: Rank(1), batch }).finishes("a", 1, 50);
+    assert_eq!(*run.snapshot.counts(), Counts { waiting: 1, finished: 2, ..Counts::default() });
+    assert_eq!(run.snapshot.groups()[0], Counts { finished: 2, ..Counts::default() });
+    let path = run.report.report();
+    assert_eq!((path.critical_path, path.critical_path_tasks), (Micros(80), 2));
+}
+
+#[test]
+fn additions_behind_a_gap_are_left_out() {
+    let graph = graph("a:\nb: a");
+    let mut run = Scenario::new(&graph);
+    let Event::TasksAdded { task, attempt, worker, started, ran, mut numbering, addition } = part_of_a()
+    else {
+        unreachable!("it is one")
+    };
+    numbering.task = TaskId(3);
+    run.tells(Event::TasksAdded { task, attempt, worker, started, ran, numbering, addition });
+    assert_eq!((run.snapshot.counts().waiting, graph.len()), (2, 2));
+    assert_eq!(run.snapshot.state(TaskId(3)), State::Waiting);
+}
+
+#[test]
+fn events_about_unknown_tasks_and_workers_are_left_out() {
+    let graph = graph("a:");
+    let mut run = Scenario::new(&graph);
+    let (task, attempt, worker) = (TaskId(9), Attempt::FIRST, Rank(9));
+    run.tells(Event::TasksFinished { worker, batch: Batch::one(task, attempt, Success::default()) });
+    assert_eq!(run.snapshot.counts().finished, 0);
+}

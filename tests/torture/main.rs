@@ -1,0 +1,195 @@
+//! Kills whatever runs, at random, again and again, and resumes: nothing that was durable is lost or repeated.
+//!
+//! `KILLS=n` kills so many times, `SEED=n` chooses which and when, `TASKS=n` makes graphs of so many tasks;
+//! `scripts/torture` sets them. A failure prints the seed and leaves the run directory where it is.
+#![cfg(feature = "mpi")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use harness::{Place, Process, Ranks, Running};
+use verdict::Verdict;
+
+/// In CI.
+const KILLS: u64 = 6;
+const TASKS: u64 = 2_000;
+/// The longest life of a run that is to be killed, for each thousand tasks.
+const LIFE_MS_MAX: u64 = 200;
+/// How long everything may take to end once one of it was killed.
+const END_WITHIN: Duration = Duration::from_secs(90);
+
+fn variable(name: &str, usual: u64) -> u64 {
+    std::env::var(name)
+        .map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number: {text}")))
+}
+
+/// Rows of a command, a function that takes time, and two that add up; the sum of all is asked for.
+fn graph(rows: u64) -> String {
+    format!(
+        r#"
+name = "torture"
+
+[tasks.c]
+each = {{ i = "1..{rows}" }}
+run = ["sh", "-c", "echo $1 $2 >> started; [ $(($1 % 40)) != 0 ] || sleep 0.1; echo $1", "sh", "{{i}}", "{{attempt}}"]
+retries = 9
+
+[tasks.w]
+each = {{ i = "1..{rows}" }}
+call = "spin"
+args = [0.0005]
+
+[tasks.g]
+each = {{ i = "1..{rows}" }}
+call = "add"
+args = ["@c[{{i}}]", 1]
+
+[tasks.t]
+each = {{ i = "1..{rows}" }}
+call = "add"
+args = ["@g[{{i}}]", 1]
+after = ["w[{{i}}]"]
+
+[tasks.total]
+call = "sum"
+args = ["@t"]
+"#
+    )
+}
+
+/// What a process is to a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    Launcher,
+    Scheduler,
+    Worker,
+    /// The spawner, or a process of it that keeps a program.
+    Spawner,
+    Program,
+}
+
+fn role(process: &Process) -> Role {
+    let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+    let rank = environment.split(|byte| *byte == 0).find_map(|variable| {
+        let text = std::str::from_utf8(variable).ok()?;
+        text.strip_prefix("OMPI_COMM_WORLD_RANK=").or_else(|| text.strip_prefix("PMI_RANK="))?.parse().ok()
+    });
+    match (process.name.as_str(), rank) {
+        ("dagmar", Some(0_u32)) => Role::Scheduler,
+        ("dagmar", Some(_)) => Role::Worker,
+        (name, None) if name.starts_with("dagmar") => Role::Spawner,
+        (name, _) if name.starts_with("mpi") || name.starts_with("hydra") || name.starts_with("orte") => {
+            Role::Launcher
+        }
+        _ => Role::Program,
+    }
+}
+
+/// Kills one process of a role that chance chooses, if any is there.
+fn kill_one(place: &Place, rng: &mut Rng) -> Option<Role> {
+    let mut by_role: BTreeMap<Role, Vec<Process>> = BTreeMap::new();
+    place
+        .processes()
+        .into_iter()
+        .for_each(|process| by_role.entry(role(&process)).or_default().push(process));
+    let roles: Vec<Role> = by_role.keys().copied().collect();
+    let role = *rng.choice(&roles)?;
+    let victim = rng.choice(&by_role[&role])?;
+    // It may have ended just now.
+    let sent = std::process::Command::new("kill").args(["-9", &victim.pid.to_string()]).output();
+    sent.is_ok_and(|output| output.status.success()).then_some(role)
+}
+
+/// Waits for an end that was brought about, and helps where a launcher was told nothing.
+fn await_end(place: &Place, mut running: Running) -> bool {
+    let began = Instant::now();
+    while !running.is_over() {
+        if began.elapsed() > END_WITHIN {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    drop(running);
+    place.expect_nothing_left();
+    true
+}
+
+fn start(place: &Place) -> Running {
+    let runs = place.runs();
+    match runs.last().filter(|run| run.join("run.toml").is_file() && run.join("graph.dagmar").is_file()) {
+        Some(run) => place.start(Ranks::Mpi(3), &["resume", "--quiet", run.to_str().expect("a plain path")]),
+        None => place.start(Ranks::Mpi(3), &["run", "g.toml", "total", "--quiet"]),
+    }
+}
+
+/// One run, killed and resumed until it ends by itself. Says how often it was killed, and how.
+fn run_once(rng: &mut Rng, rows: u64, kills_max: u64) -> BTreeMap<Role, u64> {
+    let place = Place::with(&graph(rows));
+    let mut killed: BTreeMap<Role, u64> = BTreeMap::new();
+    let mut verdict = Verdict::default();
+    loop {
+        let mut running = start(&place);
+        let is_to_die = killed.values().sum::<u64>() < kills_max;
+        let life = Duration::from_millis(rng.u64(30..=LIFE_MS_MAX * rows / 250));
+        let began = Instant::now();
+        while is_to_die && began.elapsed() < life && !running.is_over() {
+            thread::sleep(Duration::from_millis(2));
+        }
+        let role = if is_to_die && !running.is_over() { kill_one(&place, rng) } else { None };
+        let Some(role) = role else {
+            let ran = running.end();
+            if ran.code() == Some(0) {
+                let total = rows * (rows + 1) / 2 + 2 * rows;
+                assert_eq!(ran.text().trim(), total.to_string(), "{ran}");
+                verdict.look(&place);
+                verdict.check_all_ran(rows);
+                return killed;
+            }
+            panic!("it was not killed, and ended: {ran}");
+        };
+        *killed.entry(role).or_default() += 1;
+        match role {
+            // The attempt fails and is made again: the run goes on.
+            Role::Program => {}
+            _ => assert!(await_end(&place, running), "after a {role:?} was killed, {:?}", place.processes()),
+        }
+        verdict.look(&place);
+    }
+}
+
+#[test]
+fn whatever_is_killed_nothing_durable_is_lost_or_repeated() {
+    let (kills, seed) = (variable("KILLS", KILLS), variable("SEED", 1));
+    let rows = variable("TASKS", TASKS) / 4;
+    let mut rng = Rng::with_seed(seed);
+    let mut killed: BTreeMap<Role, u64> = BTreeMap::new();
+    let mut runs = 0;
+    while killed.values().sum::<u64>() < kills {
+        let left = kills - killed.values().sum::<u64>();
+        // A run that is killed for ever gets nowhere.
+        let most = left.min(rng.u64(1..=12));
+        for (role, count) in run_once(&mut rng, rows, most) {
+            *killed.entry(role).or_default() += count;
+        }
+        runs += 1;
+        println!("seed {seed}: {runs} runs, killed {killed:?}");
+    }
+}
+
+#[test]
+fn a_run_that_nobody_kills_is_fine() {
+    let place = Place::with(&graph(100));
+    assert_eq!(place.expect(0, Ranks::Mpi(3), &["run", "g.toml", "total", "--quiet"]).text().trim(), "5250");
+    let mut verdict = Verdict::default();
+    verdict.look(&place);
+    verdict.check_all_ran(100);
+}
