@@ -431,7 +431,9 @@ impl Snapshot {
             // An addition before this one is missing, so nobody knows whose outputs it takes.
             return;
         }
-        graph.replay(by, numbering, addition);
+        if graph.replay(by, numbering, addition).is_err() {
+            return;
+        }
         self.states.resize(self.states.len() + count, State::Waiting as u8);
         self.counts.waiting = self.counts.waiting.saturating_add(count as u32);
         if let Some(group) = self.group_of(graph, by) {

@@ -115,6 +115,40 @@ fn additions_behind_a_gap_are_left_out() {
 }
 
 #[test]
+fn additions_that_are_no_graph_are_left_out() {
+    let wrong: [fn(&mut Numbering, &mut Addition); 6] = [
+        |_, addition| addition.tasks[0].work.operation = 7,
+        |_, addition| addition.tasks[0].name = 7,
+        |_, addition| addition.becomes.values = vec![Source::Taken(0)],
+        |_, addition| addition.becomes.values = vec![Source::Known(TaskId(1))],
+        |numbering, _| numbering.operation = OperationId(u32::MAX),
+        |numbering, _| numbering.submitted = u32::MAX,
+    ];
+    for change in wrong {
+        let graph = graph("a:\nb: a");
+        let mut run = Scenario::new(&graph);
+        let mut event = part_of_a();
+        let Event::TasksAdded { numbering, addition, .. } = &mut event else { unreachable!("it is one") };
+        change(numbering, addition);
+        run.tells(event);
+        assert_eq!((run.snapshot.counts().waiting, graph.len()), (2, 2));
+    }
+}
+
+#[test]
+fn additions_that_claim_an_old_row_are_left_out() {
+    let graph = graph("a:\nb: a");
+    let mut run = Scenario::new(&graph);
+    run.joins(1, 1).tells(part_of_a());
+    let mut event = part_of_a();
+    let Event::TasksAdded { task, numbering, .. } = &mut event else { unreachable!("it is one") };
+    (*task, numbering.task) = (TaskId(2), TaskId(3));
+    run.tells(event);
+    assert_eq!((run.snapshot.counts().waiting, graph.len()), (3, 3));
+    assert_eq!(run.snapshot.state(TaskId(3)), State::Waiting);
+}
+
+#[test]
 fn events_about_unknown_tasks_and_workers_are_left_out() {
     let graph = graph("a:");
     let mut run = Scenario::new(&graph);
