@@ -217,7 +217,12 @@ impl Workers for Prompt {
             match order {
                 Order::Assign(assigned) => finish(&mut batch, assigned.tasks),
                 Order::Leave => reports.push(Report::Left(Totals::default())),
-                Order::Retract(..) | Order::End(..) | Order::Release(..) | Order::Hold(..) | Order::Stop => {}
+                Order::Retract(..)
+                | Order::End(..)
+                | Order::Release(..)
+                | Order::Hold(..)
+                | Order::Persist(..)
+                | Order::Stop => {}
             }
         }
         if !batch.is_empty() {

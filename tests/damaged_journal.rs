@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use dagmar::core::addition::{Addition, NewTask, Numbering, Source, Work};
 use dagmar::core::batch::Batch;
@@ -547,14 +548,14 @@ fn taking_a_million_events_over_takes_little_memory() {
         journal.append(&(first..first + 1000).map(event).collect::<Vec<_>>()).unwrap();
         journal.flush().unwrap();
     }
-    let mut next = 0;
+    let (began, mut next) = (Instant::now(), 0);
     let (taken, largest, peak) = memory_of(|| {
         JournalWriter::resume(&path, OnDamage::Refuse, |time, _| {
             assert_eq!(time, Timestamp(next));
             next += 1;
         })
     });
-    println!("at most {peak} bytes, {largest} at once");
+    println!("{:?}, at most {peak} bytes, {largest} at once", began.elapsed());
     assert_eq!((taken.unwrap().1.events, next), (1_000_000, 1_000_000));
     assert!(peak < 8 << 20, "{peak} bytes");
 }

@@ -31,7 +31,7 @@ const MEMORY_BYTES: u64 = 1 << 50;
 
 /// What a run of the machines is told.
 pub fn options(workers: usize, precedence: Precedence) -> Options {
-    Options { workers: workers as u32, workers_come_back: false, persist: Persist::Kept, precedence }
+    Options { workers: workers as u32, workers_come_back: false, persist: Persist::None, precedence }
 }
 
 /// Plays a workload to its end.
@@ -359,7 +359,7 @@ impl<'a> World<'a> {
                 (pool.slots, pool.owes) = (slots, true);
                 return pool.yielded().into_iter().collect();
             }
-            worker::Action::Watch(..) => (),
+            worker::Action::Watch(..) | worker::Action::Persist(..) => (),
             worker::Action::Start(assignment) => {
                 let (task, is_kept) = (assignment.tasks.first, assignment.consumers > 0);
                 self.start(worker, task, assignment.attempt, is_kept, false);

@@ -104,11 +104,11 @@ impl Runtime {
         let Assembled { graph, asked: tasks } = assembly.assemble()?;
         let graph = Arc::new(graph);
         let wanted = TaskList::from(&tasks);
-        let plan = Plan { graph: graph.clone(), asked: wanted, persist: Persist::Kept, resumes: false };
+        let plan = Plan { graph: graph.clone(), asked: wanted, persist: Persist::None, resumes: false };
         self.cluster.check_fit(&plan)?;
         let place = self.program.begin_run(&graph)?;
         let mut watch = Watch::new(&tasks);
-        let outcome = self.cluster.run(plan, place, &mut watch);
+        let outcome = self.cluster.run(plan, (place, None), &mut watch);
         self.program.end_run();
         self.conclude(outcome?, &graph, &watch)?;
         Ok(numbered(asked, &tasks, &watch))

@@ -179,7 +179,7 @@ fn check(flags: &CheckFlags) -> CommandResult {
         allocation.cluster = Some(name.clone());
     }
     let request = allocation.request()?;
-    limits::check(&request, None)?;
+    limits::check(&request, 1, None)?;
     let script = script(&request)?;
     let verdict = ask(&request, &script)?;
     let mut page = Page::open();

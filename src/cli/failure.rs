@@ -7,7 +7,7 @@ use crate::runtime::exit;
 
 use super::output::tell_all;
 
-/// A failure as a person reads it.
+/// A failure as a person reads it, or, with exit code 0, why there is nothing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What could not be done, to what, and why: completes "error: ".
@@ -50,7 +50,8 @@ impl Failure {
 
     /// The lines that `report` prints.
     pub fn text(&self) -> String {
-        let mut text = format!("error: {}\n", self.message);
+        let head = if self.exit_code == exit::DONE { "" } else { "error: " };
+        let mut text = format!("{head}{}\n", self.message);
         for cause in &self.causes {
             writeln!(text, "  cause: {cause}").expect("writing to a string cannot fail");
         }

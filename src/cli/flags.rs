@@ -98,6 +98,7 @@ Examples:
   dagmar submit graph.toml merge --cluster slurm -N 4 -t 2h -A myproject -p long
   dagmar submit graph.toml --cluster mysite --dry-run         print the job script and do nothing
   dagmar submit graph.toml --cluster mysite --wait            end with the run's exit code
+  dagmar submit graph.toml --cluster mysite -t 24h --chain 5  as long as five jobs of 24 hours, if it takes that
   dagmar submit --each 1..1000 --cluster pbs -- ./simulate {}
   dagmar submit ./myprogram --cluster mysite -N 4 -- --size 8000      a program that uses dagmar
 
@@ -262,6 +263,10 @@ pub struct SubmitFlags {
     /// What outputs may take.
     #[command(flatten)]
     pub limits: LimitFlags,
+    /// Submit so many jobs, each of which goes on with the run when the one before has ended
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true,
+          value_parser = clap::value_parser!(u32).range(1..=999))]
+    pub chain: u32,
     /// Print the job script and do nothing
     #[arg(long)]
     pub dry_run: bool,

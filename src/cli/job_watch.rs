@@ -1,23 +1,23 @@
-//! Keeps an eye on a run's batch job while somebody waits for the run.
+//! Keeps an eye on a run's batch jobs while somebody waits for the run.
 //!
-//! Whoever waits looks at the run directory; this asks the batch system, rarely, and notices that the
-//! job is over although the run has not said so.
+//! Whoever waits looks at the run directory; this asks the batch system, rarely, and notices that no
+//! job is left although the run has not said that it is over.
 
 use serde_json::{Value, json};
 
 use crate::clock;
 use crate::core::time::{Micros, Timestamp};
-use crate::launch::batch::{JobId, JobState, JobView};
+use crate::launch::batch::JobState;
 use crate::launch::poll::Poller;
 use crate::record::layout::RunDirectory;
 
 use super::failure::Failure;
-use super::run_job::{self, Look, RunJob};
+use super::run_job::{self, RunJob, Views};
 
 /// How long after the end of a job its last files may take to be seen from here.
 const SIGHT_OF_FILES: Micros = Micros::from_secs(10);
 
-/// A run's job, asked about until it is over.
+/// A run's jobs, asked about until they are over.
 pub struct JobWatch {
     directory: RunDirectory,
     /// None for a run that was started by hand.
@@ -27,8 +27,8 @@ pub struct JobWatch {
     is_ending: bool,
     /// What the job was last, so that only news are told.
     known: String,
-    /// Since when the job is over.
-    over: Option<(Timestamp, Option<(JobId, JobView)>)>,
+    /// Since when no job is left.
+    over: Option<(Timestamp, Views)>,
 }
 
 impl JobWatch {
@@ -45,12 +45,12 @@ impl JobWatch {
         self.job.is_some()
     }
 
-    /// True if the job was seen to be over.
+    /// True if no job was seen to be left.
     pub fn is_over(&self) -> bool {
         self.over.is_some()
     }
 
-    /// True if the job is over, and there was time to see whatever it left.
+    /// True if no job is left, and there was time to see whatever it left.
     pub fn is_long_over(&self) -> bool {
         self.over.as_ref().is_some_and(|(since, _)| clock::now().since(*since) > SIGHT_OF_FILES)
     }
@@ -64,23 +64,28 @@ impl JobWatch {
 
     /// Asks the batch system, if it is time, and returns what is new: a sentence.
     pub fn ask(&mut self) -> Result<Option<String>, Failure> {
-        let is_due = self.over.is_none() && self.poller.is_due(clock::now());
-        let Some(job) = self.job.as_ref().filter(|_| is_due) else { return Ok(None) };
+        if self.over.is_some() || !self.poller.is_due(clock::now()) {
+            return Ok(None);
+        }
+        if self.job.as_ref().is_some_and(|job| !job.is_whole()) {
+            // More may have been submitted.
+            self.job = RunJob::of(&self.directory)?;
+        }
+        let Some(job) = &self.job else { return Ok(None) };
         let look = job.look();
-        let standing = run_job::sentence(job, &timeless(&look));
+        let timeless = look.as_ref().map(Views::timeless).map_err(Clone::clone);
+        let standing = run_job::sentence(job, &timeless);
         let news = (standing != self.known).then(|| run_job::sentence(job, &look));
         self.known = standing;
         let is_over = run_job::is_over(&look);
         match look {
-            Ok(view) => {
+            Ok(views) => {
                 self.poller.on_answer(clock::now(), news.is_some());
-                self.over = is_over.then(|| (clock::now(), view));
+                self.over = is_over.then(|| (clock::now(), views));
             }
             Err(error) => {
                 // Told once. The run directory alone says how the run ends, so nobody gives up.
                 self.poller.on_failure(clock::now(), &error);
-                // A record that has no id yet may have one the next time.
-                self.job = RunJob::of(&self.directory)?;
             }
         }
         Ok(news)
@@ -88,7 +93,7 @@ impl JobWatch {
 
     /// What is to be told of a run whose job is over although the run says nothing of its end.
     pub fn loss(&self, directory: &RunDirectory) -> Failure {
-        let end = self.over.as_ref().and_then(|(_, end)| end.as_ref());
+        let end = self.over.as_ref().and_then(|(_, views)| views.telling());
         let why = match end {
             Some((id, view)) => format!("job {id} {}", view.state),
             None => "its job is not there".to_owned(),
@@ -100,7 +105,7 @@ impl JobWatch {
 
     /// The last that was said of the job, for programs.
     pub fn end_to_json(&self) -> Value {
-        json!(self.over.as_ref().and_then(|(_, end)| end.as_ref()).map(|(_, view)| view))
+        json!(self.over.as_ref().and_then(|(_, views)| views.telling()).map(|(_, view)| view))
     }
 }
 
@@ -111,13 +116,4 @@ fn hint(directory: &RunDirectory) -> String {
         true => format!("what it printed: `{}`", output.display()),
         false => format!("it printed nothing into `{}`; the batch system may know more", output.display()),
     }
-}
-
-/// Without the time that is left, which differs each time and is no news.
-fn timeless(look: &Look) -> Look {
-    let mut look = look.clone();
-    if let Ok(Some((_, view))) = &mut look {
-        view.time_left = None;
-    }
-    look
 }

@@ -3,6 +3,7 @@
 //! Job scripts call it. What it ends with is what the run directory says: the exit codes of
 //! launchers lie once something went wrong.
 
+mod chain;
 mod starts;
 
 use std::env;
@@ -27,17 +28,23 @@ use crate::record::submission::Submission;
 use crate::runtime::{exit, logger, program, scheduler_loop};
 use crate::transport::launcher;
 
-use super::CommandResult;
 use super::failure::Failure;
 use super::flags::LaunchFlags;
 use super::output::tell;
 use super::preparation::{not_written, refused};
-use starts::Starts;
+use super::run_job::can_go_on;
+use super::{CommandResult, OK};
+use chain::Chain;
+use starts::{Starts, ended_attempts};
+
+/// How much earlier than it was asked to Slurm may send the signal that announces the end of a job.
+const SIGNAL_EARLY: Micros = Micros::from_secs(60);
 
 /// Starts a run's ranks and waits for their end.
 pub fn run(flags: &LaunchFlags) -> CommandResult {
+    let began = clock::now();
     let directory = RunDirectory::open(&flags.run).map_err(refused)?;
-    let mut plan = LaunchPlan::read(&directory.launch_plan()).map_err(|error| {
+    let plan = LaunchPlan::read(&directory.launch_plan()).map_err(|error| {
         Failure::usage(error.to_string()).hint("`dagmar submit` makes run directories to launch".to_owned())
     })?;
     if let Some((variable, _)) = launcher::launcher_rank_count() {
@@ -47,27 +54,102 @@ pub fn run(flags: &LaunchFlags) -> CommandResult {
     }
     let allocation = Allocation::from_variables(&|name| env::var(name).ok());
     let allocation = allocation.map_err(|error| Failure::usage(error.to_string()))?;
+    let chain = Chain::new(&directory, allocation.as_ref());
     if let Some(finished) = finished(&directory)?.filter(|finished| !can_go_on(finished)) {
         tell(&format!("{} is over already, with exit code {}", directory.name(), finished.exit_code));
-        return Ok(finished.exit_code);
+        // A job that came in case it was needed has not failed.
+        return Ok(if chain.is_further_job() { OK } else { finished.exit_code });
+    }
+    if let Some(job) = chain.gave_up() {
+        tell(&format!("{} got nowhere in job {job}, so this one does not try", directory.name()));
+        return Ok(OK);
     }
     check_place(&directory, allocation.as_ref())?;
     let restarts = allocation.as_ref().map_or(0, |allocation| allocation.restarts);
     let owner =
         Owner::this_process(allocation.as_ref().map(|allocation| allocation.id.to_string()), restarts);
-    let _claim = Claim::take(&directory.claim(), &owner).map_err(|error| taken(&error, &directory))?;
-    let resumes = begin_again(&directory, &plan)?;
+    let claim = Claim::take(&directory.claim(), &owner, &|job| chain.is_over(job));
+    let _claim = claim.map_err(|error| taken(&error, &directory))?;
+    let ended = chain.is_of_several().then(|| ended_attempts(&directory));
+    let end = ends(&directory, &plan, allocation.as_ref(), began);
+    let concluded = take_up(&directory, plan, allocation.as_ref(), end);
+    if let Some(ended) = ended.filter(|_| chain.has_more()) {
+        see_to_later_jobs(&chain, &directory, ended, end)?;
+    }
+    concluded
+}
+
+/// Takes back the jobs of the chain that nobody needs: the run is over, or gets nowhere. A job that was ended
+/// long before its time, as by preemption, says nothing of what the next one can do.
+fn see_to_later_jobs(
+    chain: &Chain<'_>,
+    directory: &RunDirectory,
+    ended: u64,
+    end: Option<(Timestamp, Micros)>,
+) -> Result<(), Failure> {
+    let finished = finished(directory)?;
+    if finished.as_ref().is_some_and(|finished| !can_go_on(finished)) {
+        chain.cancel_later();
+        return Ok(());
+    }
+    let is_stopped = finished.is_some_and(|finished| finished.exit_code == exit::STOPPED);
+    let is_cut_short = end.is_some_and(|(end, margin)| clock::now() + margin + SIGNAL_EARLY < end);
+    if ended_attempts(directory) == ended && !(is_stopped && is_cut_short) {
+        chain.give_up();
+    }
+    Ok(())
+}
+
+/// Begins a run or goes on with it, to the end of its ranks.
+fn take_up(
+    directory: &RunDirectory,
+    mut plan: LaunchPlan,
+    allocation: Option<&Allocation>,
+    ends: Option<(Timestamp, Micros)>,
+) -> CommandResult {
+    let resumes = begin_again(directory, &plan)?;
     if let Some(scratch) = &plan.scratch {
         let place = expand(scratch, &|name| env::var(name).ok())?;
         plan.environment.insert("DAGMAR_SCRATCH".to_owned(), place);
     }
-    logger::start(&directory.path().join("logs/launch.log")).map_err(not_written(&directory))?;
-    if plan.arguments.is_some() {
-        set_environment(&mut plan, &directory, allocation.is_some());
+    logger::start(&directory.path().join("logs/launch.log")).map_err(not_written(directory))?;
+    if let Some((end, margin)) = ends {
+        let left = end.since(clock::now());
+        log::info!("the allocation ends in {left}; the run is asked to stop {margin} before");
     }
-    let mut launch = Launch { directory, plan, allocation, resumes, ends: None };
-    launch.tell_the_end();
-    launch.run()
+    if let Some((end, margin)) = ends {
+        // The ranks start nothing that would not be over by then.
+        let until = end.0.saturating_sub(margin.0) / 1_000_000;
+        plan.environment.insert(scheduler_loop::UNTIL.to_owned(), until.to_string());
+    }
+    if plan.arguments.is_some() {
+        set_environment(&mut plan, directory, allocation.is_some());
+    }
+    Launch { directory, plan, allocation, ends, resumes }.run()
+}
+
+/// When the allocation ends, and how long before that the run stops. Where nobody knew the walltime
+/// beforehand, a quarter of it at most.
+fn ends(
+    directory: &RunDirectory,
+    plan: &LaunchPlan,
+    allocation: Option<&Allocation>,
+    began: Timestamp,
+) -> Option<(Timestamp, Micros)> {
+    let walltime = plan.walltime_s.map(Micros::from_secs);
+    let end = match allocation {
+        Some(allocation) => {
+            let submission = Submission::read(&directory.submission()).ok().flatten();
+            let commands = submission.map(|submission| submission.commands).unwrap_or_default();
+            let commands = batch::Commands::of_record(&commands);
+            let system = batch::open(allocation.system, commands, directory.path());
+            allocation.end(&*system, clock::now(), began, walltime)
+        }
+        None => walltime.map(|walltime| began + walltime),
+    }?;
+    let quarter = Micros(end.since(clock::now()).0 / 4);
+    let margin = Micros::from_secs(plan.margin_s);
+    Some((end, if plan.walltime_s.is_some() { margin } else { margin.min(quarter) }))
 }
 
 /// What `dagmar run` is told by flags, a user's own program is told by variables.
@@ -135,11 +217,6 @@ fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String,
     Ok(expanded + rest)
 }
 
-/// True if the run was only stopped, as by the signal that goes before a job is queued again.
-fn can_go_on(finished: &Finished) -> bool {
-    finished.exit_code == exit::STOPPED
-}
-
 fn finished(directory: &RunDirectory) -> Result<Option<Finished>, Failure> {
     Finished::read(&directory.finished()).map_err(|error| Failure::broken(error.to_string()))
 }
@@ -174,18 +251,18 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-struct Launch {
-    directory: RunDirectory,
+struct Launch<'a> {
+    directory: &'a RunDirectory,
     plan: LaunchPlan,
     /// None on a machine without a batch system.
-    allocation: Option<Allocation>,
+    allocation: Option<&'a Allocation>,
+    /// When the allocation ends, and how long before that the run is asked to stop.
+    ends: Option<(Timestamp, Micros)>,
     /// True if an earlier start of the run left something to go on with.
     resumes: bool,
-    /// When the allocation ends, and how long before that the run stops.
-    ends: Option<(Timestamp, Micros)>,
 }
 
-impl Launch {
+impl Launch<'_> {
     fn run(&self) -> CommandResult {
         match linked_mpi() {
             Some((mpi, library)) => self.run_ranks(mpi, &library),
@@ -231,7 +308,7 @@ impl Launch {
             prepared?;
         }
         let mut hosts = self.hosts();
-        let mut starts = Starts::new(&self.directory, self.resumes);
+        let mut starts = Starts::new(self.directory, self.resumes);
         loop {
             // After a loss there may be fewer nodes.
             let nodes = self.plan.nodes.min(hosts.len() as u32);
@@ -244,6 +321,9 @@ impl Launch {
                 return self.conclude(&ended);
             }
             hosts = self.living_hosts(supervisor, &ranks, hosts)?;
+            if supervisor.stopped().is_some() {
+                return self.conclude(&Ended { stopped: supervisor.stopped(), ..ended });
+            }
         }
     }
 
@@ -291,7 +371,7 @@ impl Launch {
             return Err(Failure::usage(message).hint("build it with `cargo build --features mpi`".to_owned()));
         }
         let mut supervisor = self.supervisor()?;
-        let mut starts = Starts::new(&self.directory, self.resumes);
+        let mut starts = Starts::new(self.directory, self.resumes);
         loop {
             let mut command = Command::new(&self.plan.program);
             command.args(self.arguments(starts.resumes()));
@@ -308,24 +388,29 @@ impl Launch {
 
     fn start(&self, supervisor: &mut Supervisor, mut command: Command) -> Result<Ended, Failure> {
         log::info!("starting {command:?}");
+        remove_if_there(&self.directory.refusal()).map_err(not_written(self.directory))?;
+        // What an earlier start left says nothing of this one, and must not be taken for its end.
+        remove_if_there(&self.directory.finished()).map_err(not_written(self.directory))?;
         if let Some(place) = self.place_of_program() {
             command.current_dir(place);
         }
         let program = command.get_program().to_string_lossy().into_owned();
-        let ended = supervisor.run_ranks(command, &self.directory);
+        let ended = supervisor.run_ranks(command, self.directory);
         ended.map_err(|error| Failure::usage(format!("cannot start the ranks with `{program}`: {error}")))
     }
 
     /// True if the run was cut off by the loss of a rank, and what is left of it can be gone on with here.
     fn may_go_on(&self, ended: &Ended) -> Result<bool, Failure> {
         let is_ours = self.plan.arguments.is_none();
-        let is_told = [exit::USAGE, exit::BROKEN].map(i32::from).contains(&ended.code());
+        // Launchers end with 1 for many reasons: rank 0 has said so itself if it cannot go on.
+        let is_refused = self.directory.refusal().exists();
         let has_begun = self.directory.has_begun();
-        Ok(is_ours
-            && !is_told
-            && has_begun
-            && ended.stopped.is_none()
-            && finished(&self.directory)?.is_none())
+        let is_cut_off = match finished(self.directory)? {
+            // Whatever the launcher says: it lies about jobs that are damaged.
+            Some(finished) => finished.exit_code == exit::RANK_LOST,
+            None => !is_refused,
+        };
+        Ok(is_ours && has_begun && ended.stopped.is_none() && is_cut_off)
     }
 
     /// Where a user's own program was submitted, which is where it expects to be. A graph knows its
@@ -347,7 +432,7 @@ impl Launch {
 
     fn write(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
         let path = self.directory.control().join(name);
-        fs::write(&path, text).map_err(not_written(&self.directory))?;
+        fs::write(&path, text).map_err(not_written(self.directory))?;
         Ok(path)
     }
 
@@ -377,44 +462,10 @@ impl Launch {
         words
     }
 
-    /// Finds out when the allocation ends and tells the ranks, which start nothing that would not be over by then.
-    fn tell_the_end(&mut self) {
-        self.ends = self.find_end();
-        if let Some((end, margin)) = self.ends {
-            let until = end.0.saturating_sub(margin.0) / 1_000_000;
-            self.plan.environment.insert(scheduler_loop::UNTIL.to_owned(), until.to_string());
-        }
-    }
-
-    /// When the allocation ends, and how long before that the run stops. Where nobody knew the walltime
-    /// beforehand, a quarter of it at most.
-    fn find_end(&self) -> Option<(Timestamp, Micros)> {
-        let now = clock::now();
-        let walltime = self.plan.walltime_s.map(Micros::from_secs);
-        let end = match &self.allocation {
-            Some(allocation) => {
-                let submission = Submission::read(&self.directory.submission()).ok().flatten();
-                let commands = submission.map(|submission| submission.commands).unwrap_or_default();
-                let system = batch::open(
-                    allocation.system,
-                    batch::Commands::of_record(&commands),
-                    self.directory.path(),
-                );
-                allocation.end(&*system, now, now, walltime)
-            }
-            None => walltime.map(|walltime| now + walltime),
-        }?;
-        let quarter = Micros(end.since(now).0 / 4);
-        let margin = Micros::from_secs(self.plan.margin_s);
-        let margin = if self.plan.walltime_s.is_some() { margin } else { margin.min(quarter) };
-        log::info!("the allocation ends in {}; the run is asked to stop {margin} before", end.since(now));
-        Some((end, margin))
-    }
-
     /// What the run directory says, and where it says nothing, what the launcher's end means.
     fn conclude(&self, ended: &Ended) -> CommandResult {
         log::info!("the launcher ended: {}", ended.status);
-        if let Some(finished) = finished(&self.directory)? {
+        if let Some(finished) = finished(self.directory)? {
             return Ok(finished.exit_code);
         }
         let code = ended.code();

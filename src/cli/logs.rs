@@ -17,6 +17,7 @@ use super::flags::LogsFlags;
 use super::job_watch::JobWatch;
 use super::output::{Format, Page, tell};
 use super::past_run::PastRun;
+use super::run_job;
 use super::values::hex;
 use super::{CommandResult, OK};
 
@@ -45,12 +46,19 @@ fn follow(run: &PastRun, printer: &mut Printer<'_>, tasks: &[TaskId]) -> Result<
     let (mut is_told, mut is_asked) = (false, true);
     loop {
         // Looked at first: what was printed before the end is then surely there.
-        let (is_over, is_lost) = (run.finished()?.is_some(), job.is_long_over());
+        let finished = run.finished()?;
+        let may_go_on =
+            |finished| is_asked && job.has_job() && !job.is_over() && run_job::can_go_on(finished);
+        let is_over = finished.as_ref().is_some_and(|finished| !may_go_on(finished));
+        let is_lost = finished.is_none() && job.is_long_over();
         printer.print_all(tasks)?;
         if is_over {
             return Ok(());
         } else if is_lost {
             return Err(job.loss(&run.directory));
+        }
+        if finished.is_some() {
+            job.expect_end();
         }
         let has_begun = run.directory.has_begun();
         match if is_asked { job.ask() } else { Ok(None) } {

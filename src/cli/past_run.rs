@@ -46,7 +46,7 @@ impl PastRun {
     /// Everything that happened so far. Damage is told and skipped.
     pub fn events(&self) -> Result<ReportBuilder<'_>, Failure> {
         let mut events = ReportBuilder::new(&self.graph);
-        if !self.place.journal().exists() {
+        if !self.place.has_events() {
             // Submitted, and not begun yet.
             return Ok(events);
         }

@@ -6,19 +6,25 @@ use std::sync::Arc;
 
 use crate::client::formats::resolve;
 use crate::clock;
+use crate::core::event::Outcome;
 use crate::core::graph::Graph;
 use crate::core::id::Rank;
 use crate::core::scheduler::Persist;
 use crate::record::description::Description;
 use crate::record::layout::{LayoutError, RunDirectory};
+use crate::record::lease::Taken;
 use crate::record::mailbox::Mailbox;
+use crate::record::outcome::Finished;
 use crate::record::{packed, publish};
+use crate::runtime::beginning;
 use crate::runtime::cluster::Plan;
+use crate::runtime::exit;
 use crate::runtime::logger;
+use crate::runtime::start::StartError;
 
 use super::failure::Failure;
 use super::flags::{PersistFlag, ResumeFlags, RunFlags, SourceFlags};
-use super::source;
+use super::{run, source, values};
 
 /// What is to be run, and where its run directory shall be.
 pub struct Preparation {
@@ -60,6 +66,16 @@ impl Preparation {
         matches!(self.place, Place::Submitted(_) | Place::Resumed { is_launched: true, .. })
     }
 
+    /// Tells `dagmar launch` that the run cannot go on.
+    pub fn refuse(&self, exit_code: u8) {
+        match &self.place {
+            Place::Submitted(directory) | Place::Resumed { directory, is_launched: true } => {
+                refuse(directory, exit_code);
+            }
+            _ => {}
+        }
+    }
+
     /// What `dagmar submit` was asked for.
     pub fn of_source(flags: &SourceFlags) -> Result<Self, Failure> {
         Self::read(flags, Place::New)
@@ -87,7 +103,17 @@ impl Preparation {
             return Err(Failure::usage(message).hint(hint.to_owned()));
         }
         let place = Place::Resumed { directory: directory.clone(), is_launched: flags.launched };
-        Self::of_directory(&directory, place)
+        let preparation = Self::of_directory(&directory, place)?;
+        let finished = Finished::read(&directory.finished());
+        let finished = finished.map_err(|error| Failure::broken(error.to_string()))?;
+        if finished.is_some_and(|finished| finished.outcome == Outcome::Done) {
+            let Preparation { plan, keys, .. } = &preparation;
+            if !keys.is_empty() {
+                values::print(&plan.graph, &directory, (keys, &plan.asked), |_| true)?;
+            }
+            return Err(Failure::new(exit::DONE, format!("{} is done already", directory.name())));
+        }
+        Ok(preparation)
     }
 
     /// The graph in a run directory, and what was asked of it.
@@ -115,11 +141,19 @@ impl Preparation {
         Ok(Preparation { plan, keys, file, place })
     }
 
-    /// Makes the run directory with everything that is known beforehand, and logs there from now on.
-    pub fn begin(&self) -> Result<RunDirectory, Failure> {
+    /// Makes the run directory with everything that is known beforehand, and logs there from now on. A run that
+    /// was begun before is taken first: another process may be at work on it.
+    pub fn begin(&self) -> Result<(RunDirectory, Option<Taken>), Failure> {
         let directory = match &self.place {
             Place::Submitted(directory) | Place::Resumed { directory, .. } => directory.clone(),
             _ => self.make_directory()?,
+        };
+        let taken = match self.place {
+            Place::Resumed { .. } => {
+                let taken = beginning::take(&directory).map_err(StartError::Scheduler);
+                Some(taken.map_err(run::refused)?)
+            }
+            _ => None,
         };
         let write = || -> io::Result<()> {
             logger::start(&directory.log(Rank::SCHEDULER))?;
@@ -134,7 +168,7 @@ impl Preparation {
             }
         };
         write().map_err(not_written(&directory))?;
-        Ok(directory)
+        Ok((directory, taken))
     }
 
     /// Makes the run directory for a job that begins later, in another process.
@@ -177,6 +211,15 @@ fn persist(flags: &SourceFlags) -> Result<Persist, Failure> {
         None if flags.keys.is_empty() => Persist::Kept,
         None => Persist::Asked,
     })
+}
+
+/// Tells `dagmar launch`, to which launchers lie, that the run in this directory cannot go on: to start it again is
+/// of no use.
+pub fn refuse(directory: &RunDirectory, exit_code: u8) {
+    if [exit::USAGE, exit::BROKEN].contains(&exit_code) {
+        // If this cannot be written, it is started a few times in vain.
+        let _ = publish::publish(&directory.refusal(), exit_code.to_string().as_bytes());
+    }
 }
 
 /// What the submitting process could not know: where rank 0 is, and in which job.

@@ -27,7 +27,7 @@ use super::flags::{BindFlag, HereFlags, RunFlags};
 use super::output::{Format, Page, tell};
 use super::preparation::Preparation;
 use super::progress::Progress;
-use super::{CommandResult, failed_tasks, values};
+use super::{CommandResult, failed_tasks, preparation, values};
 
 /// Runs a graph, or is one of the ranks that do.
 pub fn run(flags: &RunFlags) -> CommandResult {
@@ -77,7 +77,7 @@ fn refuse_workers(flags: &HereFlags) -> Result<(), Failure> {
     }
 }
 
-fn refused(error: StartError) -> Failure {
+pub(super) fn refused(error: StartError) -> Failure {
     Failure::new(error.exit_code(), error.to_string()).hint(error.hint())
 }
 
@@ -106,10 +106,11 @@ fn overrides(flags: &HereFlags) -> Result<Overrides, Failure> {
 
 fn run_on(mut cluster: Cluster, work: Preparation, flags: &HereFlags) -> CommandResult {
     let begun = cluster.check_fit(&work.plan).map_err(refused).and_then(|()| work.begin());
-    let directory = match begun {
-        Ok(directory) => directory,
+    let (directory, taken) = match begun {
+        Ok(begun) => begun,
         Err(failure) => {
             let exit_code = failure.report();
+            work.refuse(exit_code);
             cluster.dismiss(exit_code);
             return Ok(exit_code);
         }
@@ -126,7 +127,7 @@ fn run_on(mut cluster: Cluster, work: Preparation, flags: &HereFlags) -> Command
     // What tasks forward must not mix with outputs that were asked for, or with JSON.
     let is_stdout_taken = flags.output == Format::Json || !keys.is_empty();
     let mut progress = Progress::new(&graph, flags.quiet, is_stdout_taken);
-    let outcome = cluster.run(plan, directory.clone(), &mut progress);
+    let outcome = cluster.run(plan, (directory.clone(), taken), &mut progress);
     progress.end();
     let is_recorded = outcome.is_ok();
     let told = outcome.map_err(|error| broken_off(error, &directory)).and_then(|outcome| {
@@ -135,6 +136,9 @@ fn run_on(mut cluster: Cluster, work: Preparation, flags: &HereFlags) -> Command
             .map(|()| exit::code_of(outcome))
     });
     let exit_code = told.unwrap_or_else(|failure| failure.report());
+    if is_launched && !is_recorded {
+        preparation::refuse(&directory, exit_code);
+    }
     // `dagmar launch` reads the outcome. A launcher that is told a code as well goes on for a while:
     // Open MPI's waits between its signals although every rank has ended.
     let exit_code = if is_recorded && is_launched { exit::DONE } else { exit_code };

@@ -7,7 +7,6 @@ use crate::core::resources::Resources;
 use crate::observe::report::ReportBuilder;
 use crate::observe::snapshot::{Presence, WorkerView};
 use crate::record::outcome::Finished;
-use crate::runtime::exit;
 
 use super::flags::StatusFlags;
 use super::output::{Format, Page};
@@ -20,8 +19,8 @@ pub fn run(flags: &StatusFlags) -> CommandResult {
     let run = PastRun::find(flags.run.as_deref())?;
     let (events, finished) = (run.events()?, run.finished()?);
     let job = RunJob::of(&run.directory)?;
-    // A run that is over says more than its job, unless it was stopped and goes on.
-    let is_asked = finished.as_ref().is_none_or(|finished| finished.exit_code == exit::STOPPED);
+    // A run that is over says more than its jobs, unless it was stopped and goes on.
+    let is_asked = finished.as_ref().is_none_or(run_job::can_go_on);
     let look = job.as_ref().filter(|_| is_asked).map(|job| (job, job.look()));
     let answer = look.as_ref().map(|(_, look)| look);
     let finished = finished.filter(|finished| !run_job::goes_on(finished, answer));

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::clock;
 use crate::core::resources::Resources;
-use crate::launch::batch::{BatchError, BatchSystem, Submitted, System, open, submit_once};
+use crate::launch::batch::{BatchError, BatchSystem, Link, Submitted, System, open, submit_once};
 use crate::launch::limits;
 use crate::launch::request::Request;
 use crate::launch::script::{self, ScriptContext};
@@ -34,16 +34,22 @@ pub fn run(flags: &SubmitFlags) -> CommandResult {
     if let Work::Graph(graph) = &work {
         check_fit(graph, &request)?;
     }
+    check_chain(flags.chain, &request, &work)?;
     if flags.dry_run {
-        return print_script(&work, &request, &program, flags.output);
+        return print_script(&work, &request, &program, flags);
     }
-    check_limits(&request, &*open(request.system, request.commands(), Path::new("")))?;
+    check_limits(&request, flags.chain, &*open(request.system, request.commands(), Path::new("")))?;
     let directory = work.set_down()?;
-    let handover =
-        Handover { directory: &directory, request: &request, program: &program, work: &work, limits };
-    let handed = handover.hand_over();
-    let (submitted, system) = handed.map_err(|error| refused(error, &directory))?;
-    answer(flags, &directory, &request, &submitted, &*system)?;
+    let handover = Handover {
+        directory: &directory,
+        request: &request,
+        program: &program,
+        work: &work,
+        limits,
+        chain: flags.chain,
+    };
+    let handed = handover.hand_over().map_err(|error| refused(error, &directory))?;
+    answer(flags, &directory, &request, &handed)?;
     if flags.wait {
         let run = Some(directory.path().to_string_lossy().into_owned());
         return wait::run(&WaitFlags { run, quiet: flags.output == Format::Json, output: flags.output });
@@ -75,25 +81,47 @@ fn own_program() -> Result<PathBuf, Failure> {
     env::current_exe().map_err(|error| Failure::broken(format!("cannot find the dagmar that runs: {error}")))
 }
 
+/// A chain needs a queue, and something that its later jobs can go on with.
+fn check_chain(chain: u32, request: &Request, work: &Work) -> Result<(), Failure> {
+    let refuse = |why: &str, hint: &str| {
+        Err(Failure::usage(format!("cannot submit a chain of {chain} jobs: {why}")).hint(hint.to_owned()))
+    };
+    match (chain, work) {
+        (..=1, _) => Ok(()),
+        _ if request.system == System::Local => refuse(
+            "this machine has no queue",
+            "one job is enough here: nothing ends it but its own walltime",
+        ),
+        (_, Work::Graph(_)) => Ok(()),
+        _ => refuse("a program begins anew in each job", "submit a graph, which later jobs can go on with"),
+    }
+}
+
 /// The site's limits. How many jobs wait is asked only where a limit needs it.
-fn check_limits(request: &Request, system: &dyn BatchSystem) -> Result<(), Failure> {
+fn check_limits(request: &Request, jobs: u32, system: &dyn BatchSystem) -> Result<(), Failure> {
     let queued = match request.count("limits.queued_jobs_max") {
         Some(_) => Some(system.queued_jobs()? as u64),
         None => None,
     };
-    Ok(limits::check(request, queued)?)
+    Ok(limits::check(request, jobs, queued)?)
 }
 
-fn print_script(work: &Work, request: &Request, program: &Path, format: Format) -> CommandResult {
-    limits::check(request, None)?;
+fn print_script(work: &Work, request: &Request, program: &Path, flags: &SubmitFlags) -> CommandResult {
+    limits::check(request, flags.chain, None)?;
     let run = RunDirectory::next(&source::current_directory()?, &work.name());
     let name = run.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mark = mark(&name);
     let context = ScriptContext { run: &run, program, name: &name, mark: &mark };
     let text = script::render(request, &context)?;
-    match format {
+    match flags.output {
         Format::Human => Page::open().bytes(text.as_bytes())?,
-        Format::Json => Page::open().json(&json!({ "script": text }))?,
+        Format::Json => Page::open().json(&json!({ "script": text, "jobs": flags.chain }))?,
+    }
+    if flags.chain > 1 && flags.output == Format::Human {
+        tell(&format!(
+            "it would be submitted as {} jobs, each of which begins when the one before has ended",
+            flags.chain
+        ));
     }
     Ok(OK)
 }
@@ -113,6 +141,17 @@ struct Handover<'a> {
     work: &'a Work,
     /// Bytes of memory that outputs may take, and of the disk.
     limits: (Option<u64>, Option<u64>),
+    /// How many jobs it is handed to, one after the other.
+    chain: u32,
+}
+
+/// A run that was handed over.
+struct Handed {
+    system: Box<dyn BatchSystem>,
+    /// Its jobs, of which there is at least one.
+    jobs: Vec<Submitted>,
+    /// Why there are fewer than were asked for.
+    refusal: Option<BatchError>,
 }
 
 /// Why a run was not handed over.
@@ -126,7 +165,7 @@ enum HandoverError {
 impl Handover<'_> {
     /// Writes script, plan and record, and submits. The record is there before the batch system is
     /// asked: if this process dies in between, the job is found by its mark.
-    fn hand_over(&self) -> Result<(Submitted, Box<dyn BatchSystem>), HandoverError> {
+    fn hand_over(&self) -> Result<Handed, HandoverError> {
         let (directory, request) = (self.directory, self.request);
         let name = directory.name();
         let mark = mark(&name);
@@ -138,6 +177,7 @@ impl Handover<'_> {
         let mut submission = Submission::new(system, cluster, mark.clone(), clock::now());
         submission.commands = commands.to_record();
         submission.clusters.clone_from(&commands.clusters);
+        submission.chain = self.chain;
         let mut plan = request.launch_plan(self.program);
         self.work.enter_into(&mut plan);
         (plan.memory_limit, plan.scratch_limit) = self.limits;
@@ -150,14 +190,44 @@ impl Handover<'_> {
         write().map_err(|error| HandoverError::Before(not_written(directory)(error)))?;
         let system = open(request.system, commands, directory.path());
         let is_marked = request.system == System::Local || text.contains(&mark);
-        let submitted = submit_once(&*system, &directory.job_script(), &mark)
+        let first = submit_once(&*system, &directory.job_script(), &mark, None)
             .map_err(|error| HandoverError::Batch(error, is_marked))?;
-        submission.jobs.push(submitted.id.to_string());
-        if let Err(error) = submission.write(&directory.submission()) {
-            // The job is there; its mark still finds it.
-            tell(&format!("warning: {}", not_written(directory)(error).message));
+        submission.jobs.push(first.id.to_string());
+        self.record(&submission);
+        let mut handed = Handed { system, jobs: vec![first], refusal: None };
+        while !submission.is_whole() {
+            match self.submit_next(&handed, &submission) {
+                Ok(submitted) => {
+                    submission.jobs.push(submitted.id.to_string());
+                    handed.jobs.push(submitted);
+                }
+                Err(error) => {
+                    // One that may be there all the same is looked for by its mark.
+                    let is_open = error.is_ambiguous();
+                    submission.chain = (submission.jobs.len() + usize::from(is_open)) as u32;
+                    handed.refusal = Some(error);
+                    self.record(&submission);
+                    break;
+                }
+            }
+            self.record(&submission);
         }
-        Ok((submitted, system))
+        Ok(handed)
+    }
+
+    /// Submits the job that goes on when the latest one has ended.
+    fn submit_next(&self, handed: &Handed, submission: &Submission) -> Result<Submitted, BatchError> {
+        let mark = submission.mark_of(handed.jobs.len());
+        let after = handed.jobs.last().expect("the first job was submitted").id.clone();
+        let link = Link { after, carrier: script::carrier(self.request, &mark) };
+        submit_once(&*handed.system, &self.directory.job_script(), &mark, Some(&link))
+    }
+
+    /// The jobs are there whether this can be written or not; their marks still find them.
+    fn record(&self, submission: &Submission) {
+        if let Err(error) = submission.write(&self.directory.submission()) {
+            tell(&format!("warning: {}", not_written(self.directory)(error).message));
+        }
     }
 }
 
@@ -191,24 +261,34 @@ fn answer(
     flags: &SubmitFlags,
     directory: &RunDirectory,
     request: &Request,
-    submitted: &Submitted,
-    system: &dyn BatchSystem,
+    handed: &Handed,
 ) -> Result<(), Failure> {
-    let (name, id) = (directory.name(), &submitted.id);
+    let (name, system) = (directory.name(), handed.system.system());
+    let ids: Vec<&str> = handed.jobs.iter().map(|job| job.id.as_str()).collect();
+    let was_looked_up = handed.jobs.iter().any(|job| job.was_looked_up);
+    if let Some(error) = &handed.refusal {
+        tell_refusal(error, ids.len(), flags.chain);
+    }
     let mut page = Page::open();
     if flags.output == Format::Json {
         return page.json(&json!({
             "run": name,
             "directory": directory.path(),
-            "job": id.as_str(),
-            "system": system.system().name(),
+            "job": ids[0],
+            "jobs": ids,
+            "system": system.name(),
             "cluster": request.cluster,
-            "was_looked_up": submitted.was_looked_up,
+            "was_looked_up": was_looked_up,
+            "refused": handed.refusal.as_ref().map(BatchError::to_string),
         }));
     }
-    page.line(format!("submitted {name} as job {id} of {}", system.system()))?;
+    match ids[..] {
+        [id] => page.line(format!("submitted {name} as job {id} of {system}"))?,
+        _ => page
+            .line(format!("submitted {name} as jobs {} of {system}, one after the other", ids.join(", ")))?,
+    }
     page.flush()?;
-    if submitted.was_looked_up {
+    if was_looked_up {
         tell("the batch system's answer was lost; the job was found by its mark");
     }
     let is_whole = request.flag("exclusive").unwrap_or(false) || request.system == System::Local;
@@ -220,4 +300,15 @@ fn answer(
     }
     tell(&format!("  `dagmar status {name}` tells how it stands, `dagmar wait {name}` waits for its end"));
     Ok(())
+}
+
+/// The jobs before the one that was refused stay: they are as good as a shorter chain.
+fn tell_refusal(error: &BatchError, taken: usize, asked: u32) {
+    tell(&format!("warning: only {taken} of {asked} jobs were submitted: {error}"));
+    if let Some(cause) = error.cause() {
+        tell(&format!("  cause: {cause}"));
+    }
+    if let Some(hint) = error.hint() {
+        tell(&format!("  hint: {hint}"));
+    }
 }

@@ -7,7 +7,6 @@ use serde_json::json;
 
 use crate::record::layout::RunDirectory;
 use crate::record::outcome::Finished;
-use crate::runtime::exit;
 
 use super::CommandResult;
 use super::failure::Failure;
@@ -15,6 +14,7 @@ use super::flags::WaitFlags;
 use super::job_watch::JobWatch;
 use super::output::{Format, Page, tell};
 use super::past_run::PastRun;
+use super::run_job;
 
 /// How often the run directory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -33,7 +33,10 @@ pub fn run(flags: &WaitFlags) -> CommandResult {
         }
         wait.ask()?;
         match finished {
-            Some(finished) if wait.job.is_over() => return wait.tell_outcome(&finished),
+            // What the last of its jobs made of the run may be newer than what was read.
+            Some(finished) if wait.job.is_over() => {
+                return wait.tell_outcome(&wait.finished()?.unwrap_or(finished));
+            }
             None if wait.job.is_long_over() => return wait.tell_loss(),
             _ => thread::sleep(LOOK_EVERY),
         }
@@ -51,9 +54,10 @@ impl Wait<'_> {
         Finished::read(&self.directory.finished()).map_err(|error| Failure::broken(error.to_string()))
     }
 
-    /// True if the run was stopped only: its job may be queued again, and then the run is not over.
+    /// True if the run was cut off only: its job may be queued again, or another one may go on with it, and
+    /// then the run is not over.
     fn may_go_on(&self, finished: &Finished) -> bool {
-        finished.exit_code == exit::STOPPED && self.job.has_job()
+        run_job::can_go_on(finished) && self.job.has_job()
     }
 
     fn ask(&mut self) -> Result<(), Failure> {

@@ -132,6 +132,8 @@ pub enum Report {
     Finished(Batch),
     /// The outputs of these are on the disk and synced: their ends were told before.
     Durable(Vec<Span>, Attempt),
+    /// The outputs of these were to be durable and cannot be: a file of theirs is gone.
+    Volatile(Vec<Span>, Attempt),
     /// This attempt ended badly.
     Failed(TaskId, Attempt, Failure),
     /// These were given back before they started.
@@ -146,8 +148,8 @@ pub enum Report {
         /// The location that proved wrong.
         input: InputLocation,
     },
-    /// It is alive.
-    Heartbeat,
+    /// It is alive. True if outputs move, or wait for room: then it is at work although nothing runs.
+    Heartbeat(bool),
     /// It has written everything and goes.
     Left(Totals),
     /// This attempt starts and holds these things until its end. Only said if there are any.

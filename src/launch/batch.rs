@@ -44,9 +44,9 @@ pub trait BatchSystem: Send + Sync {
     /// Which one it is.
     fn system(&self) -> System;
 
-    /// Hands over a script and returns its job. The script itself carries `mark`. An ambiguous error
-    /// means that the job may exist all the same: see `submit_once`.
-    fn submit(&self, script: &Path, mark: &str) -> Result<JobId, BatchError>;
+    /// Hands over a script and returns its job. The script itself carries `mark`, unless `link` does.
+    /// An ambiguous error means that the job may exist all the same: see `submit_once`.
+    fn submit(&self, script: &Path, mark: &str, link: Option<&Link>) -> Result<JobId, BatchError>;
 
     /// The job of this user that carries `mark`, whether it waits, runs or, where the system still
     /// knows it, has ended.
@@ -69,6 +69,16 @@ pub trait BatchSystem: Send + Sync {
 
     /// The names of the queues that jobs can be sent to.
     fn queues(&self) -> Result<Vec<String>, BatchError>;
+}
+
+/// How a further job of a chain is tied to the one before it. It is said beside the script, and wins over
+/// what the script says: the same script serves all jobs of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The job whose end it waits for, whatever that end is.
+    pub after: JobId,
+    /// What carries the job's own mark: a comment for Slurm, a list of variables for PBS.
+    pub carrier: String,
 }
 
 /// The batch system of this kind, whose commands are called as `commands` says. `directory` is the
@@ -153,6 +163,15 @@ impl JobId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// True if both name one job of the same batch system: the server or the cluster behind the number may be
+    /// longer in one place than in another, or left out.
+    pub fn is_same_as(&self, other: &JobId) -> bool {
+        fn number(id: &JobId) -> &str {
+            id.0.split(['.', ';', '@']).next().unwrap_or_default()
+        }
+        number(self) == number(other)
+    }
 }
 
 impl fmt::Display for JobId {
@@ -194,6 +213,13 @@ mod tests {
         for text in ["", "-u", "--me", "1 2", "1\n2", "1$(x)", "1`x`", "1'", "é1", "x", "1é", &long] {
             assert_eq!(JobId::new(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_job_is_the_same_whatever_is_said_behind_its_number() {
+        let same = |one: &str, other: &str| JobId::new(one).unwrap().is_same_as(&JobId::new(other).unwrap());
+        assert!(same("7.pbs", "7.pbs.site.org") && same("7;alpha", "7") && same("7[].pbs", "7[].pbs"));
+        assert!(!same("7", "71") && !same("7[].pbs", "7.pbs"));
     }
 
     #[test]

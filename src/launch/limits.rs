@@ -4,13 +4,13 @@ use super::given::Source;
 use super::request::{Request, RequestError};
 use super::units;
 
-/// Checks what is asked against what the site allows. `queued` is how many jobs of this user wait or run
-/// already, if the batch system told. A run is one job and never an array of them.
-pub fn check(request: &Request, queued: Option<u64>) -> Result<(), RequestError> {
+/// Checks what is asked against what the site allows: so many jobs, one after the other. `queued` is how
+/// many jobs of this user wait or run already, if the batch system told.
+pub fn check(request: &Request, jobs: u32, queued: Option<u64>) -> Result<(), RequestError> {
     walltime(request)?;
     margin(request)?;
     nodes(request)?;
-    jobs(request, queued.unwrap_or(0))
+    queued_jobs(request, jobs, queued.unwrap_or(0))
 }
 
 fn walltime(request: &Request) -> Result<(), RequestError> {
@@ -18,7 +18,7 @@ fn walltime(request: &Request) -> Result<(), RequestError> {
     else {
         return Ok(());
     };
-    let hint = "ask for less, and submit several jobs in a chain if the run needs longer";
+    let hint = "ask for less, and for several jobs with `--chain N` if the run needs longer";
     let why = || format!("the site allows {}", units::clock(most));
     if asked > most { Err(exceeded(request, "walltime", why(), hint)) } else { Ok(()) }
 }
@@ -44,15 +44,20 @@ fn nodes(request: &Request) -> Result<(), RequestError> {
     }
 }
 
-fn jobs(request: &Request, queued: u64) -> Result<(), RequestError> {
+fn queued_jobs(request: &Request, jobs: u32, queued: u64) -> Result<(), RequestError> {
     const LIMIT: &str = "limits.queued_jobs_max";
-    let Some(most) = request.count(LIMIT).filter(|most| queued >= *most) else { return Ok(()) };
+    let all = queued.saturating_add(u64::from(jobs));
+    let Some(most) = request.count(LIMIT).filter(|most| all > *most) else { return Ok(()) };
+    let hint = match queued {
+        0 => "ask for a shorter `--chain`",
+        _ => "wait for one to end, or cancel one",
+    };
     Err(RequestError {
         field: "jobs".to_owned(),
-        value: Some("1".to_owned()),
+        value: Some(jobs.to_string()),
         source: request.given(LIMIT).map(|given| Box::new(given.source.clone())),
         why: format!("{queued} wait or run already, and the site allows {most}"),
-        hint: Some("wait for one to end, or cancel one".to_owned()),
+        hint: Some(hint.to_owned()),
     })
 }
 

@@ -21,7 +21,7 @@ use crate::core::launch_variables::is_of_a_rank;
 use crate::record::publish::publish;
 
 use super::batch::{
-    BatchError, BatchSystem, JobEnd, JobId, JobState, JobView, MARK_VARIABLE, Reason, System,
+    BatchError, BatchSystem, JobEnd, JobId, JobState, JobView, Link, MARK_VARIABLE, Reason, System,
 };
 use process::Life;
 
@@ -115,7 +115,12 @@ impl BatchSystem for Local {
         System::Local
     }
 
-    fn submit(&self, script: &Path, mark: &str) -> Result<JobId, BatchError> {
+    /// What is started here starts at once, so that nothing can wait for another job.
+    fn submit(&self, script: &Path, mark: &str, link: Option<&Link>) -> Result<JobId, BatchError> {
+        if link.is_some() {
+            let what = format!("start `{}` after another job", script.display());
+            return Err(BatchError::File(what, "this machine has no queue".to_owned()));
+        }
         let record = self.record(mark)?;
         if record.exists() {
             let what = format!("start `{}`", script.display());
@@ -309,7 +314,7 @@ mod tests {
         fn submit(&self, mark: &str, script: &str) -> JobId {
             let path = self.directory.path().join(format!("{mark}.sh"));
             fs::write(&path, script).unwrap();
-            self.local.submit(&path, mark).unwrap()
+            self.local.submit(&path, mark, None).unwrap()
         }
 
         fn state(&self, id: &JobId) -> JobState {
@@ -374,7 +379,7 @@ mod tests {
         let world = World::new();
         let id = world.submit("a", "exit 0\n");
         assert_eq!(world.await_end(&id), JobState::Ended(JobEnd::Completed));
-        let again = world.local.submit(&world.directory.path().join("a.sh"), "a").unwrap_err();
+        let again = world.local.submit(&world.directory.path().join("a.sh"), "a", None).unwrap_err();
         assert!(again.to_string().ends_with("a job marked `a` was started before"), "{again}");
         for mark in ["", "../a", "a.exit", "a b"] {
             assert!(world.local.find(mark).is_err(), "{mark}");

@@ -15,7 +15,7 @@ use nix::unistd::{User, getuid};
 
 use super::batch::printed::{beginning, cleaned};
 use super::batch::{
-    Answer, BatchError, BatchSystem, Commands, JobId, JobState, JobView, MARK_VARIABLE, Runner, System,
+    Answer, BatchError, BatchSystem, Commands, JobId, JobState, JobView, Link, MARK_VARIABLE, Runner, System,
 };
 use attributes::Jobs;
 
@@ -152,9 +152,16 @@ impl BatchSystem for Pbs {
     }
 
     /// The mark is in the script, as a variable of the job.
-    fn submit(&self, script: &Path, _mark: &str) -> Result<JobId, BatchError> {
+    fn submit(&self, script: &Path, _mark: &str, link: Option<&Link>) -> Result<JobId, BatchError> {
         let script = path::absolute(script).unwrap_or_else(|_| script.to_owned());
-        let answer = self.runner.run("qsub", &[&script.to_string_lossy()])?;
+        let script = script.to_string_lossy();
+        let answer = match link {
+            Some(Link { after, carrier }) => {
+                let depend = format!("depend=afterany:{after}");
+                self.runner.run("qsub", &["-W", &depend, "-v", carrier, &script])?
+            }
+            None => self.runner.run("qsub", &[&script])?,
+        };
         match (answer.is_success(), submitted_id(&answer.stdout)) {
             (true, id) => id.ok_or_else(|| self.not_understood(&answer)),
             // It failed after it had been heard.

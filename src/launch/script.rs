@@ -95,6 +95,11 @@ pub fn render(request: &Request, context: &ScriptContext<'_>) -> Result<String, 
     Ok(script)
 }
 
+/// What carries a mark of its own for a further job of the same script, beside which it is said: see `Link`.
+pub fn carrier(request: &Request, mark: &str) -> String {
+    context::carrier(request, mark)
+}
+
 /// The job-script template of a request: its name or path, and its text.
 pub fn template(request: &Request) -> (String, &str) {
     match &request.job_script {

@@ -19,7 +19,9 @@ use std::sync::OnceLock;
 use crate::clock;
 
 use super::batch::printed::{beginning, cleaned, complaint};
-use super::batch::{Answer, BatchError, BatchSystem, Commands, JobId, JobState, JobView, Runner, System};
+use super::batch::{
+    Answer, BatchError, BatchSystem, Commands, JobId, JobState, JobView, Link, Runner, System,
+};
 use record::{Record, representative};
 
 /// The first version whose `squeue --json` keeps to the jobs that were asked for. Earlier ones print
@@ -150,9 +152,18 @@ impl BatchSystem for Slurm {
         System::Slurm
     }
 
-    /// The mark is in the script, as its comment.
-    fn submit(&self, script: &Path, _mark: &str) -> Result<JobId, BatchError> {
-        let answer = self.runner.run("sbatch", &["--parsable", &absolute(script)])?;
+    /// The mark is in the script, as its comment. A further job of a chain goes to the cluster of the one
+    /// before it, which alone knows that.
+    fn submit(&self, script: &Path, _mark: &str, link: Option<&Link>) -> Result<JobId, BatchError> {
+        let mut arguments = vec!["--parsable".to_owned()];
+        if let Some(link) = link {
+            let (number, cluster) = parts(&link.after);
+            arguments.extend(cluster.map(|cluster| format!("--clusters={cluster}")));
+            arguments.push(format!("--dependency=afterany:{number}"));
+            arguments.push(format!("--comment={}", link.carrier));
+        }
+        arguments.push(absolute(script));
+        let answer = self.runner.run("sbatch", &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
         match (answer.is_success(), submitted_id(&answer.stdout)) {
             (true, id) => id.ok_or_else(|| not_understood(&answer)),
             // It failed after it had been heard.

@@ -134,7 +134,10 @@ impl Supervisor {
         loop {
             match child.try_wait() {
                 Ok(None) => {}
-                Ok(Some(status)) => return Ok(status),
+                Ok(Some(status)) => {
+                    end_rest(&child);
+                    return Ok(status);
+                }
                 Err(error) => {
                     send(&child, Signal::SIGKILL);
                     return Err(error);
@@ -157,6 +160,14 @@ impl Supervisor {
                 None => thread::sleep(LOOK_EVERY),
             }
         }
+    }
+}
+
+/// What a launcher that has ended left behind must not disturb what comes next.
+fn end_rest(child: &Child) {
+    let group = Pid::from_raw(i32::try_from(child.id()).expect("process ids fit"));
+    if killpg(group, Signal::SIGKILL).is_ok() {
+        log::warn!("the launcher left processes behind, which were ended");
     }
 }
 

@@ -36,8 +36,9 @@ impl fmt::Display for ClaimError {
 impl std::error::Error for ClaimError {}
 
 impl Claim {
-    /// Takes a run for `owner`, unless another one may still be at work on it.
-    pub fn take(path: &Path, owner: &Owner) -> Result<Self, ClaimError> {
+    /// Takes a run for `owner`, unless another one may still be at work on it. `is_over` is asked about one
+    /// in another batch job: whether that job is known to be over.
+    pub fn take(path: &Path, owner: &Owner, is_over: &dyn Fn(&str) -> bool) -> Result<Self, ClaimError> {
         let io = |error| ClaimError::Io(path.to_owned(), error);
         let text = toml::to_string(owner).expect("names and numbers are TOML");
         match create_private(path) {
@@ -47,6 +48,7 @@ impl Claim {
                 // One that was being written when its writer died belongs to nobody.
                 if let Ok(earlier) = toml::from_str::<Owner>(&earlier)
                     && earlier.may_live(owner)
+                    && !earlier.job.as_deref().is_some_and(is_over)
                 {
                     return Err(ClaimError::Taken(earlier, path.to_owned()));
                 }
@@ -73,11 +75,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("launch.lock");
         let me = Owner::this_process(Some("7".into()), 0);
-        let claim = Claim::take(&path, &me).unwrap();
-        let refused = Claim::take(&path, &me).unwrap_err().to_string();
+        let claim = Claim::take(&path, &me, &|_| false).unwrap();
+        let refused = Claim::take(&path, &me, &|_| false).unwrap_err().to_string();
         assert!(refused.contains(", in job 7"), "{refused}");
         drop(claim);
-        drop(Claim::take(&path, &me).unwrap());
+        drop(Claim::take(&path, &me, &|_| false).unwrap());
         assert!(!path.exists());
     }
 
@@ -86,6 +88,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("launch.lock");
         fs::write(&path, "host = \"n1").unwrap();
-        Claim::take(&path, &Owner::this_process(None, 0)).unwrap();
+        Claim::take(&path, &Owner::this_process(None, 0), &|_| false).unwrap();
+    }
+
+    #[test]
+    fn a_claim_of_a_job_that_is_over_is_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("launch.lock");
+        let dead = Owner { host: "elsewhere".into(), ..Owner::this_process(Some("7".into()), 0) };
+        fs::write(&path, toml::to_string(&dead).unwrap()).unwrap();
+        let me = Owner::this_process(Some("8".into()), 0);
+        assert!(matches!(Claim::take(&path, &me, &|_| false), Err(ClaimError::Taken(..))));
+        Claim::take(&path, &me, &|job| job == "7").unwrap();
     }
 }

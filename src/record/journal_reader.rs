@@ -31,9 +31,8 @@ pub struct JournalReader {
     /// The one that is being read.
     part: Part,
     frames: FrameReader,
-    /// The number of the record that is wanted next, and what it was when this segment was begun.
+    /// The number of the record that is wanted next.
     next: u64,
-    entered: u64,
     ready: std::vec::IntoIter<(Timestamp, Event)>,
     /// Nothing more was found, though the next segment says that there is more.
     is_short: bool,
@@ -77,7 +76,6 @@ impl JournalReader {
             frames: part.frames(),
             part,
             next: 0,
-            entered: 0,
             ready: Vec::new().into_iter(),
             is_short: false,
             stopped: false,
@@ -127,6 +125,14 @@ impl JournalReader {
         Some(damage)
     }
 
+    /// What was written meanwhile may not count: that must be known before it is given.
+    fn wake(&mut self) -> Result<(), JournalError> {
+        if std::mem::take(&mut self.is_resting) {
+            self.find_place()?;
+        }
+        Ok(())
+    }
+
     /// False if the segment has nothing more.
     fn read_frame(&mut self) -> Result<bool, JournalError> {
         if self.next < self.part.first {
@@ -152,45 +158,44 @@ impl JournalReader {
                 return Err(JournalError::Event(self.part.path.clone(), first, why));
             }
         };
-        let end = self.part.limit.map_or(end, |limit| end.min(limit));
-        self.ready = events.into_iter();
-        // Those before were given already, from another segment; those behind do not count.
-        let (given, counting) = (self.next.saturating_sub(first), end.saturating_sub(first));
-        if given > 0 || end < first + self.ready.len() as u64 {
-            let all = std::mem::take(&mut self.ready).take(counting as usize).skip(given as usize);
-            self.ready = all.collect::<Vec<_>>().into_iter();
-        }
-        self.next = self.next.max(end);
+        let limit = self.part.limit.unwrap_or(u64::MAX);
+        self.ready = if first >= self.next && end <= limit {
+            events.into_iter()
+        } else {
+            // Those before were given already, from another segment; those behind do not count.
+            let wanted = (first..end).zip(events).filter(|(number, _)| (self.next..limit).contains(number));
+            wanted.map(|(_, event)| event).collect::<Vec<_>>().into_iter()
+        };
+        self.next = self.next.max(end.min(limit));
         self.is_short = false;
         Ok(true)
     }
 
     /// Goes to a later segment if this one has nothing more. True if there may be more now.
     fn follow(&mut self) -> Result<bool, JournalError> {
-        self.find_later()?;
-        self.go_back();
-        let wanted = self.chain.parts.iter().rfind(|part| part.first <= self.next);
-        let Some(part) = wanted.or(self.chain.parts.first()).cloned() else { return Ok(false) };
-        if part.number != self.part.number {
-            self.enter(part);
+        if self.find_place()? {
             return Ok(true);
         }
-        self.part.limit = part.limit;
-        match part.limit {
+        match self.part.limit {
             None => self.tell_unreadable(),
             Some(limit) => self.lose_end(limit),
         }
     }
 
-    /// What was written meanwhile may not count: that must be known before it is given.
-    fn wake(&mut self) -> Result<(), JournalError> {
-        if std::mem::take(&mut self.is_resting) {
-            self.find_later()?;
-            if let Some(ours) = self.chain.parts.iter().find(|part| part.number == self.part.number) {
-                self.part.limit = ours.limit;
-            }
+    /// Looks at the segments again, and goes to the one that has the next record. False if that is
+    /// where it was.
+    fn find_place(&mut self) -> Result<bool, JournalError> {
+        self.find_later()?;
+        let wanted = self.chain.parts.iter().rfind(|part| part.first <= self.next);
+        let Some(part) = wanted.or(self.chain.parts.first()).cloned() else { return Ok(false) };
+        // A limit that moved may lie behind what was left out for it, so the segment is read again.
+        let is_unmoved = self.part.limit.is_none() || self.part.limit == part.limit;
+        if part.number == self.part.number && is_unmoved {
+            self.part.limit = part.limit;
+            return Ok(false);
         }
-        Ok(())
+        self.enter(part);
+        Ok(true)
     }
 
     fn find_later(&mut self) -> Result<(), JournalError> {
@@ -198,17 +203,16 @@ impl JournalReader {
         if path_of(journal, self.part.number + 1).exists() {
             let chain = Chain::find(journal, u32::MAX)?;
             if chain.parts.last().is_some_and(|last| last.number >= self.part.number) {
-                self.chain = chain;
+                let earlier = std::mem::replace(&mut self.chain, chain);
+                self.take_back(agreement(&earlier.parts, &self.chain.parts));
             }
         }
         Ok(())
     }
 
-    /// Takes back what was given of this segment and does not count.
-    fn go_back(&mut self) {
-        let ours = self.chain.parts.iter().find(|part| part.number == self.part.number);
-        let end = ours.map_or(Some(self.entered), |part| part.limit);
-        if let Some(end) = end.filter(|&end| end < self.next) {
+    /// What was given from record `end` on does not count.
+    fn take_back(&mut self, end: u64) {
+        if end < self.next {
             self.retracted += self.next - end;
             self.next = end;
         }
@@ -217,7 +221,6 @@ impl JournalReader {
     fn enter(&mut self, part: Part) {
         self.frames = part.frames();
         self.part = part;
-        self.entered = self.next;
         self.is_short = false;
     }
 
@@ -270,6 +273,19 @@ impl JournalReader {
         let limit = self.part.limit.unwrap_or(u64::MAX);
         Damage { next_sequence: damage.next_sequence.min(limit), ..damage }
     }
+}
+
+/// The number of the first record that two findings of the segments do not have in common.
+fn agreement(one: &[Part], other: &[Part]) -> u64 {
+    for (one, other) in one.iter().zip(other) {
+        if one.number != other.number {
+            return one.first.min(other.first);
+        }
+        if one.limit != other.limit {
+            return one.limit.unwrap_or(u64::MAX).min(other.limit.unwrap_or(u64::MAX));
+        }
+    }
+    u64::MAX
 }
 
 impl Iterator for JournalReader {

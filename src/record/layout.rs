@@ -138,6 +138,13 @@ impl RunDirectory {
         self.journal().exists() || self.finished().exists() || self.computes().exists()
     }
 
+    /// True once there is anything in the journal to read: rank 0 makes its segment before it has anything to say.
+    pub fn has_events(&self) -> bool {
+        let journal = self.journal();
+        let is_begun = fs::metadata(&journal).is_ok_and(|file| file.len() > 0);
+        is_begun || last_segment(&journal).is_ok_and(|last| last > 1)
+    }
+
     /// Moves what an earlier start of this run left into `earlier-N`, so that the run can begin
     /// anew. Graph, plan and job stay.
     pub fn set_aside(&self) -> Result<PathBuf, LayoutError> {
@@ -281,6 +288,11 @@ impl RunDirectory {
         self.path.join("hostfiles").join(format!("{task}.{attempt}"))
     }
 
+    /// That rank 0 of a launched run ended by itself, as it cannot go on; the launcher's exit code says nothing.
+    pub fn refusal(&self) -> PathBuf {
+        self.path.join("control/refused")
+    }
+
     /// The mailbox.
     pub fn control(&self) -> PathBuf {
         self.path.join("control")
@@ -381,6 +393,20 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), 8);
+    }
+
+    #[test]
+    fn all_segments_and_the_lease_of_an_earlier_start_are_set_aside() {
+        let root = tempfile::tempdir().unwrap();
+        let run = described(root.path(), "x");
+        for path in [run.journal(), path_of(&run.journal(), 2), path_of(&run.journal(), 3), run.lease()] {
+            fs::write(path, "").unwrap();
+        }
+        let aside = run.set_aside().unwrap();
+        assert!(!run.has_begun() && !run.lease().exists() && run.description().exists());
+        assert_eq!(last_segment(&run.journal()).unwrap(), 0);
+        assert_eq!(last_segment(&aside.join("journal")).unwrap(), 3);
+        assert!(!path_of(&run.journal(), 3).exists());
     }
 
     #[test]

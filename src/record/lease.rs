@@ -150,7 +150,8 @@ impl Lease {
     pub fn take(path: &Path, journal: &Path, owner: &Owner, patience: Duration) -> Result<Taken, LeaseError> {
         let io = |error| LeaseError::Io(path.to_owned(), error);
         let (from, last) = Sight::watch(path, journal, owner, patience)?;
-        let Some(segment) = NewSegment::take(journal, last).map_err(io)? else {
+        let segment = NewSegment::take(journal, last);
+        let Some(segment) = segment.map_err(|error| LeaseError::Io(journal.to_owned(), error))? else {
             return Err(LeaseError::Overtaken(Self::holder(path).map_err(io)?));
         };
         let notice = Notice {
@@ -540,7 +541,7 @@ mod tests {
         let barrier = std::sync::Barrier::new(100);
         let take = || {
             barrier.wait();
-            run.take(&me(), Duration::from_millis(1500))
+            run.take(&me(), Duration::from_secs(6))
         };
         let mut taken: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = (0..100).map(|_| scope.spawn(take)).collect();

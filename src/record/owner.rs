@@ -68,11 +68,13 @@ fn host() -> String {
     hostname::get().map_or_else(|_| "unknown".to_owned(), |host| host.to_string_lossy().into_owned())
 }
 
-/// When a process of this host was born; nothing if there is none.
+/// When a process of this host was born; nothing if there is none, or only its exit code is left.
 fn born(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may have spaces; the birth is the 20th word behind it.
-    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+    let mut words = stat.rsplit_once(") ")?.1.split(' ');
+    let is_over = ["Z", "X"].contains(&words.next()?);
+    words.nth(18)?.parse().ok().filter(|_| !is_over)
 }
 
 /// The kernel's name for the numbering of this process: `pid:[4026531836]`.

@@ -16,7 +16,7 @@ use crate::core::id::{Attempt, Rank, TaskId};
 
 use super::encoding::encode;
 use super::frame::{FrameWriter, Kind};
-use super::publish::create_private;
+use super::publish::{create_private, sync_directory};
 
 /// The magic and version of indexes.
 pub const KIND: Kind = Kind { magic: *b"dagmar\0P", version: 1, name: "pack index" };
@@ -66,13 +66,20 @@ pub struct PackWriter {
 pub struct PackFiles {
     pack: File,
     index: File,
+    /// Where their names stand, until the disk has those.
+    unsynced_directory: Option<PathBuf>,
 }
 
 impl PackFiles {
     /// Waits until the disk has all that was flushed before: the bytes, then their records.
-    pub fn sync(&self) -> io::Result<()> {
+    pub fn sync(&mut self) -> io::Result<()> {
         self.pack.sync_data()?;
-        self.index.sync_data()
+        self.index.sync_data()?;
+        if let Some(directory) = &self.unsynced_directory {
+            sync_directory(directory)?;
+            self.unsynced_directory = None;
+        }
+        Ok(())
     }
 }
 
@@ -140,7 +147,12 @@ impl PackWriter {
 
     /// Its files once more, for another thread to sync.
     pub fn files(&self) -> io::Result<PackFiles> {
-        Ok(PackFiles { pack: self.pack.try_clone()?, index: self.index.file().try_clone()? })
+        let unsynced_directory = self.path.parent().map(Path::to_owned);
+        Ok(PackFiles {
+            pack: self.pack.try_clone()?,
+            index: self.index.file().try_clone()?,
+            unsynced_directory,
+        })
     }
 
     fn seal_last_entry(&mut self) {

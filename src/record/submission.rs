@@ -28,11 +28,14 @@ pub struct Submission {
     pub system: String,
     /// The cluster template.
     pub cluster: String,
-    /// What the job carries, and no other job.
+    /// What the first job carries, and no other job; see `mark_of`.
     pub mark: String,
     /// When it was submitted, in UTC.
     pub submitted: String,
-    /// The job's ids in the order of submission; none while the batch system's answer is unknown.
+    /// How many jobs are submitted, each of which begins when the one before has ended.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub chain: u32,
+    /// Their ids in this order; fewer while the batch system's answers are unknown.
     #[serde(default)]
     pub jobs: Vec<String>,
     /// The clusters that it was sent to, if a batch system of several was told which.
@@ -79,10 +82,24 @@ impl Submission {
             cluster: cluster.into(),
             mark: mark.into(),
             submitted: in_utc(submitted),
+            chain: 1,
             jobs: Vec::new(),
             clusters: None,
             commands: BTreeMap::new(),
         }
+    }
+
+    /// What the job at this place carries, the first one's being 0.
+    pub fn mark_of(&self, place: usize) -> String {
+        match place {
+            0 => self.mark.clone(),
+            _ => format!("{}-{}", self.mark, place + 1),
+        }
+    }
+
+    /// True once the batch system has answered for every job.
+    pub fn is_whole(&self) -> bool {
+        self.jobs.len() >= self.chain as usize
     }
 
     /// Writes it; replaces an earlier one.
@@ -108,6 +125,15 @@ impl Submission {
     }
 }
 
+const fn one() -> u32 {
+    1
+}
+
+/// Serde hands over references.
+const fn is_one(count: &u32) -> bool {
+    *count == 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +149,26 @@ mod tests {
         submission.commands.insert("submit".into(), vec!["ssh".into(), "login".into(), "sbatch".into()]);
         submission.write(&path).unwrap();
         assert_eq!(Submission::read(&path).unwrap(), Some(submission));
+    }
+
+    #[test]
+    fn a_chain_knows_its_marks_and_what_is_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("batch.toml");
+        let mut submission = Submission::new("pbs", "mysite", "dagmar-x-7", Timestamp(0));
+        submission.jobs.push("7.pbs".into());
+        submission.write(&path).unwrap();
+        assert!(!fs::read_to_string(&path).unwrap().contains("chain"), "earlier builds read it, too");
+        assert!(submission.is_whole());
+        submission.chain = 3;
+        submission.write(&path).unwrap();
+        let read = Submission::read(&path).unwrap().unwrap();
+        assert_eq!(read, submission);
+        assert!(!read.is_whole());
+        assert_eq!(
+            [0, 1, 2].map(|place| read.mark_of(place)),
+            ["dagmar-x-7", "dagmar-x-7-2", "dagmar-x-7-3"]
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::core::scheduler::{Left, Options, Past, PastError, Scheduler};
 use crate::record::description::BatchJob;
 use crate::record::journal::{JournalReader, JournalWriter};
 use crate::record::layout::RunDirectory;
-use crate::record::lease::{Lease, PATIENCE};
+use crate::record::lease::{Lease, PATIENCE, Taken};
 use crate::record::owner::Owner;
 use crate::record::pack_reader::PackReader;
 use crate::record::resume::{OnDamage, Resumed};
@@ -37,10 +37,12 @@ pub(super) struct Beginning {
 
 impl Beginning {
     /// Takes a run. If it was begun before, `watcher` sees what happened.
-    pub fn of(setup: &Setup, options: Options, watcher: &mut dyn Watcher) -> Result<Self, SchedulerError> {
-        let directory = &setup.directory;
-        let taken = Lease::take(&directory.lease(), &directory.journal(), &owner(), PATIENCE);
-        let taken = taken.map_err(|error| SchedulerError::Lease(Box::new(error)))?;
+    pub fn of(
+        setup: &mut Setup,
+        options: Options,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Self, SchedulerError> {
+        let taken = setup.taken.take().map_or_else(|| take(&setup.directory), Ok)?;
         let (machine, event, journal) = match setup.resumes {
             true => {
                 log::info!("the run is taken over: {}", taken.from);
@@ -54,6 +56,13 @@ impl Beginning {
         };
         Ok(Beginning { lease: taken.lease, journal, machine, event })
     }
+}
+
+/// Takes a run for this process, unless another one is at work on it. Nothing in its directory may be changed
+/// before.
+pub fn take(directory: &RunDirectory) -> Result<Taken, SchedulerError> {
+    let taken = Lease::take(&directory.lease(), &directory.journal(), &owner(), PATIENCE);
+    taken.map_err(|error| SchedulerError::Lease(Box::new(error)))
 }
 
 /// This process, and the job that it is in.

@@ -8,6 +8,7 @@ use crate::core::id::{Incarnation, Rank};
 use crate::core::scheduler::Persist;
 use crate::core::task_list::TaskList;
 use crate::record::layout::RunDirectory;
+use crate::record::lease::Taken;
 use crate::worker::function::Functions;
 use crate::worker::hardware::Hardware;
 use crate::worker::output::Output;
@@ -132,12 +133,12 @@ impl Cluster {
         }
     }
 
-    /// Runs a plan to its end; another one may follow. The ranks stay up until `dismiss`, so that what
+    /// Runs a plan to its end in a directory that was taken already, or is taken now; another one may follow. The ranks stay up until `dismiss`, so that what
     /// must be told is told first: a launcher may end this process as soon as another one has ended.
     pub fn run(
         &mut self,
         plan: Plan,
-        directory: RunDirectory,
+        (directory, taken): (RunDirectory, Option<Taken>),
         watcher: &mut dyn Watcher,
     ) -> Result<Outcome, StartError> {
         for warning in &self.geometry.warnings {
@@ -145,7 +146,7 @@ impl Cluster {
         }
         let signals = self.signals.clone();
         let Plan { graph, asked, persist, resumes } = plan;
-        let setup = scheduler_loop::Setup { graph, asked, persist, resumes, directory, signals };
+        let setup = scheduler_loop::Setup { graph, asked, persist, resumes, taken, directory, signals };
         let geometry = &self.geometry;
         self.runs += 1;
         let incarnation = Incarnation(self.runs);

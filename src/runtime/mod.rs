@@ -3,7 +3,7 @@
 //! `start` finds out what this process is; `cluster` is the ranks that are up, `threads` or
 //! `processes`; `scheduler_loop` and `worker_loop` feed their machine with what came in and perform what it answers.
 
-mod beginning;
+pub mod beginning;
 pub mod cluster;
 pub mod envelope;
 pub mod exit;

@@ -72,11 +72,9 @@ impl Processes {
         log::info!("{}", self.mpi.description());
         welcome(&mut self.mpi, &self.hardware, (geometry, incarnation), &setup)?;
         let ended = scheduler_loop::run(&mut self.mpi, setup, watcher).map_err(StartError::Scheduler)?;
-        self.lost = ended.lost;
-        if self.lost.is_empty() {
-            say_rest(&mut self.mpi);
-            self.is_broken = false;
-        }
+        self.lost.extend(ended.lost);
+        say_rest(&mut self.mpi, &self.lost);
+        self.is_broken = !self.lost.is_empty();
         Ok(ended.outcome)
     }
 
@@ -88,6 +86,9 @@ impl Processes {
     ) -> Result<Vec<Arc<Output>>, StartError> {
         let mut wanted: BTreeMap<Rank, Vec<u64>> = BTreeMap::new();
         for &(worker, number) in places {
+            if self.lost.contains(&worker) {
+                return Err(StartError::NotKept(worker));
+            }
             wanted.entry(worker).or_default().push(number);
         }
         for (&worker, numbers) in &mut wanted {

@@ -10,6 +10,7 @@ use crate::clock;
 use crate::core::event::{Event, Outcome, StopReason};
 use crate::core::graph::Graph;
 use crate::core::id::Rank;
+use crate::core::message::Report;
 use crate::core::scheduler::{
     Action, Input, Left, Options, PastError, Persist, Precedence, Scheduler, TaskState,
 };
@@ -18,7 +19,7 @@ use crate::core::time::{Micros, Timestamp};
 use crate::record::commit::{Commit, CommitError, WINDOW};
 use crate::record::journal::JournalWriter;
 use crate::record::layout::RunDirectory;
-use crate::record::lease::{Lease, LeaseError};
+use crate::record::lease::{Lease, LeaseError, Taken};
 use crate::record::mailbox::{Mailbox, Order};
 use crate::record::outcome::Finished;
 use crate::record::resume::ResumeError;
@@ -76,6 +77,8 @@ pub struct Setup {
     pub persist: Persist,
     /// True if the directory has what earlier processes of the run left.
     pub resumes: bool,
+    /// The right to schedule it, if this process has it already.
+    pub taken: Option<Taken>,
     /// The run's directory.
     pub directory: RunDirectory,
     /// The signals to obey.
@@ -204,7 +207,7 @@ struct Hands<'a> {
     machine: Scheduler,
     directory: RunDirectory,
     /// Others see that this process is at work, as long as it is there.
-    _lease: Lease,
+    lease: Lease,
     journal: JournalWriter,
     commit: Commit,
     /// When the journal was written last, and when what is in it was last asked to be synced.
@@ -230,7 +233,7 @@ struct Hands<'a> {
 impl<'a> Hands<'a> {
     fn new(
         endpoint: &'a mut dyn Endpoint,
-        setup: Setup,
+        mut setup: Setup,
         watcher: &'a mut dyn Watcher,
     ) -> Result<Self, SchedulerError> {
         let options = Options {
@@ -240,13 +243,13 @@ impl<'a> Hands<'a> {
             precedence: Precedence::default(),
         };
         let unwritten = |error| SchedulerError::Record("journal", error);
-        let Beginning { lease, journal, machine, event } = Beginning::of(&setup, options, watcher)?;
+        let Beginning { lease, journal, machine, event } = Beginning::of(&mut setup, options, watcher)?;
         let disk = journal.disk().map_err(unwritten)?;
         let before = journal.event_count();
         let commit = Commit::start(disk, before, WINDOW, Arc::new(|| ())).map_err(unwritten)?;
         let (began, ranks) = (clock::now(), endpoint.size());
         let mut hands = Hands {
-            _lease: lease,
+            lease,
             journal,
             commit,
             flushed: began,
@@ -295,7 +298,7 @@ impl<'a> Hands<'a> {
     fn on_parcel(&mut self, from: Rank, parcel: Parcel) -> Result<(), SchedulerError> {
         match Envelope::read(&parcel).map_err(|error| SchedulerError::Garbled(from, error))? {
             Envelope::FromWorker(message) => {
-                self.silence.hear(from, clock::now());
+                self.listen(from, &message.reports);
                 self.fault.strike();
                 self.feed(Input::FromWorker { worker: from, message });
             }
@@ -312,9 +315,22 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
+    fn listen(&mut self, from: Rank, reports: &[Report]) {
+        let now = clock::now();
+        self.silence.hear(from, now);
+        for report in reports {
+            match report {
+                Report::Heartbeat(true) => self.silence.move_on(now),
+                Report::Left(_) => self.silence.forget(from),
+                _ => {}
+            }
+        }
+    }
+
     /// A worker is lost. The others go on, and do what it had to do.
     fn give_up(&mut self, worker: Rank, why: &str) {
         log::error!("rank {worker} {why}");
+        self.silence.move_on(clock::now());
         if !self.lost.contains(&worker) {
             self.lost.push(worker);
         }
@@ -340,6 +356,9 @@ impl<'a> Hands<'a> {
             return Ok(());
         }
         self.looked_around = Some(now);
+        if self.lease.is_lost() {
+            return Err(SchedulerError::Commit(CommitError::Superseded(self.directory.journal())));
+        }
         for worker in self.silence.given_up(now) {
             self.give_up(worker, "has said nothing for long, and is given up");
         }
@@ -480,9 +499,9 @@ const fn is_told_again(event: &Event) -> bool {
     matches!(event, Event::TasksFinished { .. } | Event::TaskStarted { .. })
 }
 
-/// Tells every worker that the run is over.
-pub fn say_rest(endpoint: &mut dyn Endpoint) {
-    say_to_all(&Envelope::Rest, endpoint, &[]);
+/// Tells every worker that the run is over, but those that were given up.
+pub fn say_rest(endpoint: &mut dyn Endpoint, lost: &[Rank]) {
+    say_to_all(&Envelope::Rest, endpoint, lost);
 }
 
 /// Tells every worker to end with this exit code, but those that were given up.

@@ -12,8 +12,8 @@ use crate::core::time::{Micros, Timestamp};
 const LIMIT: Micros = Micros::from_secs(60);
 /// Another limit, in seconds.
 const VARIABLE: &str = "DAGMAR_SILENCE";
-/// A run in which nothing moves for so long hangs.
-const STANDSTILL: Micros = Micros::from_secs(60);
+/// A run in which nothing moves for so long hangs. Longer than `LIMIT`: a worker that stands still is given up first.
+const STANDSTILL: Micros = Micros::from_secs(75);
 /// Another limit, in seconds.
 const STANDSTILL_VARIABLE: &str = "DAGMAR_STANDSTILL";
 /// Rank 0 looks every half second. If it did not for so long it was not there itself: a job that is suspended is
@@ -60,6 +60,13 @@ impl Silence {
     /// For how long nothing has happened, if that is too long for a run in which nothing runs.
     pub fn standstill(&self, now: Timestamp) -> Option<Micros> {
         Some(now.since(self.moved)).filter(|still| *still >= self.standstill)
+    }
+
+    /// A worker has left its work: it says nothing more.
+    pub fn forget(&mut self, worker: Rank) {
+        if let Some(heard) = self.heard.get_mut(worker.index()) {
+            *heard = None;
+        }
     }
 
     /// The workers that are given up now, each once. To be asked often.

@@ -1,6 +1,7 @@
 //! Where a worker's captured bytes go: into the rank's pack, and to rank 0 if they are forwarded.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crossbeam_channel::Sender;
@@ -48,14 +49,20 @@ impl SharedPack {
 }
 
 impl Recorder for SharedPack {
-    fn record(&self, task: TaskId, attempt: Attempt, output: &Output) -> Result<(), Cause> {
+    fn record(
+        &self,
+        task: TaskId,
+        attempt: Attempt,
+        output: &Output,
+        files: Vec<PathBuf>,
+    ) -> Result<(), Cause> {
         let value = Envelope::body_of(output);
         let mut pack = self.lock();
         if let Err(error) = pack.append(task, attempt, Piece::Value, &value) {
             return Err(Cause::NotRecorded(format!("cannot write `{}`: {error}", pack.path().display())));
         }
         drop(pack);
-        self.end(Written { task, attempt, files: Vec::new() });
+        self.end(Written { task, attempt, files });
         Ok(())
     }
 }

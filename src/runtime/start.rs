@@ -169,6 +169,11 @@ impl StartError {
                 "start fewer workers per node, or say what a worker has with `{}`",
                 if resource == "cpus" { "--cpus N".into() } else { format!("--resource {resource}=N") }
             )),
+            StartError::Scheduler(SchedulerError::Lease(error)) => error.hint().map(str::to_owned),
+            StartError::Scheduler(SchedulerError::Commit(error)) => error.hint().map(str::to_owned),
+            StartError::Scheduler(SchedulerError::Hang(..)) => {
+                Some("`logs/rank-0.log` has more; please report it, and `dagmar resume` goes on".into())
+            }
             StartError::Scheduler(SchedulerError::Worker(..)) => {
                 Some("see `logs/` in the run directory".into())
             }

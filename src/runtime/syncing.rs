@@ -3,7 +3,7 @@
 //! All that was written by then is synced at once, and after a while again. What is synced is handed to the
 //! worker's loop, which tells rank 0.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,9 @@ use super::sink::SharedPack;
 
 /// What is written waits for more of it, but no longer than this.
 const WINDOW: Micros = Micros::from_millis(10);
+
+/// Tasks whose files are synced before the next are told of.
+const FILES_AT_ONCE: usize = 64;
 
 /// An attempt whose output is in the pack, and the files it declared.
 #[derive(Debug)]
@@ -43,8 +46,14 @@ pub enum Word {
     Last,
 }
 
-/// Tasks whose outputs are durable, by try.
-pub type Synced = Vec<(Vec<Span>, Attempt)>;
+/// What a sync came to.
+#[derive(Debug, Default)]
+pub struct Synced {
+    /// Tasks whose outputs are durable, by try.
+    pub durable: Vec<(Vec<Span>, Attempt)>,
+    /// Those whose outputs cannot be, as a file is gone.
+    pub volatile: Vec<(Vec<Span>, Attempt)>,
+}
 
 /// The thread, and what it has synced.
 #[derive(Debug)]
@@ -64,11 +73,8 @@ impl Syncing {
         let shared = pack.clone();
         let builder = thread::Builder::new().name("sync".to_owned());
         let thread = builder.spawn(move || {
-            let sync = |written: Vec<Written>| {
-                shared.flush()?;
-                sync(written, &files)
-            };
-            serve(&words, &sync, &|synced| {
+            let mut disk = PackDisk { pack: shared, files, known: HashSet::new() };
+            serve(&words, &mut disk, &|synced| {
                 // A loop that is gone needs no word.
                 let _ = sender.send(synced);
                 wake();
@@ -98,21 +104,33 @@ impl Drop for Syncing {
     }
 }
 
+/// What outputs are synced on.
+trait Disk {
+    /// Syncs what the pack has.
+    fn sync_pack(&mut self) -> io::Result<()>;
+
+    /// Syncs the files of these, whose packs are synced.
+    fn sync_files(&mut self, written: &[Written]) -> Synced;
+}
+
 /// Gathers what is written and has it synced, until the last word or the first failure.
-fn serve(
-    words: &Receiver<Word>,
-    sync: &dyn Fn(Vec<Written>) -> io::Result<Synced>,
-    tell: &dyn Fn(io::Result<Synced>),
-) {
+fn serve(words: &Receiver<Word>, disk: &mut impl Disk, tell: &dyn Fn(io::Result<Synced>)) {
     let mut synced_at = None;
     while let Ok(Word::Written(first)) = words.recv() {
         let mut written = vec![first];
         let is_last = gather(words, synced_at.map_or(Micros::ZERO, window_left), &mut written);
         synced_at = Some(clock::now());
-        let synced = sync(written);
-        let is_over = is_last || synced.is_err();
-        tell(synced);
-        if is_over {
+        if let Err(error) = disk.sync_pack() {
+            return tell(Err(error));
+        }
+        // Those without files are told at once, and the others bit by bit.
+        written.sort_by_key(|written| !written.files.is_empty());
+        let plain = written.partition_point(|written| written.files.is_empty());
+        let (plain, with_files) = written.split_at(plain);
+        std::iter::once(plain).chain(with_files.chunks(FILES_AT_ONCE)).for_each(|some| {
+            tell(Ok(disk.sync_files(some)));
+        });
+        if is_last {
             return;
         }
     }
@@ -134,28 +152,62 @@ fn gather(words: &Receiver<Word>, within: Micros, written: &mut Vec<Written>) ->
     }
 }
 
-/// Syncs the packs, then files. A file that cannot be synced, as somebody has removed it, costs its task
-/// what it would be worth after a crash.
-fn sync(written: Vec<Written>, packs: &PackFiles) -> io::Result<Synced> {
-    packs.sync()?;
-    let mut directories = BTreeSet::new();
-    let mut synced: BTreeMap<Attempt, Vec<Span>> = BTreeMap::new();
-    let mut tasks = Vec::new();
-    for Written { task, attempt, files } in &written {
-        match files.iter().try_for_each(|file| sync_file(file)) {
-            Ok(()) => tasks.push((*attempt, *task)),
-            Err(error) => log::warn!("task {task} is not durable, as a file of it cannot be synced: {error}"),
-        }
-        directories.extend(files.iter().filter_map(|file| file.parent()));
+/// The real one.
+struct PackDisk {
+    pack: SharedPack,
+    files: PackFiles,
+    /// Directories above those of files, which are synced once: nobody knows who made them.
+    known: HashSet<PathBuf>,
+}
+
+impl Disk for PackDisk {
+    fn sync_pack(&mut self) -> io::Result<()> {
+        self.pack.flush()?;
+        self.files.sync()
     }
-    for directory in directories {
-        if let Err(error) = sync_file(directory) {
-            log::warn!("cannot sync the directory `{}`: {error}", directory.display());
+
+    /// A file that cannot be synced, as somebody has removed it, costs its task what it would be worth after
+    /// a crash.
+    fn sync_files(&mut self, written: &[Written]) -> Synced {
+        let mut places: BTreeMap<&Path, Result<(), String>> = BTreeMap::new();
+        let (mut durable, mut volatile) = (Vec::new(), Vec::new());
+        for Written { task, attempt, files } in written {
+            let synced = files.iter().try_for_each(|file| {
+                sync_file(file).map_err(|error| error.to_string())?;
+                let place = file.parent().unwrap_or(Path::new("/"));
+                places.entry(place).or_insert_with(|| self.sync_place(place)).clone()
+            });
+            match synced {
+                Ok(()) => durable.push((*attempt, *task)),
+                Err(why) => {
+                    log::warn!("task {task} is not durable, as a file of it cannot be synced: {why}");
+                    volatile.push((*attempt, *task));
+                }
+            }
         }
+        Synced { durable: by_try(durable), volatile: by_try(volatile) }
     }
+}
+
+impl PackDisk {
+    fn sync_place(&mut self, place: &Path) -> Result<(), String> {
+        sync_file(place).map_err(|error| error.to_string())?;
+        for above in
+            place.ancestors().skip(1).take_while(|above| !self.known.contains(*above)).collect::<Vec<_>>()
+        {
+            // What is not ours cannot be opened, and was there before.
+            let _ = sync_file(above);
+            self.known.insert(above.to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn by_try(mut tasks: Vec<(Attempt, TaskId)>) -> Vec<(Vec<Span>, Attempt)> {
     tasks.sort_unstable();
-    tasks.into_iter().for_each(|(attempt, task)| Span::add_to(synced.entry(attempt).or_default(), task));
-    Ok(synced.into_iter().map(|(attempt, tasks)| (tasks, attempt)).collect())
+    let mut spans: BTreeMap<Attempt, Vec<Span>> = BTreeMap::new();
+    tasks.into_iter().for_each(|(attempt, task)| Span::add_to(spans.entry(attempt).or_default(), task));
+    spans.into_iter().map(|(attempt, tasks)| (tasks, attempt)).collect()
 }
 
 fn sync_file(path: &Path) -> io::Result<()> {
@@ -174,7 +226,7 @@ mod tests {
     }
 
     fn ids(synced: &[Synced]) -> Vec<u32> {
-        let spans = synced.iter().flatten().flat_map(|(spans, _)| spans);
+        let spans = synced.iter().flat_map(|synced| &synced.durable).flat_map(|(spans, _)| spans);
         spans.flat_map(|span| span.tasks()).map(|task| task.0).collect()
     }
 
@@ -203,19 +255,27 @@ mod tests {
         let (pack, mut syncing) = Syncing::start(pack, Arc::new(|| ())).unwrap();
         pack.end(written(0, vec![directory.path().join("gone")]));
         pack.end(written(1, Vec::new()));
-        assert_eq!(ids(&syncing.finish().unwrap()), [1]);
+        let synced = syncing.finish().unwrap();
+        assert_eq!(ids(&synced), [1]);
+        assert_eq!(synced.iter().flat_map(|synced| &synced.volatile).count(), 1);
     }
 
     #[test]
     fn nothing_is_synced_after_a_failure() {
+        struct Bad(u32);
+        impl Disk for Bad {
+            fn sync_pack(&mut self) -> io::Result<()> {
+                self.0 += 1;
+                Err(io::Error::from_raw_os_error(5))
+            }
+            fn sync_files(&mut self, _: &[Written]) -> Synced {
+                unreachable!("the pack is not synced")
+            }
+        }
         let (sender, words) = unbounded();
-        let (calls, told) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
         (0..3).for_each(|task| sender.send(Word::Written(written(task, Vec::new()))).unwrap());
-        let fails = |_| {
-            calls.set(calls.get() + 1);
-            Err(io::Error::from_raw_os_error(5))
-        };
-        serve(&words, &fails, &|synced| told.set(told.get() + usize::from(synced.is_err())));
-        assert_eq!((calls.get(), told.get()), (1, 1));
+        let (mut disk, told) = (Bad(0), std::cell::Cell::new(0));
+        serve(&words, &mut disk, &|synced| told.set(told.get() + usize::from(synced.is_err())));
+        assert_eq!((disk.0, told.get()), (1, 1));
     }
 }

@@ -87,7 +87,7 @@ impl Threads {
         }
         let ended = scheduler_loop::run(&mut self.scheduler, setup, watcher);
         let ended = ended.map_err(StartError::Scheduler)?;
-        say_rest(&mut self.scheduler);
+        say_rest(&mut self.scheduler, &[]);
         Ok(ended.outcome)
     }
 

@@ -272,7 +272,7 @@ mod tests {
                 attempt,
                 input
             }),
-            Just(Report::Heartbeat),
+            any::<bool>().prop_map(Report::Heartbeat),
             any::<(u64, u64, u64, u64)>().prop_map(
                 |(sent_bytes, received_bytes, spilled_bytes, read_back_bytes)| {
                     Report::Left(Totals { sent_bytes, received_bytes, spilled_bytes, read_back_bytes })

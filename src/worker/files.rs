@@ -1,7 +1,7 @@
 //! The files that tasks declare: made possible before, waited for, and checked after.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::core::event::Cause;
 use crate::core::id::Attempt;
@@ -18,6 +18,11 @@ pub fn create_parent(file: &str) -> Result<(), Cause> {
     fs::create_dir_all(directory).map_err(|error| {
         Cause::NotStarted(format!("cannot create the directory `{}`: {error}", directory.display()))
     })
+}
+
+/// Where the declared outputs are.
+pub fn output_paths(outputs: &[Text], attempt: Attempt) -> Vec<PathBuf> {
+    outputs.iter().map(|output| output.resolve(attempt).into_owned().into()).collect()
 }
 
 /// The sizes of the declared outputs, or the first that is not there.

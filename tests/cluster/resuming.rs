@@ -1,9 +1,12 @@
 //! Runs that were cut off go on where they were: what is durable is not run again.
 
 use std::fs;
+#[cfg(feature = "mpi")]
 use std::path::Path;
 
-use crate::harness::{BOTH, Place, Ranks, kill, until};
+#[cfg(feature = "mpi")]
+use crate::harness::kill;
+use crate::harness::{BOTH, Place, Ranks, until};
 
 /// Forty commands that write down that they began, and the sum of what they print.
 const GRAPH: &str = r#"
@@ -44,15 +47,26 @@ fn a_killed_run_goes_on_behind_what_is_durable() {
         ran.tells("resumed: ").tells(" durable, ");
         // What ran when the kill came, and what had just ended, may run again.
         let after = started(&place);
-        assert!(after >= 40 && after <= 40 + 8, "{before} and {after} starts");
+        assert!((40..=40 + 8).contains(&after), "{before} and {after} starts");
         assert_eq!(place.status()["exit_code"], 0);
     }
+}
+
+/// Takes the outcome away.
+fn unfinish(place: &Place) {
+    fs::remove_file(place.run().join("finished")).expect("it was over");
 }
 
 #[test]
 fn a_run_that_is_done_is_told_once_more() {
     let place = Place::with(GRAPH);
     place.expect(0, Ranks::Alone, &["run", "g.toml", "sum", "--cpus", "8"]);
+    let ran = place.expect(0, Ranks::Alone, &["resume"]);
+    assert_eq!((ran.text().trim(), started(&place)), ("820", 40));
+    assert_eq!(ran.stderr, "g-0001 is done already\n");
+    assert!(!place.run().join("journal.2").exists());
+    // It was killed just before it could say so.
+    unfinish(&place);
     let ran = place.expect(0, Ranks::Alone, &["resume"]);
     assert_eq!((ran.text().trim(), started(&place)), ("820", 40));
     ran.tells("resumed: 41 durable, 0 to do, 0 repeated");
@@ -92,6 +106,7 @@ fn a_file_that_is_gone_is_made_again_if_somebody_needs_it() {
     assert_eq!(place.expect(0, Ranks::Alone, &["resume"]).text(), "x\n");
     assert_eq!(place.read("log").lines().count(), 2);
     fs::remove_file(place.path().join("out")).expect("it was made");
+    unfinish(&place);
     place.expect(0, Ranks::Alone, &["resume"]);
     assert_eq!(place.read("log").lines().count(), 2, "`b` is durable, and nobody else needs it");
 }
@@ -123,6 +138,7 @@ fn of_many_that_resume_at_once_one_does() {
 fn a_journal_that_is_damaged_is_refused_and_named() {
     let place = Place::with(GRAPH);
     place.expect(0, Ranks::Alone, &["run", "g.toml", "sum", "--cpus", "8"]);
+    unfinish(&place);
     let journal = place.run().join("journal");
     let mut bytes = fs::read(&journal).expect("there is a journal");
     bytes[60] ^= 1;
@@ -138,6 +154,7 @@ fn nothing_is_durable_that_nobody_persists() {
         .expect(2, Ranks::Alone, &["run", "g.toml", "sum", "--persist", "none"])
         .tells("cannot print `sum` with `--persist none`");
     place.expect(0, Ranks::Alone, &["run", "g.toml", "--persist", "none", "--cpus", "8"]);
+    unfinish(&place);
     place
         .expect(0, Ranks::Alone, &["resume", "--cpus", "8"])
         .tells("resumed: 0 durable, 41 to do, 41 repeated");
@@ -150,6 +167,7 @@ fn functions_are_durable_when_all_is_persisted() {
                  [tasks.sum]\ncall = \"sum\"\nargs = [\"@a\"]\n";
     let place = Place::with(graph);
     place.expect(0, Ranks::Alone, &["run", "g.toml", "--persist", "all"]);
+    unfinish(&place);
     place.expect(0, Ranks::Alone, &["resume"]).tells("resumed: 10 durable, 0 to do, 0 repeated");
 }
 

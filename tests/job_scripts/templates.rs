@@ -104,7 +104,7 @@ fn the_examples_of_sites_are_good_templates() {
         for (site, typed) in sites {
             let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("{site}.toml"))).unwrap();
             let request = ask(&text, typed).unwrap();
-            limits::check(&request, None).unwrap();
+            limits::check(&request, 1, None).unwrap();
             insta::assert_snapshot!(site.replace('/', "_"), script(&request));
         }
     });
@@ -138,10 +138,12 @@ fn a_site_without_select_counts_the_whole_job() {
 #[test]
 fn what_a_site_does_not_allow_is_said_before_it_is_asked() {
     let site = "extends = \"slurm\"\n[limits]\nwalltime_max = \"2h\"\nnodes_max = 4\nqueued_jobs_max = 10\n";
-    let check = |typed: &[(&str, &str)], queued| {
-        limits::check(&ask(site, typed).unwrap(), queued).map_err(|error| error.to_string())
+    let check_chain = |typed: &[(&str, &str)], jobs, queued| {
+        limits::check(&ask(site, typed).unwrap(), jobs, queued).map_err(|error| error.to_string())
     };
+    let check = |typed: &[(&str, &str)], queued| check_chain(typed, 1, queued);
     assert_eq!(check(&[("walltime", "2h"), ("nodes", "4")], None), Ok(()));
+    assert_eq!(check_chain(&[], 3, Some(7)), Ok(()));
     assert_eq!(check(&[], Some(9)), Ok(()));
     // Nobody chose the margin of a minute: less of it is kept.
     assert_eq!(check(&[("walltime", "1:00")], None), Ok(()));
@@ -150,6 +152,8 @@ fn what_a_site_does_not_allow_is_said_before_it_is_asked() {
         check(&[("walltime", "1:00"), ("margin", "90s")], None),
         check(&[("nodes", "5")], None),
         check(&[], Some(10)),
+        check_chain(&[], 3, Some(8)),
+        check_chain(&[], 11, Some(0)),
     ];
     let said: Vec<String> = refused.into_iter().map(|refused| refused.unwrap_err()).collect();
     insta::with_settings!({ snapshot_path => "snapshots", prepend_module_to_snapshot => false }, {

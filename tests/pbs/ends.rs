@@ -88,6 +88,32 @@ fn a_job_whose_node_died_is_no_success() {
     );
 }
 
+/// Rank 0 gives the worker up and ends the run as one without workers, in a job that has still time.
+#[test]
+fn a_run_whose_only_worker_stands_still_goes_on_in_the_same_job() {
+    let graph = "name = \"two\"\n[tasks.a]\nrun = \"echo a >> began; echo a\"\n[tasks.b]\nafter = [\"a\"]\n\
+                 run = \"echo b >> began; sleep 6\"\n";
+    let site = Site::with(graph);
+    let hasty = "extends = \"pbs\"\n[environment.variables]\nDAGMAR_SILENCE = \"3\"\n";
+    site.place.write("hasty.toml", hasty);
+    let job = site.submit_to("hasty.toml", &["-t", "3m"]);
+    until("the second task runs", || match fs::read_to_string(site.place.path().join("began")) {
+        Ok(began) if began == "a\nb\n" => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let is_worker = |pid: i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|entry| entry == b"OMPI_COMM_WORLD_RANK=1")
+    };
+    let ranks = site.place.named("dagmar").into_iter().filter(|process| process.line.contains("run --into"));
+    let workers: Vec<i32> = ranks.map(|process| process.pid).filter(|pid| is_worker(*pid)).collect();
+    assert!(!workers.is_empty(), "rank 1 runs");
+    workers.into_iter().for_each(|pid| kill("STOP", pid));
+    site.expect(0, &["wait"]).tells("two-0001 is over: 2 finished, 0 failed");
+    assert_eq!(site.job(&job, "job_state", "F")["Exit_status"], 0);
+    assert_eq!(site.place.read("began"), "a\nb\nb\n");
+}
+
 #[test]
 fn a_job_that_waits_for_a_failed_one_never_starts() {
     let site = Site::with("name = \"first\"\n[tasks.a]\nrun = \"sleep 2; false\"\n");

@@ -6,6 +6,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod chain;
 mod ends;
 mod local;
 mod looks;

@@ -80,9 +80,10 @@ pub enum Happening {
     StoppedRunResumed,
     OutputSaved,
     EndedForWantOfTime,
+    OutputVolatile,
 }
 
-const HAPPENINGS: [Happening; 55] = [
+const HAPPENINGS: [Happening; 56] = [
     Happening::WorkerLost,
     Happening::WorkerCameBack,
     Happening::OldLifeSpoke,
@@ -138,6 +139,7 @@ const HAPPENINGS: [Happening; 55] = [
     Happening::StoppedRunResumed,
     Happening::OutputSaved,
     Happening::EndedForWantOfTime,
+    Happening::OutputVolatile,
 ];
 
 /// Counts of steps and happenings.

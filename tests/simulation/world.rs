@@ -814,7 +814,7 @@ impl World {
 fn is_idle_talk(due: &Due) -> bool {
     match due {
         Due::Tick(_) | Due::Pool(..) | Due::Room(..) => true,
-        Due::ToScheduler(_, message) => message.reports == [Report::Heartbeat],
+        Due::ToScheduler(_, message) => matches!(message.reports[..], [Report::Heartbeat(_)]),
         _ => false,
     }
 }

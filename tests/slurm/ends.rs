@@ -66,24 +66,6 @@ fn a_run_stops_before_its_walltime() {
 }
 
 #[test]
-fn a_requeued_job_begins_anew() {
-    let graph = "name = \"again\"\n[tasks.a]\nrun = \"if [ -e began ]; then echo second; else touch began; sleep 300; fi\"\n";
-    let Some(site) = Site::with(graph) else { return };
-    let job = site.submit(&["-t", "5m", "--requeue"]);
-    site.await_tasks("running", 1);
-    site.slurm(&["scontrol", "requeue", &job]);
-    until_within(Duration::from_secs(60), "the job waits again", || {
-        let updated = site.slurm(&["scontrol", "update", &format!("JobId={job}"), "StartTime=now"]);
-        let shown = site.slurm(&["squeue", "-h", "-j", &job, "-o", "%T %r"]);
-        if updated.code() == Some(0) { Ok(()) } else { Err(format!("{updated} {shown}")) }
-    });
-    site.expect(0, &["wait"]);
-    let logs = site.expect(0, &["logs", "again-0001", "a", "--stdout"]);
-    assert_eq!(logs.text(), "second\n");
-    assert!(site.place.run().join("earlier-1/journal").exists());
-}
-
-#[test]
 fn a_job_that_waits_for_a_failed_one_says_that_it_never_starts() {
     let Some(site) = Site::with("name = \"first\"\n[tasks.a]\nrun = \"false\"\n") else { return };
     let first = site.submit(&["-t", "2m"]);
@@ -129,25 +111,6 @@ fn a_run_that_is_queued_again_is_not_over_and_can_be_cancelled() {
     // What it did before it was queued again is its outcome.
     site.expect(4, &["wait"]);
     site.expect(0, &["cancel", "long-0001"]).tells("is over already");
-}
-
-#[test]
-fn a_killed_worker_ends_the_run_under_mpirun() {
-    check_killed_worker("mpirun");
-}
-
-#[test]
-fn a_killed_worker_ends_the_run_under_srun() {
-    check_killed_worker("srun");
-}
-
-/// No launcher may sit with the others until the walltime.
-fn check_killed_worker(launcher: &str) {
-    let Some(site) = Site::with(LONG) else { return };
-    site.submit(&["-t", "9m", "-N", "2", "-c", "1", "--launcher", launcher]);
-    site.await_tasks("running", 2);
-    site.kill_rank(2);
-    site.expect(5, &["wait"]).tells("left no outcome");
 }
 
 const NODES: &str =

@@ -8,6 +8,7 @@
 mod harness;
 
 mod by_hand;
+mod chain;
 mod ends;
 mod launchers;
 mod submission;

@@ -98,8 +98,8 @@ impl Site {
                 |mark: &String| environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes());
             marks.iter().any(here)
         };
-        let ranks =
-            self.place.named("dagmar").into_iter().filter(|process| process.line.contains("run --into"));
+        let is_rank = |line: &str| line.contains("run --into") || line.contains("resume --launched");
+        let ranks = self.place.named("dagmar").into_iter().filter(|process| is_rank(&process.line));
         let found: Vec<i32> = ranks.map(|process| process.pid).filter(|pid| is_it(*pid)).collect();
         assert!(!found.is_empty(), "rank {rank} runs: {:?}", self.place.processes());
         found.into_iter().for_each(|pid| kill("KILL", pid));

@@ -3,7 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::core::event::Event;
+use crate::core::event::{Cause, Event};
+use crate::core::id::TaskId;
 use crate::launch::supervise::Ended;
 use crate::record::journal::JournalReader;
 use crate::record::layout::RunDirectory;
@@ -17,7 +18,7 @@ const VAIN_MAX: u32 = 3;
 pub(super) struct Starts<'a> {
     directory: &'a RunDirectory,
     resumes: bool,
-    /// Attempts that had ended when the last start began.
+    /// Tasks that had ended when the last start began.
     ended: u64,
     /// Starts since then in which none did.
     vain: u32,
@@ -50,14 +51,28 @@ impl<'a> Starts<'a> {
     }
 }
 
-/// Attempts whose end is in the journal.
-fn ended_attempts(directory: &RunDirectory) -> u64 {
+/// Tasks that ended by themselves at least once, as far as the journal has it. An attempt that was lost or told to
+/// stop got nowhere, and neither did one that only repeated what had been done before.
+pub(super) fn ended_attempts(directory: &RunDirectory) -> u64 {
     let Ok(journal) = JournalReader::open(&directory.journal()) else { return 0 };
-    let count = |event: Event| match event {
-        Event::TasksFinished { batch, .. } => u64::from(batch.len()),
-        Event::AttemptFailed { failure, .. } if !failure.cause.is_infrastructure() => 1,
-        Event::TasksAdded { .. } => 1,
-        _ => 0,
+    let mut seen = Vec::new();
+    let mut count = 0;
+    let mut see = |task: TaskId| {
+        if seen.len() <= task.index() {
+            seen.resize(task.index() + 1, false);
+        }
+        count += u64::from(!std::mem::replace(&mut seen[task.index()], true));
     };
-    journal.map_while(Result::ok).map(|(_, event)| count(event)).sum()
+    for (_, event) in journal.map_while(Result::ok) {
+        match event {
+            Event::TasksFinished { batch, .. } => batch.tasks().for_each(&mut see),
+            Event::AttemptFailed { task, failure, .. } if !is_cut_off(&failure.cause) => see(task),
+            _ => {}
+        }
+    }
+    count
+}
+
+fn is_cut_off(cause: &Cause) -> bool {
+    cause.is_infrastructure() || matches!(cause, Cause::Cancelled | Cause::Stopped)
 }

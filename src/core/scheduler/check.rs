@@ -80,6 +80,10 @@ impl Scheduler {
     }
 
     fn check_counts(&self) {
+        let is_unsaved =
+            |task: &TaskId| self.state(*task) == TaskState::Finished && self.tasks.has(*task, Marks::UNSAVED);
+        let unsaved = self.graph.tasks().filter(is_unsaved).count();
+        assert_eq!(unsaved, self.tasks.unsaved_count() as usize, "outputs that are still to be durable");
         let active: u32 = self.workers.iter().map(|(_, record)| record.assigned).sum();
         assert_eq!(active, self.tasks.active_count(), "tasks at workers");
         for state in [TaskState::Waiting, TaskState::Finished, TaskState::Failed, TaskState::Aborted] {

@@ -258,12 +258,13 @@ impl Scheduler {
         let consumers = self.tasks.consumers.get(first);
         self.tasks.expected_us.fill(tasks, expected_us);
         let kept = if consumers > 0 { Marks::KEPT } else { Marks::NONE };
+        let persist = self.is_persisted(first, facts);
+        let unsaved = if persist { Marks::UNSAVED } else { Marks::NONE };
         let ahead = if is_ahead { Marks::AHEAD } else { Marks::NONE };
-        self.tasks.mark_afresh(tasks, kept | ahead);
+        self.tasks.mark_afresh(tasks, kept | ahead | unsaved);
         for input in &inputs {
             self.note_copy(input.task, worker);
         }
-        let persist = self.is_persisted(first, facts);
         let urgency = self.urgency.level(first);
         let special = self.special(first, hosts);
         let assignment = Assignment { tasks, attempt, urgency, consumers, persist, inputs, special };

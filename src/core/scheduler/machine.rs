@@ -254,8 +254,9 @@ impl Scheduler {
         self.give_up_collecting();
         self.multi_node.clear();
         self.workers.order_all(&Order::Stop);
-        if reason != StopReason::Cancelled && self.options.persist != Persist::None {
-            self.save_outputs();
+        if reason != StopReason::Cancelled {
+            let all = Span { first: TaskId(0), count: self.graph.len() as u32 };
+            self.save_outputs(&[all]);
         }
         if reason == StopReason::Cancelled {
             let waiting = self.graph.tasks().filter(|task| self.state(*task) == TaskState::Waiting);
@@ -265,11 +266,15 @@ impl Scheduler {
         }
     }
 
-    /// Outputs that are in memory alone, and that somebody still takes, go into the run directory: then they
-    /// need not be made again when the run is resumed. Looks at all tasks: it comes once.
-    fn save_outputs(&mut self) {
+    /// Those of these outputs that are in memory alone, and that somebody still takes, go into the run directory:
+    /// then they need not be made again when the run is resumed.
+    pub(super) fn save_outputs(&mut self, tasks: &[Span]) {
+        if self.options.persist == Persist::None {
+            return;
+        }
         let graph = Arc::clone(&self.graph);
-        for task in graph.tasks().filter(|&task| self.tasks.has(task, Marks::HELD)) {
+        let tasks = tasks.iter().flat_map(|span| span.tasks());
+        for task in tasks.filter(|&task| self.tasks.has(task, Marks::HELD)).collect::<Vec<_>>() {
             let is_safe = self.tasks.has(task, Marks::STORED) || self.is_persisted(task, &graph.facts(task));
             if self.tasks.consumers.get(task) > 0 && !is_safe {
                 let order = Order::Persist(task, self.tasks.attempt.get(task));
@@ -316,13 +321,17 @@ impl Scheduler {
 
     /// True if all that could still be done would take too long.
     fn is_out_of_time(&self) -> bool {
-        !self.held_back.is_empty() && self.tasks.active_count() == 0 && !self.dealing.is_unfinished
+        let is_left = |task: &TaskId| self.state(*task) == TaskState::Waiting;
+        self.tasks.active_count() == 0 && !self.dealing.is_unfinished && self.held_back.iter().any(is_left)
     }
 
     /// How the run ends, if nothing is left to do or to wait for.
     fn outcome(&self) -> Option<Outcome> {
         match self.phase {
-            Phase::Working if self.tasks.open_count() == 0 => Some(self.outcome_of_ended()),
+            // What is to be durable must be so before anybody is told that all is done.
+            Phase::Working if self.tasks.open_count() == 0 => {
+                (self.tasks.unsaved_count() == 0).then(|| self.outcome_of_ended())
+            }
             Phase::Stopping(reason) if self.tasks.active_count() == 0 => Some(Outcome::Stopped(reason)),
             Phase::Working if self.is_deserted() => Some(Outcome::WorkersLost),
             _ => None,

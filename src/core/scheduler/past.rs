@@ -47,6 +47,7 @@ pub struct Past {
     graph: Arc<Graph>,
     lives: u32,
     pub(super) known: Column<Known>,
+    /// The latest try that may have begun.
     attempt: Column<Attempt>,
     pub(super) size_bytes: Column<f32>,
     pub(super) file_sizes: BTreeMap<TaskId, Vec<u64>>,
@@ -115,13 +116,20 @@ impl Past {
                 if *life > ATTEMPT_MAX.0 {
                     return Err(PastError { task: None, why: format!("it had {life} lives") });
                 }
-                self.lives = *life;
                 for task in to_do.iter().flat_map(|span| span.tasks()) {
                     self.check(task)?;
+                    self.attempt.set(task, self.last_attempt(task).next());
                     self.known.set(task, Known::Open);
                 }
+                self.lives = *life;
             }
             Event::TasksFinished { batch, .. } => {
+                if !batch.is_whole() {
+                    return Err(PastError {
+                        task: None,
+                        why: "more tasks ended than it has times of".to_owned(),
+                    });
+                }
                 for (task, _, _, size_bytes) in batch.timings() {
                     self.saw(task, batch.attempt)?;
                     self.known.set(task, Known::Finished);
@@ -142,7 +150,12 @@ impl Past {
             }
             Event::OutputLost { task } => {
                 self.check(*task)?;
+                self.attempt.set(*task, self.attempt.get(*task).next());
                 self.known.set(*task, Known::Open);
+            }
+            Event::AttemptFailed { task, attempt, retried: true, .. } => {
+                self.saw(*task, *attempt)?;
+                self.saw(*task, attempt.next())?;
             }
             Event::TaskStarted { task, attempt, .. }
             | Event::AttemptFailed { task, attempt, .. }

@@ -42,7 +42,14 @@ impl Scheduler {
         self.multi_node.look_again();
         self.tasks.copies.forget_worker(worker);
         for task in self.outputs_at(worker) {
-            self.on_output_lost(task, actions);
+            let is_result = self.tasks.count_saved(task) && self.tasks.is_asked(task);
+            if self.tasks.has(task, Marks::HELD) {
+                self.on_output_lost(task, actions);
+            }
+            if is_result && self.phase == Phase::Working {
+                // It was to be in the run directory, and will never be.
+                self.make_again(task, actions);
+            }
         }
         for task in returned.into_iter().chain(record.parked.into_tasks()) {
             if self.state(task) == TaskState::Waiting {
@@ -64,10 +71,16 @@ impl Scheduler {
         }
     }
 
-    /// Finished tasks whose value a lost worker held. A scan of all tasks: workers are lost rarely.
+    /// Finished tasks whose value a lost worker held, or was about to make durable. A scan of all tasks: workers
+    /// are lost rarely.
     fn outputs_at(&self, worker: Rank) -> Vec<TaskId> {
-        let was_there =
-            |task: &TaskId| self.tasks.has(*task, Marks::HELD) && self.tasks.worker.get(*task) == worker;
+        let is_there =
+            |task: TaskId| self.tasks.has(task, Marks::HELD) || self.tasks.has(task, Marks::UNSAVED);
+        let was_there = |task: &TaskId| {
+            self.tasks.worker.get(*task) == worker
+                && self.state(*task) == TaskState::Finished
+                && is_there(*task)
+        };
         self.graph.tasks().filter(was_there).collect()
     }
 
@@ -115,6 +128,7 @@ impl Scheduler {
                 continue;
             }
             actions.push(Action::Record(Event::OutputLost { task }));
+            self.tasks.count_saved(task);
             self.tasks.mark(task, Marks::SHARED);
             self.release(task);
             for dependent in graph.dependents(task) {

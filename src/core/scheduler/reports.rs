@@ -39,12 +39,13 @@ impl Scheduler {
             }
             Report::Finished(batch) => self.on_finished(worker, batch, actions),
             Report::Durable(tasks, attempt) => self.on_durable(worker, &tasks, attempt, actions),
+            Report::Volatile(tasks, attempt) => self.on_volatile(&tasks, attempt),
             Report::Failed(task, attempt, failure) => self.on_failed(worker, task, attempt, failure, actions),
             Report::Returned(tasks, attempt) => self.on_returned(worker, tasks, attempt, actions),
             Report::InputMissing { task, attempt, input } => {
                 self.on_input_missing(worker, (task, attempt), input, actions);
             }
-            Report::Heartbeat => {}
+            Report::Heartbeat(_) => {}
             Report::Left(totals) => self.on_left(worker, totals, actions),
             Report::Bound(task, attempt, slot) => self.on_bound(worker, (task, attempt), slot, actions),
         }
@@ -123,6 +124,7 @@ impl Scheduler {
         }
         for (task, _, _, size_bytes) in batch.timings() {
             self.tasks.step(task, TaskState::Finished);
+            self.tasks.count_unsaved(task);
             if self.tasks.has(task, Marks::KEPT) {
                 self.tasks.mark(task, Marks::HELD);
                 self.tasks.size_bytes.set(task, size_bytes as f32);
@@ -131,6 +133,7 @@ impl Scheduler {
         let mut unkept = Vec::new();
         let spans = batch.spans.clone();
         actions.push(Action::Record(Event::TasksFinished { worker, batch }));
+        let ended = spans.clone();
         for span in spans {
             let sources_end = graph.sources_end(span.first);
             for task in span.tasks() {
@@ -139,6 +142,9 @@ impl Scheduler {
                 }
                 self.after_success(task, &mut unkept, actions);
             }
+        }
+        if matches!(self.phase, Phase::Stopping(reason) if reason != StopReason::Cancelled) {
+            self.save_outputs(&ended);
         }
         // Only now: what is made again counts the inputs that are met, and all of this batch are by now.
         for task in unkept {
@@ -153,12 +159,22 @@ impl Scheduler {
         let mut durable = Vec::new();
         for task in tasks.iter().flat_map(|span| span.tasks()) {
             if self.tasks.is_of_try(task, attempt) && self.state(task) == TaskState::Finished {
+                self.tasks.count_saved(task);
                 self.tasks.store(task);
                 Span::add_to(&mut durable, task);
             }
         }
         if !durable.is_empty() {
             actions.push(Action::Record(Event::TasksDurable { worker, attempt, tasks: durable }));
+        }
+    }
+
+    /// Outputs will not be durable: nobody waits for that any more.
+    fn on_volatile(&mut self, tasks: &[Span], attempt: Attempt) {
+        for task in tasks.iter().flat_map(|span| span.tasks()) {
+            if self.tasks.is_of_try(task, attempt) && self.state(task) == TaskState::Finished {
+                self.tasks.count_saved(task);
+            }
         }
     }
 

@@ -88,6 +88,8 @@ impl Marks {
     pub const AHEAD: Marks = Marks(32);
     /// The output is in the run directory, too: it is never made again, unless it cannot be read there.
     pub const STORED: Marks = Marks(64);
+    /// The output is to be durable, and its worker has not said yet that it is.
+    pub const UNSAVED: Marks = Marks(128);
 }
 
 impl BitOr for Marks {
@@ -141,6 +143,8 @@ pub struct Tasks {
     /// Tries of an earlier life that left something, of tasks that are not known any more, and the number
     /// after which those that are added begin.
     begin_after: (BTreeMap<TaskId, Attempt>, Attempt),
+    /// How many finished tasks are `UNSAVED`.
+    unsaved: u32,
     /// How many tasks are in each state, hidden joins included.
     counts: [u32; 8],
 }
@@ -163,6 +167,7 @@ impl Tasks {
             file_sizes: BTreeMap::new(),
             failures: BTreeMap::new(),
             begin_after: Default::default(),
+            unsaved: 0,
             counts: [0; 8],
         };
         tasks.counts[TaskState::Waiting as usize] = count as u32;
@@ -280,6 +285,23 @@ impl Tasks {
         let before = self.marks.get(task).0;
         self.marks.set(task, Marks(before & !marks.0));
         before & marks.0 != 0
+    }
+
+    /// A task has finished: if its output is to be durable, that is waited for.
+    pub fn count_unsaved(&mut self, task: TaskId) {
+        self.unsaved += u32::from(self.has(task, Marks::UNSAVED));
+    }
+
+    /// Nobody waits any more for the output of a finished task to be durable. True if somebody did.
+    pub fn count_saved(&mut self, task: TaskId) -> bool {
+        let was_unsaved = self.unmark(task, Marks::UNSAVED);
+        self.unsaved -= u32::from(was_unsaved);
+        was_unsaved
+    }
+
+    /// How many outputs are still to be durable.
+    pub fn unsaved_count(&self) -> u32 {
+        self.unsaved
     }
 
     /// The output of a finished task is in the run directory, too.

@@ -25,33 +25,40 @@ impl Worker {
         {
             self.heavies.holding.on_given(&self.graph, task, bytes);
         }
-        let mut durable = Vec::new();
+        let (mut durable, mut volatile) = (Vec::new(), Vec::new());
         for task in batch.tasks() {
-            if !self.durable_early.is_empty() && self.durable_early.remove(&task) {
-                Span::add_to(&mut durable, task);
+            if !self.synced_early.is_empty()
+                && let Some(is_durable) = self.synced_early.remove(&task)
+            {
+                Span::add_to(if is_durable { &mut durable } else { &mut volatile }, task);
             }
             self.on_success(task, batch.attempt, actions);
         }
         let attempt = batch.attempt;
         self.reports.push(Report::Finished(batch));
-        self.report_durable(durable, attempt);
+        self.report_synced(durable, attempt, true);
+        self.report_synced(volatile, attempt, false);
     }
 
-    /// Outputs are on the disk. That may be known before their tasks' ends are handed in, and is told after.
-    pub(super) fn on_durable(&mut self, tasks: &[Span], attempt: Attempt) {
+    /// Outputs are on the disk, or cannot be. That may be known before their tasks' ends are handed in, and is
+    /// told after.
+    pub(super) fn on_synced(&mut self, tasks: &[Span], attempt: Attempt, is_durable: bool) {
         let mut ended = Vec::new();
         for task in tasks.iter().flat_map(|span| span.tasks()) {
             match self.stage.get(task).is_in_progress() && self.attempt.get(task) == attempt {
-                true => drop(self.durable_early.insert(task)),
+                true => drop(self.synced_early.insert(task, is_durable)),
                 false => Span::add_to(&mut ended, task),
             }
         }
-        self.report_durable(ended, attempt);
+        self.report_synced(ended, attempt, is_durable);
     }
 
-    fn report_durable(&mut self, tasks: Vec<Span>, attempt: Attempt) {
+    fn report_synced(&mut self, tasks: Vec<Span>, attempt: Attempt, is_durable: bool) {
         if !tasks.is_empty() {
-            self.reports.push(Report::Durable(tasks, attempt));
+            self.reports.push(match is_durable {
+                true => Report::Durable(tasks, attempt),
+                false => Report::Volatile(tasks, attempt),
+            });
         }
     }
 
@@ -112,7 +119,7 @@ impl Worker {
         self.stage.set(task, Stage::Absent);
         self.ending.remove(&task);
         self.lacking.remove(&task);
-        self.durable_early.remove(&task);
+        self.synced_early.remove(&task);
     }
 
     /// An input may have come from another try than the one that is being fetched.

@@ -1,6 +1,6 @@
 //! A worker as one state machine: what came in, what must be done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::core::batch::Batch;
@@ -39,6 +39,10 @@ pub enum Input {
     Finished(Batch),
     /// The outputs of these, which were to be persisted, are on the disk and synced.
     Durable(Vec<Span>, Attempt),
+    /// Those of these cannot be: files of theirs are gone.
+    Volatile(Vec<Span>, Attempt),
+    /// Whether outputs move or wait for room, for the next heartbeat.
+    Moves(bool),
     /// An attempt ended badly.
     Failed {
         /// The task.
@@ -165,12 +169,14 @@ pub struct Worker {
     pub(super) lacking: BTreeMap<TaskId, InputLocation>,
     /// Revoked tasks that must be ended if they have started.
     pub(super) ending: BTreeMap<TaskId, Cause>,
-    /// Tasks in progress whose output is durable already: nobody hears so before they have ended.
-    pub(super) durable_early: BTreeSet<TaskId>,
+    /// Tasks in progress of whose output it is known already whether it is durable: nobody hears so before they
+    /// have ended.
+    pub(super) synced_early: BTreeMap<TaskId, bool>,
     /// Outputs of other tries that came while a task is here: in the store until it ends.
     pub(super) strays: BTreeMap<TaskId, Attempt>,
     pub(super) reports: Vec<Report>,
     last_spoke: Timestamp,
+    moves: bool,
     pub(super) is_stopping: bool,
     is_leaving: bool,
 }
@@ -198,10 +204,11 @@ impl Worker {
             subscribers: Subscribers::default(),
             lacking: BTreeMap::new(),
             ending: BTreeMap::new(),
-            durable_early: BTreeSet::new(),
+            synced_early: BTreeMap::new(),
             strays: BTreeMap::new(),
             reports: vec![Report::Joined { host, capacity }],
             last_spoke: Timestamp::default(),
+            moves: false,
             is_stopping: false,
             is_leaving: false,
         }
@@ -233,7 +240,9 @@ impl Worker {
 
     /// True if there is more to tell the scheduler than ends.
     pub fn has_pressing_reports(&self) -> bool {
-        self.reports.iter().any(|report| !matches!(report, Report::Finished(_) | Report::Durable(..)))
+        self.reports
+            .iter()
+            .any(|report| !matches!(report, Report::Finished(_) | Report::Durable(..) | Report::Volatile(..)))
     }
 
     /// True if neither heavy tasks nor the pool have all cores.
@@ -247,7 +256,9 @@ impl Worker {
             Input::FromScheduler(message) => self.on_message(message, actions),
             Input::FromPeer { peer, message } => self.on_peer(peer, message, actions),
             Input::Finished(batch) => self.on_finished(batch, actions),
-            Input::Durable(tasks, attempt) => self.on_durable(&tasks, attempt),
+            Input::Durable(tasks, attempt) => self.on_synced(&tasks, attempt, true),
+            Input::Volatile(tasks, attempt) => self.on_synced(&tasks, attempt, false),
+            Input::Moves(moves) => self.moves = moves,
             Input::Failed { task, attempt, failure } => self.on_failed(task, attempt, failure, actions),
             Input::Revoked(tasks, attempt) => self.on_revoked(tasks, attempt, actions),
             Input::Kept(task, attempt) => self.on_kept(task, attempt, actions),
@@ -357,7 +368,7 @@ impl Worker {
         self.heavies.report_started(now, &mut self.reports);
         let is_silent = now.since(self.last_spoke) >= HEARTBEAT_EVERY && !self.is_leaving;
         if self.reports.is_empty() && is_silent {
-            self.reports.push(Report::Heartbeat);
+            self.reports.push(Report::Heartbeat(self.moves));
         }
         if !self.reports.is_empty() {
             self.last_spoke = now;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::launch::batch::{BatchError, JobState, JobView};
+use crate::launch::batch::{BatchError, JobState, JobView, Link};
 
 fn from(pairs: &[(&str, &str)]) -> Result<Option<Allocation>, AllocationError> {
     let variables: BTreeMap<String, String> =
@@ -138,7 +138,7 @@ impl BatchSystem for Says {
         let view = JobView { time_left: self.0, ..JobView::new(JobState::Running) };
         Ok(ids.iter().map(|id| (id.clone(), view.clone())).collect())
     }
-    fn submit(&self, _: &Path, _: &str) -> Result<JobId, BatchError> {
+    fn submit(&self, _: &Path, _: &str, _: Option<&Link>) -> Result<JobId, BatchError> {
         unreachable!("an allocation submits nothing")
     }
     fn find(&self, _: &str) -> Result<Option<JobId>, BatchError> {

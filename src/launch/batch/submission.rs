@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use super::{BatchError, BatchSystem, JobId};
+use super::{BatchError, BatchSystem, JobId, Link};
 
 /// How long to wait before each look for a job whose submission was not answered. A busy server may
 /// take its time to make a job of what it was sent.
@@ -20,20 +20,26 @@ pub struct Submitted {
     pub was_looked_up: bool,
 }
 
-/// Submits a script that carries `mark`, and makes sure of it: if the answer is lost, the job is
+/// Submits a script that carries `mark`, or whose `link` does, and makes sure of it: if the answer is lost, the job is
 /// looked for by its mark, again and again; if it is a refusal, once, as a command may fail after it has
 /// been heard. An error that `is_ambiguous` means that there may be a job all the same.
-pub fn submit_once(system: &dyn BatchSystem, script: &Path, mark: &str) -> Result<Submitted, BatchError> {
-    submit_pausing(system, script, mark, thread::sleep)
-}
-
-fn submit_pausing(
+pub fn submit_once(
     system: &dyn BatchSystem,
     script: &Path,
     mark: &str,
+    link: Option<&Link>,
+) -> Result<Submitted, BatchError> {
+    let submitted = system.submit(script, mark, link);
+    make_sure_pausing(system, submitted, mark, thread::sleep)
+}
+
+fn make_sure_pausing(
+    system: &dyn BatchSystem,
+    submitted: Result<JobId, BatchError>,
+    mark: &str,
     pause: impl FnMut(Duration),
 ) -> Result<Submitted, BatchError> {
-    match system.submit(script, mark) {
+    match submitted {
         Ok(id) => Ok(Submitted { id, was_looked_up: false }),
         Err(error) if error.is_ambiguous() => look_for(system, mark, error, pause),
         Err(error @ BatchError::NoCommand { .. }) => Err(error),
@@ -85,9 +91,8 @@ mod tests {
 
     type Look = Result<Option<JobId>, BatchError>;
 
-    /// A system that answers a submission once, and looks in order.
+    /// A system that answers looks in order.
     struct Scripted {
-        submission: Mutex<Vec<Result<JobId, BatchError>>>,
         looks: Mutex<Vec<Look>>,
     }
 
@@ -95,8 +100,8 @@ mod tests {
         fn system(&self) -> System {
             System::Slurm
         }
-        fn submit(&self, _: &Path, _: &str) -> Result<JobId, BatchError> {
-            self.submission.lock().unwrap().pop().expect("a job is submitted once")
+        fn submit(&self, _: &Path, _: &str, _: Option<&Link>) -> Result<JobId, BatchError> {
+            unreachable!("a job is submitted once")
         }
         fn find(&self, mark: &str) -> Look {
             assert_eq!(mark, "mark");
@@ -121,9 +126,9 @@ mod tests {
 
     /// Submits, and says how often was looked.
     fn submit(answer: Result<JobId, BatchError>, looks: Vec<Look>) -> (Result<Submitted, BatchError>, usize) {
-        let system = Scripted { submission: Mutex::new(vec![answer]), looks: Mutex::new(looks) };
+        let system = Scripted { looks: Mutex::new(looks) };
         let mut pauses = 0;
-        let result = submit_pausing(&system, Path::new("job.sh"), "mark", |_| pauses += 1);
+        let result = make_sure_pausing(&system, answer, "mark", |_| pauses += 1);
         (result, pauses)
     }
 

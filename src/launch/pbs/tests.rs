@@ -126,7 +126,7 @@ fn a_submission_that_failed_after_it_was_heard_is_not_a_refusal() {
     for qsub in [broken, "kill -KILL $$", "echo 7.pbs; exit 1"] {
         let pretended = Pretended::new(&[("qsub", qsub)]);
         let pbs = Pbs::new(pretended.commands("qsub", "qstat", "qdel"));
-        let error = pbs.submit(Path::new("job.sh"), "mark").unwrap_err();
+        let error = pbs.submit(Path::new("job.sh"), "mark", None).unwrap_err();
         assert!(error.is_ambiguous(), "{qsub}: {error}");
     }
 }
@@ -137,7 +137,7 @@ fn a_wrong_queue_is_refused_with_the_right_ones() {
         ("qsub", "echo 'qsub: Unknown queue' >&2; exit 170"),
         ("qstat", "echo 'Queue: workq'; echo '    enabled = True'; echo 'Queue: gpu'"),
     ]);
-    let error = Pbs::new(commands).submit(Path::new("job.sh"), "mark").unwrap_err();
+    let error = Pbs::new(commands).submit(Path::new("job.sh"), "mark", None).unwrap_err();
     assert_eq!(error.to_string(), "PBS refused: Unknown queue");
     assert_eq!(error.hint().as_deref(), Some("queues here: `workq`, `gpu`"));
 }
@@ -151,4 +151,17 @@ fn cancelling_tells_jobs_that_are_over_or_unknown() {
     assert_eq!(cancel("", 0), Ok(()));
     assert!(matches!(cancel("qdel: Unknown Job Id 7.pbs", 153), Err(BatchError::NoSuchJob { .. })));
     assert!(matches!(cancel("qdel: Job has finished 7.pbs", 35), Err(BatchError::AlreadyEnded { .. })));
+}
+
+#[test]
+fn a_further_job_of_a_chain_waits_for_the_one_before_and_carries_its_own_mark() {
+    let link = Link { after: JobId::new("7.pbs").unwrap(), carrier: "LANG,DAGMAR_SUBMISSION=run-7-2".into() };
+    for make in [Pbs::new, Pbs::torque] {
+        let (pretended, commands) = server(&[("qsub", "echo 8.pbs")]);
+        let pbs = make(commands);
+        assert_eq!(pbs.submit(Path::new("/r/job.sh"), "run-7", None).unwrap().as_str(), "8.pbs");
+        pbs.submit(Path::new("/r/job.sh"), "run-7-2", Some(&link)).unwrap();
+        let further = "qsub -W depend=afterany:7.pbs -v LANG,DAGMAR_SUBMISSION=run-7-2 /r/job.sh";
+        assert_eq!(pretended.asked(), ["qsub /r/job.sh", further]);
+    }
 }

@@ -26,7 +26,7 @@ pub fn values(request: &Request, context: &ScriptContext<'_>) -> Result<Seen, Sc
     set(&mut flat, request, "stdout", path(request, context, "stdout")?);
     set(&mut flat, request, "stderr", path(request, context, "stderr")?);
     // Without the mark no lost job would be found, so only a user's own words can be left out.
-    flat.insert("comment".into(), comment(request, context).into());
+    flat.insert("comment".into(), comment(request, context.mark).into());
     set(&mut flat, request, "memory", memory(request));
     set(&mut flat, request, "memory_per_cpu", memory_per_cpu(request));
     set(&mut flat, request, "nodes", Some(request.shape.nodes));
@@ -44,7 +44,7 @@ pub fn values(request: &Request, context: &ScriptContext<'_>) -> Result<Seen, Sc
     flat.insert("chunk".into(), chunk(request, 0).into());
     flat.insert("first_chunk".into(), chunk(request, 1).into());
     flat.insert("total_memory".into(), total_memory(request).into());
-    flat.insert("passed".into(), passed(request, context).into());
+    flat.insert("passed".into(), passed(request, context.mark).into());
     flat.insert("removed".into(), removed.into());
     flat.insert("mark".into(), context.mark.into());
     flat.insert("run".into(), utf8("the run directory", context.run)?.into());
@@ -146,10 +146,20 @@ fn path(
 }
 
 /// The user's words and the mark.
-fn comment(request: &Request, context: &ScriptContext<'_>) -> String {
+fn comment(request: &Request, mark: &str) -> String {
     match request.text("comment").filter(|_| !request.is_removed("comment")) {
-        Some(words) => format!("{words} {}", context.mark),
-        None => context.mark.to_owned(),
+        Some(words) => format!("{words} {mark}"),
+        None => mark.to_owned(),
+    }
+}
+
+/// What carries a mark on the command line. On the way through `ssh` words with spaces would fall apart,
+/// so that of a comment the mark alone goes there.
+pub fn carrier(request: &Request, mark: &str) -> String {
+    match request.system {
+        System::Slurm if request.commands().submit.len() > 1 => mark.to_owned(),
+        System::Slurm => comment(request, mark),
+        System::Pbs | System::Torque | System::Local => passed(request, mark),
     }
 }
 
@@ -189,11 +199,11 @@ fn export(request: &Request) -> Option<String> {
 }
 
 /// The variables that PBS passes on: those that were named, and the mark.
-fn passed(request: &Request, context: &ScriptContext<'_>) -> String {
+fn passed(request: &Request, mark: &str) -> String {
     let is_removed = request.is_removed("environment.export");
     let list = if is_removed { &[][..] } else { request.list("environment.export") };
     let names = list.iter().filter(|name| !["all", "none"].contains(&name.as_str())).cloned();
-    let mark = format!("{MARK_VARIABLE}={}", context.mark);
+    let mark = format!("{MARK_VARIABLE}={mark}");
     let all: Vec<String> = names.chain([mark]).collect();
     all.join(",")
 }

@@ -123,15 +123,31 @@ fn a_wrong_partition_is_refused_with_the_right_ones() {
     let sbatch =
         "echo 'sbatch: error: Batch job submission failed: Invalid partition name specified' >&2; exit 1";
     let (slurm, _kept) = cluster(&[("sbatch", sbatch), ("sinfo", "echo short*; echo long; echo long")]);
-    let error = slurm.submit(Path::new("job.sh"), "mark").unwrap_err();
+    let error = slurm.submit(Path::new("job.sh"), "mark", None).unwrap_err();
     assert_eq!(error.to_string(), "Slurm refused: Invalid partition name specified");
     assert_eq!(error.hint().as_deref(), Some("partitions here: `short`, `long`"));
 }
 
 #[test]
+fn a_further_job_of_a_chain_waits_for_the_one_before_and_carries_its_own_mark() {
+    let (slurm, pretended) = cluster(&[("sbatch", "echo 8")]);
+    let link =
+        |after: &str| Link { after: JobId::new(after).unwrap(), carrier: "for the paper run-7-2".into() };
+    assert_eq!(slurm.submit(Path::new("/r/job.sh"), "run-7", None).unwrap().as_str(), "8");
+    slurm.submit(Path::new("/r/job.sh"), "run-7-2", Some(&link("7"))).unwrap();
+    slurm.submit(Path::new("/r/job.sh"), "run-7-2", Some(&link("7;alpha"))).unwrap();
+    let asked = [
+        "sbatch --parsable /r/job.sh",
+        "sbatch --parsable --dependency=afterany:7 --comment=for the paper run-7-2 /r/job.sh",
+        "sbatch --parsable --clusters=alpha --dependency=afterany:7 --comment=for the paper run-7-2 /r/job.sh",
+    ];
+    assert_eq!(pretended.asked(), asked);
+}
+
+#[test]
 fn a_submission_without_an_id_is_not_a_refusal() {
     let (slurm, _kept) = cluster(&[("sbatch", "echo verified")]);
-    let error = slurm.submit(Path::new("job.sh"), "mark").unwrap_err();
+    let error = slurm.submit(Path::new("job.sh"), "mark", None).unwrap_err();
     assert!(error.is_ambiguous(), "{error}");
     assert_eq!(error.to_string(), "cannot understand what `sbatch` printed: verified");
 }
@@ -141,7 +157,7 @@ fn a_submission_that_failed_after_it_was_heard_is_not_a_refusal() {
     let broken = "echo 'client_loop: send disconnect: Broken pipe' >&2; exit 255";
     for sbatch in [broken, "exit 255", "kill -KILL $$", "echo 'Submitted batch job 7'; exit 1"] {
         let (slurm, _kept) = cluster(&[("sbatch", sbatch)]);
-        let error = slurm.submit(Path::new("job.sh"), "mark").unwrap_err();
+        let error = slurm.submit(Path::new("job.sh"), "mark", None).unwrap_err();
         assert!(error.is_ambiguous(), "{sbatch}: {error}");
     }
 }

@@ -115,6 +115,26 @@ fn additions_behind_a_gap_are_left_out() {
 }
 
 #[test]
+fn a_batch_that_claims_more_tasks_than_it_tells_of_is_left_out() {
+    let graph = graph("a:");
+    let mut run = Scenario::new(&graph);
+    let mut batch = Batch::one(TaskId(0), Attempt::FIRST, Success::default());
+    batch.spans[0].count = u32::MAX;
+    run.joins(1, 1).tells(Event::TasksFinished { worker: Rank(1), batch });
+    assert_eq!(run.snapshot.counts().finished, 0);
+}
+
+#[test]
+fn totals_beyond_all_numbers_stay_at_the_greatest() {
+    let graph = graph("a:");
+    let mut run = Scenario::new(&graph);
+    let totals = Totals { sent_bytes: u64::MAX, ..Totals::default() };
+    run.joins(1, 1).tells(Event::WorkerLeft { worker: Rank(1), totals });
+    run.tells(Event::WorkerLeft { worker: Rank(1), totals });
+    assert_eq!(run.snapshot.workers().next().unwrap().totals.sent_bytes, u64::MAX);
+}
+
+#[test]
 fn additions_that_are_no_graph_are_left_out() {
     let wrong: [fn(&mut Numbering, &mut Addition); 6] = [
         |_, addition| addition.tasks[0].work.operation = 7,

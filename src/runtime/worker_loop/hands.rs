@@ -19,6 +19,7 @@ use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::message::{Assignment, FromWorker, PeerMessage, PeerWord, Report};
 use crate::core::span::Span;
 use crate::core::time::{Micros, Timestamp};
+use crate::core::worker::memory::Room;
 use crate::core::worker::{Action, Input, Worker};
 use crate::record::layout::RunDirectory;
 use crate::record::pack::PackWriter;
@@ -384,9 +385,13 @@ impl<E: Endpoint> Hands<E> {
 
     fn on_synced(&mut self, synced: Vec<Synced>) {
         let now = clock::now();
-        for (tasks, attempt) in synced.into_iter().flatten() {
-            self.machine.handle(now, Input::Durable(tasks, attempt), &mut self.actions);
-            self.untold.on_durable(now);
+        for Synced { durable, volatile } in synced {
+            let durable = durable.into_iter().map(|(tasks, attempt)| Input::Durable(tasks, attempt));
+            let volatile = volatile.into_iter().map(|(tasks, attempt)| Input::Volatile(tasks, attempt));
+            for input in durable.chain(volatile) {
+                self.machine.handle(now, input, &mut self.actions);
+                self.untold.on_durable(now);
+            }
         }
     }
 
@@ -394,6 +399,7 @@ impl<E: Endpoint> Hands<E> {
     fn turn(&mut self) -> Result<(), WorkerError> {
         self.hand_in();
         self.tell_room();
+        self.tell_moving();
         loop {
             self.feed(Input::Turn);
             self.untold.forget();
@@ -404,6 +410,13 @@ impl<E: Endpoint> Hands<E> {
         }
         self.last_turn = clock::now();
         Ok(())
+    }
+
+    /// Whether there is something to wait for although nothing runs: then the run does not hang.
+    fn tell_moving(&mut self) {
+        let is_in_transfer = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_in_transfer());
+        let moves = is_in_transfer || self.stored.is_reading() || self.store.room() > Room::Ample;
+        self.machine.handle(clock::now(), Input::Moves(moves), &mut self.actions);
     }
 
     /// Cores are free: others have them at once, and the scheduler hears of it later.

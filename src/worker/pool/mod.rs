@@ -20,6 +20,7 @@ mod slot;
 mod tests;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -88,8 +89,15 @@ pub enum Look {
 
 /// Writes values into the run directory.
 pub trait Recorder: Send + Sync {
-    /// Writes the value of an attempt that ran to success. If that fails, so has the attempt.
-    fn record(&self, task: TaskId, attempt: Attempt, output: &Output) -> Result<(), Cause>;
+    /// Writes the value of an attempt that ran to success and declared these files. If that fails, so has the
+    /// attempt.
+    fn record(
+        &self,
+        task: TaskId,
+        attempt: Attempt,
+        output: &Output,
+        files: Vec<PathBuf>,
+    ) -> Result<(), Cause>;
 }
 
 /// What a pool begins with.

@@ -14,6 +14,7 @@ use crate::core::id::{Attempt, OperationId, TaskId};
 use crate::core::span::Span;
 use crate::core::time::{Micros, Timestamp};
 use crate::core::worker::memory::Room;
+use crate::worker::files;
 use crate::worker::function::{Attempted, Caller, Returned};
 use crate::worker::output::Output;
 use crate::worker::store::{Terms, Waiters};
@@ -391,7 +392,8 @@ fn missing(graph: &Graph, input: TaskId, unread: Option<io::Error>) -> Cause {
 /// Writes a value into the run directory if it belongs there.
 fn record(pool: &Pool, task: TaskId, terms: Terms, returned: Returned) -> Result<Returned, Cause> {
     if let Some(output) = returned.output.as_deref().filter(|_| terms.is_persisted) {
-        pool.setup.recorder.record(task, terms.attempt, output)?;
+        let files = files::output_paths(&pool.setup.graph.operation(task).outputs, terms.attempt);
+        pool.setup.recorder.record(task, terms.attempt, output, files)?;
     }
     Ok(returned)
 }

@@ -86,7 +86,13 @@ impl Turns for Collector {
 struct Recorded(Mutex<Vec<(TaskId, Attempt)>>);
 
 impl Recorder for Recorded {
-    fn record(&self, task: TaskId, attempt: Attempt, output: &Output) -> Result<(), Cause> {
+    fn record(
+        &self,
+        task: TaskId,
+        attempt: Attempt,
+        output: &Output,
+        _: Vec<std::path::PathBuf>,
+    ) -> Result<(), Cause> {
         if *output == Output::Value(Value::Int(13)) {
             return Err(Cause::NotRecorded("13 brings bad luck".to_owned()));
         }

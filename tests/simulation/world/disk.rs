@@ -9,7 +9,7 @@ use std::sync::Arc;
 use dagmar::core::event::Event;
 use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::message::{PeerMessage, PeerWord, Report};
-use dagmar::core::scheduler::{Past, Scheduler, TaskState};
+use dagmar::core::scheduler::{Past, Persist, Scheduler, TaskState};
 use dagmar::core::span::Span;
 use dagmar::core::worker;
 
@@ -18,6 +18,8 @@ use crate::coverage::Happening;
 
 /// Longest time until something is synced, in microseconds.
 const SYNC_US_MAX: u64 = 30_000;
+/// How often outputs cannot be synced, as files are gone, of 256 times.
+const VOLATILE_OF_256: u8 = 4;
 /// How often a durable output cannot be read, of 256 times.
 const UNREADABLE_OF_256: u8 = 3;
 
@@ -35,6 +37,8 @@ pub struct Disk {
     promised: BTreeMap<TaskId, Attempt>,
     /// Outputs that cannot be read any more.
     unreadable: BTreeSet<(TaskId, Attempt)>,
+    /// Outputs that could not be made durable.
+    volatile: BTreeSet<(TaskId, Attempt)>,
 }
 
 impl World {
@@ -65,6 +69,13 @@ impl World {
             return;
         }
         for (tasks, attempt) in self.sync_outputs(rank) {
+            if self.rng.u8(..) < VOLATILE_OF_256 {
+                self.coverage.happened(Happening::OutputVolatile);
+                let tasks_of = tasks.iter().flat_map(|span| span.tasks());
+                self.disk.volatile.extend(tasks_of.map(|task| (task, attempt)));
+                self.worker_takes(rank, worker::Input::Volatile(tasks, attempt));
+                continue;
+            }
             self.coverage.happened(Happening::OutputSynced);
             self.worker_takes(rank, worker::Input::Durable(tasks, attempt));
         }
@@ -205,6 +216,23 @@ impl World {
             self.begin_life(rank, Incarnation(life.0 + 1));
         }
         self.plan_faults(self.nodes.len() as u32);
+    }
+
+    /// When all is done, what was asked for and is to be persisted is durable.
+    pub(super) fn check_results(&self) {
+        for &task in &self.problem.asked {
+            let keep = self.problem.graph.options(task).keep;
+            let is_persisted = match self.options.persist {
+                Persist::None => false,
+                Persist::Kept => keep,
+                Persist::Asked | Persist::All => true,
+            };
+            let attempt = self.scheduler.location(task).1;
+            let is_excused =
+                [&self.disk.volatile, &self.disk.unreadable].iter().any(|set| set.contains(&(task, attempt)));
+            let is_safe = self.scheduler.is_stored(task) || is_excused;
+            assert!(!is_persisted || is_safe, "task {task} is a result and not durable");
+        }
     }
 
     /// The events tell what the scheduler knows.

@@ -26,7 +26,10 @@ impl World {
             memory.into_iter().for_each(|memory| memory.check_empty());
         }
         match outcome {
-            Outcome::Done => self.coverage.happened(Happening::EndedDone),
+            Outcome::Done => {
+                self.check_results();
+                self.coverage.happened(Happening::EndedDone);
+            }
             Outcome::TasksFailed { failed, .. } => {
                 assert!(failed > 0);
                 self.coverage.happened(Happening::EndedWithFailures);

@@ -130,13 +130,12 @@ impl<E: Endpoint> Hands<E> {
             _ if !terms.is_persisted => {}
             Some(output) if is_call => {
                 let Success { started, ran, .. } = success;
-                let recorded = self.pack.record(task, attempt, output);
+                let recorded = self.pack.record(task, attempt, output, self.files_of(task, attempt));
                 recorded.map_err(|cause| Failure { started, ran, cause })?;
             }
             None if is_call => {}
             _ => {
-                let files = operation.outputs.iter().map(|file| file.resolve(attempt).into_owned().into());
-                self.pack.end(Written { task, attempt, files: files.collect() });
+                self.pack.end(Written { task, attempt, files: self.files_of(task, attempt) });
             }
         }
         Ok((success, output))

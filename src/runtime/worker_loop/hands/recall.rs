@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -16,6 +17,7 @@ use crate::core::time::{Micros, Timestamp};
 use crate::core::worker::Input;
 use crate::core::worker::memory::Room;
 use crate::transport::endpoint::{Body, Endpoint};
+use crate::worker::files;
 use crate::worker::memory::{self, Memory, NoRoom};
 use crate::worker::output::Output;
 use crate::worker::pool::Recorder;
@@ -115,10 +117,15 @@ impl<E: Endpoint> Hands<E> {
                 read.map_err(|error| WorkerError::Io("read an output back from its disk", error))?
             }
         };
-        if let Err(cause) = self.pack.record(task, attempt, &output) {
+        if let Err(cause) = self.pack.record(task, attempt, &output, self.files_of(task, attempt)) {
             log::warn!("the output of task {task} is not saved: {cause}");
         }
         Ok(())
+    }
+
+    /// The files that a task declares.
+    pub(super) fn files_of(&self, task: TaskId, attempt: Attempt) -> Vec<PathBuf> {
+        files::output_paths(&self.graph.operation(task).outputs, attempt)
     }
 
     fn send_output(

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -22,12 +23,18 @@ use super::super::super::envelope::Envelope;
 use super::super::WorkerError;
 use super::Hands;
 
+/// How long to wait before each further look for what is not there.
+const RETRIES: [Duration; 4] =
+    [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
 /// What is asked for, and what was read.
 pub(super) struct Stored {
     packs: PathBuf,
     waker: Waker,
     /// Who reads, once somebody has asked.
     asked: Option<Sender<Asked>>,
+    /// How many were asked for and have not come.
+    under_way: usize,
     sender: Sender<Read>,
     receiver: Receiver<Read>,
 }
@@ -45,7 +52,12 @@ impl Stored {
     /// For outputs in these packs; `waker` is woken when one is there.
     pub fn new(packs: PathBuf, waker: Waker) -> Self {
         let (sender, receiver) = unbounded();
-        Stored { packs, waker, asked: None, sender, receiver }
+        Stored { packs, waker, asked: None, under_way: 0, sender, receiver }
+    }
+
+    /// True if outputs are being read.
+    pub fn is_reading(&self) -> bool {
+        self.under_way > 0
     }
 
     fn ask(&mut self, asked: Asked) -> Result<(), String> {
@@ -67,6 +79,7 @@ impl<E: Endpoint> Hands<E> {
         // What is not wanted any more comes all the same, and is dropped.
         let PeerWord::Want(task, attempt) = message.word else { return };
         let asked = Asked { task, attempt, is_command: is_command(&self.graph, task) };
+        self.stored.under_way += 1;
         if let Err(why) = self.stored.ask(asked) {
             let _ = self.stored.sender.send((asked, Err(why)));
         }
@@ -77,6 +90,7 @@ impl<E: Endpoint> Hands<E> {
         let mut is_any = false;
         while let Ok((Asked { task, attempt, .. }, output)) = self.stored.receiver.try_recv() {
             is_any = true;
+            self.stored.under_way -= 1;
             let word = match &output {
                 Ok(_) => PeerWord::Output(task, attempt),
                 Err(why) => {
@@ -99,7 +113,16 @@ fn is_command(graph: &Graph, task: TaskId) -> bool {
 fn serve(packs: &Path, wanted: &Receiver<Asked>, read: &Sender<Read>, waker: &Waker) {
     let mut reader = None;
     for asked in wanted {
-        let output = read_one(packs, &mut reader, asked);
+        let mut output = read_one(packs, &mut reader, asked);
+        for pause in RETRIES {
+            if output.is_ok() {
+                break;
+            }
+            // Another node's file may be seen late, and a file system may be away for a moment.
+            thread::sleep(pause);
+            reader = None;
+            output = read_one(packs, &mut reader, asked);
+        }
         if read.send((asked, output)).is_err() {
             return;
         }
