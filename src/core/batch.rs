@@ -78,6 +78,13 @@ impl Batch {
         self.spans.iter().fold(0, |sum, span| sum.saturating_add(span.count))
     }
 
+    /// False if something is missing: no worker reports so, and the tasks may be more than there is time for.
+    pub fn is_whole(&self) -> bool {
+        let tasks: u64 = self.spans.iter().map(|span| u64::from(span.count)).sum();
+        // Each number takes a byte at least.
+        3 * tasks <= self.packed.len() as u64
+    }
+
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
@@ -165,6 +172,7 @@ mod tests {
         let it = success(1, 2, 3, &[10, 20]);
         let batch = Batch::one(TaskId(1), Attempt(1), it.clone());
         assert_eq!(batch.iter().collect::<Vec<_>>(), [(TaskId(1), it)]);
+        assert!(batch.is_whole());
     }
 
     #[test]
@@ -182,5 +190,6 @@ mod tests {
         batch.packed.truncate(1);
         batch.spans[0].count = 3;
         assert_eq!(batch.iter().count(), 3);
+        assert!(!batch.is_whole());
     }
 }

@@ -33,9 +33,12 @@ impl Resources {
 
     /// True if `used` and `request` together are covered by this one.
     pub fn covers_besides(&self, used: &Resources, request: &Resources) -> bool {
-        used.cpus + request.cpus <= self.cpus
+        // A request may be as large as a number can be.
+        let fits =
+            |used: u32, asked: u32, here: u32| here.checked_sub(used).is_some_and(|left| asked <= left);
+        fits(used.cpus, request.cpus, self.cpus)
             && used.memory_bytes.saturating_add(request.memory_bytes) <= self.memory_bytes
-            && used.gpus + request.gpus <= self.gpus
+            && fits(used.gpus, request.gpus, self.gpus)
             && request
                 .custom
                 .iter()
@@ -97,5 +100,18 @@ impl Resources {
         for (name, amount) in &request.custom {
             *self.custom.entry(name.clone()).or_default() += amount;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_request_is_not_covered_besides_another() {
+        let (here, used) = (Resources::cores(8), Resources::cores(1));
+        let largest = Resources { gpus: u32::MAX, ..Resources::cores(u32::MAX) };
+        assert!(!here.covers_besides(&used, &largest));
+        assert!(here.covers_besides(&used, &Resources::cores(7)));
     }
 }

@@ -284,9 +284,10 @@ fn captured(name: &str) -> String {
     super::batch::printed::captured("openpbs-23.06", name)
 }
 
-/// Hands a text to every parser, and asks every job found for its view.
-#[cfg(test)]
-pub(super) fn read_everything_from(text: &str) {
+/// Hands a text to every parser, and asks every job found for its view. Public for the package `fuzz`, which
+/// sees no more of a system's words than anybody else.
+#[doc(hidden)]
+pub fn read_everything_from(text: &str) {
     let jobs = attributes::text(text).into_iter().chain(attributes::json(text).unwrap_or_default());
     for (id, job) in jobs {
         let _ =
@@ -294,6 +295,9 @@ pub(super) fn read_everything_from(text: &str) {
         let _ = job.has_variable(MARK_VARIABLE, text);
     }
     let _ = (marked(&attributes::text(text), text), submitted_id(text), queue_names(text));
+    let answer = Answer::printed("qsub", text);
+    let error = refusals::error(&answer, System::Pbs);
+    let _ = (error.to_string(), error.cause(), error.hint(), lacks_history(&answer));
 }
 
 #[cfg(test)]

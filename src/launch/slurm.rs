@@ -319,16 +319,20 @@ fn captured(name: &str) -> String {
     super::batch::printed::captured("slurm-22.05", name)
 }
 
-/// Hands a text to every parser, and asks every job found for its view.
-#[cfg(test)]
-pub(super) fn read_everything_from(text: &str) {
+/// Hands a text to every parser, and asks every job found for its view. Public for the package `fuzz`, which
+/// sees no more of a system's words than anybody else.
+#[doc(hidden)]
+pub fn read_everything_from(text: &str) {
     let mut records = [squeue::lines(text), scontrol::jobs(text), sacct::jobs(text)].concat();
     records.extend(squeue::json(text, clock::now()).unwrap_or_default());
     for record in &records {
         let _ = (record.view(), record.is_of("24_7"), record.is_of("7"));
     }
     let _ = (representative(&records.iter().collect::<Vec<_>>()), submitted_id(text), version(text));
-    let _ = states::state(&[text.to_owned()], text, None);
+    let _ = (states::state(&[text.to_owned()], text, None), reasons::explain(text), marked(text, "mark"));
+    let answer = Answer::printed("sbatch", text);
+    let error = refusals::error(&answer);
+    let _ = (error.to_string(), error.cause(), error.hint(), sacct::is_disabled(&answer));
 }
 
 #[cfg(test)]

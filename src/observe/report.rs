@@ -119,7 +119,7 @@ impl<'a> ReportBuilder<'a> {
     /// Takes one event in, in the order of the journal.
     pub fn on_event(&mut self, time: Timestamp, event: &Event) {
         match event {
-            Event::TasksFinished { batch, .. } => {
+            Event::TasksFinished { batch, .. } if batch.is_whole() => {
                 batch.timings().for_each(|(task, _, ran, _)| self.durations.set(task, ran));
             }
             Event::WorkerLost { .. } => self.workers_lost += 1,

@@ -218,7 +218,7 @@ impl Snapshot {
             Event::WorkerLeft { worker, totals } => self.on_worker_left(time, *worker, *totals),
             Event::TaskStarted { task, .. } => self.change(graph, *task, State::Running),
             Event::MultiNodeAssigned { .. } => {}
-            Event::TasksFinished { worker, batch } => {
+            Event::TasksFinished { worker, batch } if batch.is_whole() => {
                 self.on_tasks_finished(graph, *worker, batch);
             }
             Event::AttemptFailed { task, attempt, worker, failure, retried } => {
@@ -234,7 +234,10 @@ impl Snapshot {
             Event::TaskCancelled { task } => self.change(graph, *task, State::Cancelled),
             Event::RunStopping { reason } => self.stopping = Some(*reason),
             Event::RunFinished { outcome } => self.outcome = Some(*outcome),
-            Event::TaskBound { .. } | Event::TasksDurable { .. } | Event::RunResumed { .. } => {}
+            Event::TasksFinished { .. }
+            | Event::TaskBound { .. }
+            | Event::TasksDurable { .. }
+            | Event::RunResumed { .. } => {}
             Event::TasksAdded { task, attempt, worker, ran, numbering, addition, .. } => {
                 self.handed_on.insert(*task, *attempt);
                 self.on_tasks_added(graph, (*task, *numbering), addition);
@@ -361,10 +364,11 @@ impl Snapshot {
     fn on_worker_left(&mut self, time: Timestamp, rank: Rank, totals: Totals) {
         self.on_worker_gone(time, rank, Presence::Left);
         if let Some(worker) = self.workers.get_mut(&rank) {
-            worker.totals.sent_bytes += totals.sent_bytes;
-            worker.totals.received_bytes += totals.received_bytes;
-            worker.totals.spilled_bytes += totals.spilled_bytes;
-            worker.totals.read_back_bytes += totals.read_back_bytes;
+            worker.totals.sent_bytes = worker.totals.sent_bytes.saturating_add(totals.sent_bytes);
+            worker.totals.received_bytes = worker.totals.received_bytes.saturating_add(totals.received_bytes);
+            worker.totals.spilled_bytes = worker.totals.spilled_bytes.saturating_add(totals.spilled_bytes);
+            worker.totals.read_back_bytes =
+                worker.totals.read_back_bytes.saturating_add(totals.read_back_bytes);
         }
     }
 
@@ -405,7 +409,7 @@ impl Snapshot {
             (busy, busy_cpus) = (busy + ran, busy_cpus + times(ran, cpus));
         }
         if let Some(worker) = self.workers.get_mut(&worker) {
-            worker.tasks_finished += count;
+            worker.tasks_finished = worker.tasks_finished.saturating_add(count);
             (worker.busy, worker.busy_cpus) = (worker.busy + busy, worker.busy_cpus + busy_cpus);
         }
     }
@@ -434,7 +438,9 @@ impl Snapshot {
             // An addition before this one is missing, so nobody knows whose outputs it takes.
             return;
         }
-        graph.replay(by, numbering, addition);
+        if graph.replay(by, numbering, addition).is_err() {
+            return;
+        }
         self.states.resize(self.states.len() + count, State::Waiting as u8);
         self.counts.waiting = self.counts.waiting.saturating_add(count as u32);
         if let Some(group) = self.group_of(graph, by) {

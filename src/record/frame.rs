@@ -32,6 +32,8 @@ pub(super) const HEADER_CHECKED_BYTES: usize = 36;
 pub(super) const FRAME_BYTES: usize = 24;
 /// Starts every frame, so that whole frames are found again behind damage.
 pub(super) const MARK: [u8; 4] = [0xda, b'g', 0x0a, 0xf5];
+/// No record has a greater number: no file holds as many, and what follows must be countable.
+pub(super) const SEQUENCE_MAX: u64 = u64::MAX / 2;
 /// Longest payload: a reader may have to hold one in memory.
 const PAYLOAD_MAX: usize = 1 << 30;
 
@@ -93,7 +95,7 @@ impl FrameHead {
         bytes
     }
 
-    /// `None` where the mark is missing.
+    /// `None` where the mark is missing, or no frame has such a number.
     pub(super) fn from_bytes(bytes: &[u8; FRAME_BYTES]) -> Option<Self> {
         let four = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
         let eight = u64::from(u32::from_le_bytes(four(12))) << 32 | u64::from(u32::from_le_bytes(four(8)));
@@ -103,7 +105,7 @@ impl FrameHead {
             count: u32::from_le_bytes(four(16)),
             crc: u32::from_le_bytes(four(20)),
         };
-        (four(0) == MARK).then_some(head)
+        (four(0) == MARK && eight <= SEQUENCE_MAX).then_some(head)
     }
 
     /// The checksum that belongs to this head, the file's id and a payload.
@@ -253,5 +255,12 @@ mod tests {
         let head = FrameHead { length: 7, sequence: 0x0123_4567_89ab_cdef, count: 3, crc: 0xdead_beef };
         assert_eq!(FrameHead::from_bytes(&head.to_bytes()), Some(head));
         assert_eq!(FrameHead::from_bytes(&[0; FRAME_BYTES]), None);
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_counted_on_from_are_those_of_no_frame() {
+        let head = |sequence| FrameHead { length: 0, sequence, count: 1, crc: 0 };
+        assert_eq!(FrameHead::from_bytes(&head(SEQUENCE_MAX).to_bytes()), Some(head(SEQUENCE_MAX)));
+        assert_eq!(FrameHead::from_bytes(&head(u64::MAX).to_bytes()), None);
     }
 }

@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::frame::{FRAME_BYTES, FileId, FrameHead, HEADER_BYTES, Kind, MARK, header_bytes};
+use super::frame::{FRAME_BYTES, FileId, FrameHead, HEADER_BYTES, Kind, MARK, SEQUENCE_MAX, header_bytes};
 
 /// How much is read from the file at once.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -329,7 +329,7 @@ pub(super) fn check_header(path: &Path, kind: &Kind, header: &[u8]) -> Result<(F
     if version != kind.version {
         return Err(FrameError::Version(path.to_owned(), version, kind.version));
     }
-    match header_bytes(kind, id, first) == *header {
+    match header_bytes(kind, id, first) == *header && first <= SEQUENCE_MAX {
         true => Ok((id, first)),
         false => Err(FrameError::Header(path.to_owned(), "its first bytes are damaged")),
     }

@@ -5,6 +5,7 @@ use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::message::{InputLocation, Order, Report};
 use dagmar::core::scheduler::{Input, Left, Options, Past, Persist, Precedence, Scheduler, TaskState};
 use dagmar::core::span::Span;
+use dagmar::core::time::Timestamp;
 
 use super::{LIFE, Run, graph};
 
@@ -139,4 +140,18 @@ fn events_of_another_graph_are_refused() {
     let durable = Event::TasksDurable { worker: Rank(1), attempt: Attempt(1), tasks };
     let refused = past.on_event(&durable).unwrap_err().to_string();
     assert_eq!(refused, "what it tells of task 1 cannot be: the graph has no such task");
+}
+
+#[test]
+fn numbers_that_no_run_gives_out_are_refused() {
+    let refusal = |event: &Event| Past::new(graph("a", 0)).on_event(event).unwrap_err().to_string();
+    let (task, worker, started) = (TaskId(0), Rank(1), Timestamp(0));
+    let started = Event::TaskStarted { task, attempt: Attempt(u32::MAX), worker, started };
+    assert_eq!(refusal(&started), "what it tells of task 0 cannot be: it was tried 4294967295 times");
+    let resumed = Event::RunResumed { life: u32::MAX, to_do: vec![] };
+    assert_eq!(refusal(&resumed), "what it tells of the run cannot be: it had 4294967295 lives");
+    let mut past = Past::new(graph("a", 0));
+    past.on_trace(task, Attempt(u32::MAX));
+    let (machine, ..) = Scheduler::resume(&past, &[task], PERSIST_ALL).expect("a trace is no event");
+    assert_eq!(machine.location(task).1, Attempt(0));
 }

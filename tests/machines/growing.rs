@@ -331,8 +331,8 @@ fn events_alone_tell_what_was_added() {
     seen.append(&mut run.events);
     for event in &seen {
         if let Event::TasksAdded { task, numbering, addition, .. } = event {
-            reader.replay(*task, *numbering, addition);
-            reader.replay(*task, *numbering, addition);
+            reader.replay(*task, *numbering, addition).expect("it was recorded so");
+            reader.replay(*task, *numbering, addition).expect("it was recorded so");
         }
     }
     assert_eq!((reader.len(), run.graph.len()), (4, 4));

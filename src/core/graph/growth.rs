@@ -6,19 +6,21 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::core::addition::{Addition, Grown, Numbering};
+use crate::core::addition::{Addition, AdditionError, Grown, Numbering};
 use crate::core::id::{OperationId, OptionsId, TaskId};
 use crate::core::key::{Group, Named};
 use crate::core::task::{Operation, TaskOptions};
 
 use super::Graph;
-use super::columns::Facts;
+use super::columns::{Columns, Facts};
 use super::row::Row;
 
 /// Tasks whose cells come into being together.
 const PAGE: usize = 256;
 /// Pages that are found together.
 const SHELF: usize = 4096;
+
+const ELSEWHERE: AdditionError = AdditionError::Inconsistent("it is numbered from elsewhere");
 
 type Shelf = Box<[OnceLock<Page>]>;
 type Page = Box<[Cell]>;
@@ -172,13 +174,44 @@ impl Graph {
         }
     }
 
-    /// Adds what a task submitted once, as it was recorded. What is known already changes nothing.
-    pub fn replay(&self, by: TaskId, numbering: Numbering, addition: &Addition) {
+    /// Adds what a task submitted once, as it was recorded. What is known already changes nothing. A record
+    /// may say anything: what would be no graph is refused.
+    pub fn replay(&self, by: TaskId, numbering: Numbering, addition: &Addition) -> Result<(), AdditionError> {
+        if self.grown(by).is_some_and(|row| row.version >= numbering.version) {
+            let end = numbering.task.index() + addition.tasks.len();
+            return if end <= self.len() { Ok(()) } else { Err(ELSEWHERE) };
+        }
+        let taken: Vec<TaskId> = self.value_inputs(by).iter().collect();
+        addition.check(self.len(), &taken)?;
+        self.check_numbering(by, numbering, addition)?;
         let (rows, becomes) = addition.rows(numbering, by, self.grown(by).map(Arc::as_ref));
         for (task, row) in (numbering.task.0..).map(TaskId).zip(rows) {
             self.learn(task, Arc::new(row));
         }
         self.learn(by, Arc::new(becomes));
+        Ok(())
+    }
+
+    /// Refuses numbers that are others' already, or go beyond what can be numbered.
+    fn check_numbering(
+        &self,
+        by: TaskId,
+        numbering: Numbering,
+        addition: &Addition,
+    ) -> Result<(), AdditionError> {
+        let is_free = |first: u32, count: usize, used: usize| {
+            first as usize >= used && first as usize + count < u32::MAX as usize
+        };
+        let Columns { operations, options, .. } = self.columns();
+        let fits = by.index() < self.len()
+            && numbering.task.index() == self.len()
+            && is_free(numbering.operation.0, addition.operations.len(), operations.len())
+            && is_free(numbering.options.0, addition.options.len(), options.len())
+            && is_free(numbering.submitted, addition.tasks.len(), 0);
+        match fits {
+            true => Ok(()),
+            false => Err(ELSEWHERE),
+        }
     }
 
     /// The task of the graph as it began that a task leads back to: itself, if it was there.

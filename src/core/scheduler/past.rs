@@ -12,6 +12,10 @@ use crate::core::event::Event;
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, TaskId};
 
+/// No task is tried as often, and no run has as many lives: numbers beyond this were never given out, and
+/// behind the last there must be room for further ones.
+const ATTEMPT_MAX: Attempt = Attempt(u32::MAX / 2);
+
 /// How far a task was known to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
@@ -50,6 +54,8 @@ pub struct Past {
     pub(super) additions: Vec<(TaskId, Numbering, Box<Addition>)>,
     /// Tasks that the graph has after these additions.
     task_count: usize,
+    /// True if some of them are joins, of which there is nothing to tell.
+    has_joins: bool,
     /// The latest try of tasks that nothing is known of any more: what they were is lost with their events.
     pub(super) lost: BTreeMap<TaskId, Attempt>,
 }
@@ -57,15 +63,18 @@ pub struct Past {
 /// Why a run cannot go on from its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PastError {
-    /// The task that the events tell something of that cannot be.
-    pub task: TaskId,
+    /// The task that the events tell something of that cannot be; none if it is the run as a whole.
+    pub task: Option<TaskId>,
     /// What it is.
     pub why: String,
 }
 
 impl std::fmt::Display for PastError {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "what it tells of task {} cannot be: {}", self.task, self.why)
+        match self.task {
+            Some(task) => write!(out, "what it tells of task {task} cannot be: {}", self.why),
+            None => write!(out, "what it tells of the run cannot be: {}", self.why),
+        }
     }
 }
 
@@ -84,6 +93,7 @@ impl Past {
             additions: Vec::new(),
             task_count: count,
             lost: BTreeMap::new(),
+            has_joins: graph.has_joins(),
             graph,
         }
     }
@@ -103,6 +113,9 @@ impl Past {
         match event {
             Event::RunStarted { .. } => self.lives = 1,
             Event::RunResumed { life, to_do } => {
+                if *life > ATTEMPT_MAX.0 {
+                    return Err(PastError { task: None, why: format!("it had {life} lives") });
+                }
                 for task in to_do.iter().flat_map(|span| span.tasks()) {
                     self.check(task)?;
                     self.attempt.set(task, self.last_attempt(task).next());
@@ -111,6 +124,12 @@ impl Past {
                 self.lives = *life;
             }
             Event::TasksFinished { batch, .. } => {
+                if !batch.is_whole() {
+                    return Err(PastError {
+                        task: None,
+                        why: "more tasks ended than it has times of".to_owned(),
+                    });
+                }
                 for (task, _, _, size_bytes) in batch.timings() {
                     self.saw(task, batch.attempt)?;
                     self.known.set(task, Known::Finished);
@@ -134,7 +153,10 @@ impl Past {
                 self.attempt.set(*task, self.attempt.get(*task).next());
                 self.known.set(*task, Known::Open);
             }
-            Event::AttemptFailed { task, attempt, retried: true, .. } => self.saw(*task, attempt.next())?,
+            Event::AttemptFailed { task, attempt, retried: true, .. } => {
+                self.saw(*task, *attempt)?;
+                self.saw(*task, attempt.next())?;
+            }
             Event::TaskStarted { task, attempt, .. }
             | Event::AttemptFailed { task, attempt, .. }
             | Event::MultiNodeAssigned { task, attempt, .. }
@@ -157,6 +179,9 @@ impl Past {
     /// A try has left something in the run directory, whether the events tell of it or not. To be said after
     /// the last event: no number is given out twice.
     pub fn on_trace(&mut self, task: TaskId, attempt: Attempt) {
+        if attempt > ATTEMPT_MAX {
+            return;
+        }
         if task.index() < self.task_count {
             if attempt > self.attempt.get(task) && self.known.get(task) != Known::Durable {
                 self.attempt.set(task, attempt);
@@ -203,7 +228,7 @@ impl Past {
     }
 
     fn grow(&mut self, by: TaskId, numbering: Numbering, addition: &Addition) -> Result<(), PastError> {
-        let bad = |why: &str| PastError { task: by, why: why.to_owned() };
+        let bad = |why: &str| PastError { task: Some(by), why: why.to_owned() };
         if numbering.task.index() != self.task_count {
             return Err(bad("the tasks that it submitted are numbered from elsewhere"));
         }
@@ -214,6 +239,12 @@ impl Past {
 
     fn saw(&mut self, task: TaskId, attempt: Attempt) -> Result<(), PastError> {
         self.check(task)?;
+        if attempt > ATTEMPT_MAX {
+            return Err(PastError { task: Some(task), why: format!("it was tried {attempt} times") });
+        }
+        if self.has_joins && self.graph.began_with(task) && self.graph.is_join(task) {
+            return Err(PastError { task: Some(task), why: "no worker runs it".to_owned() });
+        }
         if attempt > self.attempt.get(task) {
             self.attempt.set(task, attempt);
         }
@@ -223,7 +254,7 @@ impl Past {
     fn check(&self, task: TaskId) -> Result<(), PastError> {
         match task.index() < self.task_count {
             true => Ok(()),
-            false => Err(PastError { task, why: "the graph has no such task".to_owned() }),
+            false => Err(PastError { task: Some(task), why: "the graph has no such task".to_owned() }),
         }
     }
 }

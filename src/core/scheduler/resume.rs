@@ -9,6 +9,7 @@ use crate::core::addition::{Addition, Numbering};
 use crate::core::event::Event;
 use crate::core::id::{Rank, TaskId};
 use crate::core::span::Span;
+use crate::core::task::Body;
 use crate::core::task_list::TaskList;
 use crate::core::task_set::TaskSet;
 
@@ -100,10 +101,13 @@ impl Scheduler {
 
     /// Adds what a task submitted in an earlier life.
     fn grow_again(&mut self, by: TaskId, numbering: Numbering, addition: &Addition) -> Result<(), PastError> {
-        let bad = |why: String| PastError { task: by, why };
+        let bad = |why: String| PastError { task: Some(by), why };
         let graph = Arc::clone(&self.graph);
         if self.state(by) != TaskState::Waiting {
             return Err(bad("it submitted tasks, and nobody asked for it".to_owned()));
+        }
+        if !matches!(graph.operation(by).body, Body::Call(_)) || graph.options(by).several_nodes().is_some() {
+            return Err(bad("it submitted tasks, and only calls of functions do".to_owned()));
         }
         let taken: Vec<TaskId> = graph.value_inputs(by).iter().collect();
         addition.check(self.task_total(), &taken).map_err(|error| bad(error.to_string()))?;

@@ -52,6 +52,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// What a program that refused says when it prints this everywhere.
+    pub(crate) fn printed(program: &str, text: &str) -> Answer {
+        let (stdout, stderr) = (text.to_owned(), text.to_owned());
+        Answer { program: program.to_owned(), exit_code: Some(1), signal: None, stdout, stderr }
+    }
+
     /// True if the command ended with code 0.
     pub fn is_success(&self) -> bool {
         self.exit_code == Some(0)

@@ -115,6 +115,60 @@ fn additions_behind_a_gap_are_left_out() {
 }
 
 #[test]
+fn a_batch_that_claims_more_tasks_than_it_tells_of_is_left_out() {
+    let graph = graph("a:");
+    let mut run = Scenario::new(&graph);
+    let mut batch = Batch::one(TaskId(0), Attempt::FIRST, Success::default());
+    batch.spans[0].count = u32::MAX;
+    run.joins(1, 1).tells(Event::TasksFinished { worker: Rank(1), batch });
+    assert_eq!(run.snapshot.counts().finished, 0);
+}
+
+#[test]
+fn totals_beyond_all_numbers_stay_at_the_greatest() {
+    let graph = graph("a:");
+    let mut run = Scenario::new(&graph);
+    let totals = Totals { sent_bytes: u64::MAX, ..Totals::default() };
+    run.joins(1, 1).tells(Event::WorkerLeft { worker: Rank(1), totals });
+    run.tells(Event::WorkerLeft { worker: Rank(1), totals });
+    assert_eq!(run.snapshot.workers().next().unwrap().totals.sent_bytes, u64::MAX);
+}
+
+#[test]
+fn additions_that_are_no_graph_are_left_out() {
+    let wrong: [fn(&mut Numbering, &mut Addition); 6] = [
+        |_, addition| addition.tasks[0].work.operation = 7,
+        |_, addition| addition.tasks[0].name = 7,
+        |_, addition| addition.becomes.values = vec![Source::Taken(0)],
+        |_, addition| addition.becomes.values = vec![Source::Known(TaskId(1))],
+        |numbering, _| numbering.operation = OperationId(u32::MAX),
+        |numbering, _| numbering.submitted = u32::MAX,
+    ];
+    for change in wrong {
+        let graph = graph("a:\nb: a");
+        let mut run = Scenario::new(&graph);
+        let mut event = part_of_a();
+        let Event::TasksAdded { numbering, addition, .. } = &mut event else { unreachable!("it is one") };
+        change(numbering, addition);
+        run.tells(event);
+        assert_eq!((run.snapshot.counts().waiting, graph.len()), (2, 2));
+    }
+}
+
+#[test]
+fn additions_that_claim_an_old_row_are_left_out() {
+    let graph = graph("a:\nb: a");
+    let mut run = Scenario::new(&graph);
+    run.joins(1, 1).tells(part_of_a());
+    let mut event = part_of_a();
+    let Event::TasksAdded { task, numbering, .. } = &mut event else { unreachable!("it is one") };
+    (*task, numbering.task) = (TaskId(2), TaskId(3));
+    run.tells(event);
+    assert_eq!((run.snapshot.counts().waiting, graph.len()), (3, 3));
+    assert_eq!(run.snapshot.state(TaskId(3)), State::Waiting);
+}
+
+#[test]
 fn events_about_unknown_tasks_and_workers_are_left_out() {
     let graph = graph("a:");
     let mut run = Scenario::new(&graph);
