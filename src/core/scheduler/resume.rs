@@ -106,7 +106,7 @@ impl Scheduler {
         if self.state(by) != TaskState::Waiting {
             return Err(bad("it submitted tasks, and nobody asked for it".to_owned()));
         }
-        if !matches!(graph.operation(by).body, Body::Call(_)) || graph.options(by).several_nodes().is_some() {
+        if !matches!(graph.operation(by).body, Body::Call(_)) {
             return Err(bad("it submitted tasks, and only calls of functions do".to_owned()));
         }
         let taken: Vec<TaskId> = graph.value_inputs(by).iter().collect();
