@@ -20,8 +20,10 @@ use crate::record::pack::{PackFiles, PackWriter};
 
 use super::sink::SharedPack;
 
-/// What is written waits for more of it, but no longer than this.
+/// What is written waits for more of it, at least this long after the sync before,
 const WINDOW: Micros = Micros::from_millis(10);
+/// and so many times as long as that took: who writes to a file that is being synced may have to wait.
+const PAUSE_PER_SYNC: u64 = 9;
 
 /// Tasks whose files are synced before the next are told of.
 const FILES_AT_ONCE: usize = 64;
@@ -115,14 +117,16 @@ trait Disk {
 
 /// Gathers what is written and has it synced, until the last word or the first failure.
 fn serve(words: &Receiver<Word>, disk: &mut impl Disk, tell: &dyn Fn(io::Result<Synced>)) {
-    let mut synced_at = None;
+    let mut not_before = clock::now();
     while let Ok(Word::Written(first)) = words.recv() {
         let mut written = vec![first];
-        let is_last = gather(words, synced_at.map_or(Micros::ZERO, window_left), &mut written);
-        synced_at = Some(clock::now());
+        let is_last = gather(words, not_before.since(clock::now()), &mut written);
+        let began = clock::now();
         if let Err(error) = disk.sync_pack() {
             return tell(Err(error));
         }
+        let took = clock::now().since(began);
+        not_before = clock::now() + WINDOW.max(Micros(took.0.saturating_mul(PAUSE_PER_SYNC)));
         // Those without files are told at once, and the others bit by bit.
         written.sort_by_key(|written| !written.files.is_empty());
         let plain = written.partition_point(|written| written.files.is_empty());
@@ -134,10 +138,6 @@ fn serve(words: &Receiver<Word>, disk: &mut impl Disk, tell: &dyn Fn(io::Result<
             return;
         }
     }
-}
-
-fn window_left(since: crate::core::time::Timestamp) -> Micros {
-    WINDOW - clock::now().since(since)
 }
 
 /// Takes what comes within this time. True if that was the last.
