@@ -75,7 +75,7 @@ impl World {
         let spawner = link.pid();
         let (sender, ended) = unbounded();
         let sink = Box::new(captured.clone());
-        let executor = CommandExecutor::new(link, sink, sender, Box::new(|| {})).unwrap();
+        let executor = CommandExecutor::new(link, sink, sender, Box::new(|| false)).unwrap();
         let directory = tempfile::tempdir().unwrap();
         World { executor: Some(executor), spawner, ended, captured, token, directory }
     }

@@ -73,6 +73,9 @@ pub struct Special {
     /// Sizes of the files that the tasks before it reported, by task and try: what a consumer on
     /// another node waits to see.
     pub files: Vec<(TaskId, Attempt, Vec<u64>)>,
+    /// The task, with its try, that must have ended well before this one starts and is assigned to the same
+    /// worker, if the scheduler has not heard of its end; of one task only.
+    pub follows: Option<(TaskId, Attempt)>,
     /// The nodes of a multi-node task by name, that of this worker first; empty for other tasks.
     pub hosts: Vec<String>,
     /// What a task is that did not stand so in the graph from the beginning; of one task only.
@@ -83,6 +86,11 @@ impl Assignment {
     /// The nodes of a multi-node task by name; empty for other tasks.
     pub fn hosts(&self) -> &[String] {
         self.special.as_ref().map_or(&[], |special| &special.hosts)
+    }
+
+    /// What the task must wait for although it takes nothing from it.
+    pub fn follows(&self) -> Option<(TaskId, Attempt)> {
+        self.special.as_ref().and_then(|special| special.follows)
     }
 
     /// True if nothing but its task must be looked at before it starts.

@@ -66,14 +66,19 @@ pub struct PackWriter {
 pub struct PackFiles {
     pack: File,
     index: File,
+    /// How much of the pack the disk has.
+    synced: u64,
     /// Where their names stand, until the disk has those.
     unsynced_directory: Option<PathBuf>,
 }
 
 impl PackFiles {
-    /// Waits until the disk has all that was flushed before: the bytes, then their records.
-    pub fn sync(&mut self) -> io::Result<()> {
-        self.pack.sync_data()?;
+    /// Waits until the disk has all that was flushed before: the bytes, so many, then their records.
+    pub fn sync(&mut self, bytes: u64) -> io::Result<()> {
+        if bytes > self.synced {
+            self.pack.sync_data()?;
+            self.synced = bytes;
+        }
         self.index.sync_data()?;
         if let Some(directory) = &self.unsynced_directory {
             sync_directory(directory)?;
@@ -103,6 +108,11 @@ impl PackWriter {
     /// The pack's file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// How many bytes were flushed.
+    pub fn flushed(&self) -> u64 {
+        self.start
     }
 
     /// Adds bytes to a piece of an attempt. A piece may come in many chunks, between those of
@@ -151,6 +161,7 @@ impl PackWriter {
         Ok(PackFiles {
             pack: self.pack.try_clone()?,
             index: self.index.file().try_clone()?,
+            synced: 0,
             unsynced_directory,
         })
     }

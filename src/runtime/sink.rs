@@ -15,26 +15,26 @@ use crate::worker::pool::Recorder;
 use crate::worker::sink::{CapturedStream, OutputSink};
 
 use super::envelope::{Envelope, StandardStream};
-use super::syncing::{Word, Written};
+use super::syncing::{Queue, Written};
 
 /// The rank's pack, shared by its loop, the thread that serves its commands and the one that syncs it.
 #[derive(Clone, Debug)]
 pub struct SharedPack {
     pack: Arc<Mutex<PackWriter>>,
-    written: Sender<Word>,
+    unsynced: Arc<Queue>,
 }
 
 impl SharedPack {
-    /// Shares a pack. `written` hears of every output that is to be durable.
-    pub fn new(pack: PackWriter, written: Sender<Word>) -> Self {
-        SharedPack { pack: Arc::new(Mutex::new(pack)), written }
+    /// Shares a pack. Every output that is to be durable is in `unsynced`, too.
+    pub fn new(pack: PackWriter, unsynced: Arc<Queue>) -> Self {
+        SharedPack { pack: Arc::new(Mutex::new(pack)), unsynced }
     }
 
     /// An attempt left everything that it leaves, in the pack and in files.
     pub fn end(&self, written: Written) {
         self.lock().end(written.task, written.attempt);
-        // Nobody listens once a sync has failed, and then the run ends.
-        let _ = self.written.send(Word::Written(written));
+        // Nobody looks once a sync has failed, and then the run ends.
+        self.unsynced.push(written);
     }
 
     /// The pack, for this thread alone.

@@ -7,23 +7,34 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, unbounded};
 
 use crate::clock;
 use crate::core::id::{Attempt, TaskId};
 use crate::core::span::Span;
-use crate::core::time::Micros;
+use crate::core::time::{Micros, Timestamp};
 use crate::record::pack::{PackFiles, PackWriter};
 
 use super::sink::SharedPack;
 
-/// What is written waits for more of it, at least this long after the sync before,
-const WINDOW: Micros = Micros::from_millis(10);
-/// and so many times as long as that took: who writes to a file that is being synced may have to wait.
-const PAUSE_PER_SYNC: u64 = 9;
+/// How long after a sync the next one begins.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    at_least: Micros,
+    /// And so many times as long as the last one took.
+    per_sync: u64,
+}
+
+/// As long as there is work: who writes to a file that is being synced may have to wait.
+const AT_WORK: Pause = Pause { at_least: Micros::from_millis(10), per_sync: 9 };
+/// When there is none, and the end of the run may wait for what is left.
+const IDLE: Pause = Pause { at_least: Micros::from_millis(1), per_sync: 1 };
+
+/// Called when there is something to hear.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// Tasks whose files are synced before the next are told of.
 const FILES_AT_ONCE: usize = 64;
@@ -39,13 +50,76 @@ pub struct Written {
     pub files: Vec<PathBuf>,
 }
 
-/// What the thread hears.
-#[derive(Debug)]
-pub enum Word {
-    /// This is to be durable.
-    Written(Written),
+/// What is to be synced. Whoever adds to it wakes nobody but a thread that has nothing else to do.
+#[derive(Debug, Default)]
+pub struct Queue {
+    state: Mutex<State>,
+    news: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    written: Vec<Written>,
+    /// The thread waits for the first, and not only for the end of a pause.
+    is_waiting: bool,
+    is_idle: bool,
     /// Nothing more will come.
-    Last,
+    is_closed: bool,
+}
+
+impl Queue {
+    /// This is to be durable.
+    pub fn push(&self, written: Written) {
+        let mut state = self.lock();
+        state.written.push(written);
+        if state.is_waiting {
+            self.news.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.news.notify_one();
+    }
+
+    /// What there is, after a pause since the last sync. None if nothing more will come.
+    fn take(&self, last: LastSync) -> Option<Vec<Written>> {
+        let mut state = self.lock();
+        loop {
+            let pause = match (state.is_closed, state.is_idle) {
+                (true, _) => Micros::ZERO,
+                (false, is_idle) => last.not_before(is_idle).since(clock::now()),
+            };
+            state.is_waiting = state.written.is_empty();
+            state = match (state.is_waiting, pause) {
+                (true, _) if state.is_closed => return None,
+                (true, _) => self.news.wait(state).unwrap_or_else(PoisonError::into_inner),
+                (false, Micros::ZERO) => return Some(std::mem::take(&mut state.written)),
+                (false, pause) => {
+                    let waited = self.news.wait_timeout(state, pause.into());
+                    waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state)
+                }
+            };
+        }
+    }
+}
+
+/// When a sync was over and how long it took.
+#[derive(Clone, Copy, Debug, Default)]
+struct LastSync {
+    ended: Timestamp,
+    took: Micros,
+}
+
+impl LastSync {
+    fn not_before(self, is_idle: bool) -> Timestamp {
+        let Pause { at_least, per_sync } = if is_idle { IDLE } else { AT_WORK };
+        self.ended + at_least.max(Micros(self.took.0.saturating_mul(per_sync)))
+    }
 }
 
 /// What a sync came to.
@@ -60,29 +134,37 @@ pub struct Synced {
 /// The thread, and what it has synced.
 #[derive(Debug)]
 pub struct Syncing {
-    written: Sender<Word>,
+    queue: Arc<Queue>,
+    is_idle: bool,
     synced: Receiver<io::Result<Synced>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Syncing {
-    /// Shares a pack and begins to sync it. `wake` is called when there is something to hear.
-    pub fn start(pack: PackWriter, wake: Arc<dyn Fn() + Send + Sync>) -> io::Result<(SharedPack, Self)> {
+    /// Shares a pack and begins to sync it.
+    pub fn start(pack: PackWriter, wake: Wake) -> io::Result<(SharedPack, Self)> {
         let files = pack.files()?;
-        let (written, words) = unbounded();
+        let queue: Arc<Queue> = Arc::default();
         let (sender, synced) = unbounded();
-        let pack = SharedPack::new(pack, written.clone());
-        let shared = pack.clone();
+        let pack = SharedPack::new(pack, queue.clone());
+        let (shared, ours) = (pack.clone(), queue.clone());
         let builder = thread::Builder::new().name("sync".to_owned());
         let thread = builder.spawn(move || {
             let mut disk = PackDisk { pack: shared, files, known: HashSet::new() };
-            serve(&words, &mut disk, &|synced| {
+            serve(&ours, &mut disk, &|synced| {
                 // A loop that is gone needs no word.
                 let _ = sender.send(synced);
                 wake();
             });
         })?;
-        Ok((pack, Syncing { written, synced, thread: Some(thread) }))
+        Ok((pack, Syncing { queue, is_idle: false, synced, thread: Some(thread) }))
+    }
+
+    /// Whether the worker has nothing to do, so that syncs disturb nobody.
+    pub fn set_idle(&mut self, is_idle: bool) {
+        if std::mem::replace(&mut self.is_idle, is_idle) != is_idle {
+            self.queue.set(|state| state.is_idle = is_idle);
+        }
     }
 
     /// What was synced since.
@@ -92,7 +174,7 @@ impl Syncing {
 
     /// Syncs what is left and ends the thread.
     pub fn finish(&mut self) -> io::Result<Vec<Synced>> {
-        let _ = self.written.send(Word::Last);
+        self.queue.set(|state| state.is_closed = true);
         if let Some(thread) = self.thread.take() {
             thread.join().map_err(|_| io::Error::other("the thread that syncs has panicked"))?;
         }
@@ -115,18 +197,16 @@ trait Disk {
     fn sync_files(&mut self, written: &[Written]) -> Synced;
 }
 
-/// Gathers what is written and has it synced, until the last word or the first failure.
-fn serve(words: &Receiver<Word>, disk: &mut impl Disk, tell: &dyn Fn(io::Result<Synced>)) {
-    let mut not_before = clock::now();
-    while let Ok(Word::Written(first)) = words.recv() {
-        let mut written = vec![first];
-        let is_last = gather(words, not_before.since(clock::now()), &mut written);
+/// Has what is written synced, until nothing more comes or the first failure.
+fn serve(queue: &Queue, disk: &mut impl Disk, tell: &dyn Fn(io::Result<Synced>)) {
+    let mut last = LastSync::default();
+    while let Some(mut written) = queue.take(last) {
         let began = clock::now();
         if let Err(error) = disk.sync_pack() {
             return tell(Err(error));
         }
-        let took = clock::now().since(began);
-        not_before = clock::now() + WINDOW.max(Micros(took.0.saturating_mul(PAUSE_PER_SYNC)));
+        let ended = clock::now();
+        last = LastSync { ended, took: ended.since(began) };
         // Those without files are told at once, and the others bit by bit.
         written.sort_by_key(|written| !written.files.is_empty());
         let plain = written.partition_point(|written| written.files.is_empty());
@@ -134,21 +214,6 @@ fn serve(words: &Receiver<Word>, disk: &mut impl Disk, tell: &dyn Fn(io::Result<
         std::iter::once(plain).chain(with_files.chunks(FILES_AT_ONCE)).for_each(|some| {
             tell(Ok(disk.sync_files(some)));
         });
-        if is_last {
-            return;
-        }
-    }
-}
-
-/// Takes what comes within this time. True if that was the last.
-fn gather(words: &Receiver<Word>, within: Micros, written: &mut Vec<Written>) -> bool {
-    let until = clock::now() + within;
-    loop {
-        match words.recv_timeout(until.since(clock::now()).into()) {
-            Ok(Word::Written(more)) => written.push(more),
-            Ok(Word::Last) | Err(RecvTimeoutError::Disconnected) => return true,
-            Err(RecvTimeoutError::Timeout) => return false,
-        }
     }
 }
 
@@ -162,8 +227,12 @@ struct PackDisk {
 
 impl Disk for PackDisk {
     fn sync_pack(&mut self) -> io::Result<()> {
-        self.pack.flush()?;
-        self.files.sync()
+        let bytes = {
+            let mut pack = self.pack.lock();
+            pack.flush()?;
+            pack.flushed()
+        };
+        self.files.sync(bytes)
     }
 
     /// A file that cannot be synced, as somebody has removed it, costs its task what it would be worth after
@@ -272,10 +341,34 @@ mod tests {
                 unreachable!("the pack is not synced")
             }
         }
-        let (sender, words) = unbounded();
-        (0..3).for_each(|task| sender.send(Word::Written(written(task, Vec::new()))).unwrap());
+        let queue = Queue::default();
+        (0..3).for_each(|task| queue.push(written(task, Vec::new())));
         let (mut disk, told) = (Bad(0), std::cell::Cell::new(0));
-        serve(&words, &mut disk, &|synced| told.set(told.get() + usize::from(synced.is_err())));
+        serve(&queue, &mut disk, &|synced| told.set(told.get() + usize::from(synced.is_err())));
         assert_eq!((disk.0, told.get()), (1, 1));
+    }
+    #[test]
+    fn an_idle_worker_does_not_wait_long() {
+        let last = LastSync { ended: Timestamp(1_000_000), took: Micros(4_000) };
+        let pause = |is_idle| last.not_before(is_idle).since(last.ended);
+        assert_eq!((pause(false), pause(true)), (Micros(36_000), Micros(4_000)));
+        let short = LastSync { took: Micros(100), ..last };
+        assert_eq!(short.not_before(false).since(last.ended), Micros(10_000));
+        assert_eq!(short.not_before(true).since(last.ended), Micros(1_000));
+    }
+
+    #[test]
+    fn what_comes_during_a_pause_is_taken_with_the_rest() {
+        let queue = Arc::new(Queue::default());
+        queue.push(written(0, Vec::new()));
+        assert_eq!(queue.take(LastSync::default()).map(|taken| taken.len()), Some(1));
+        let long = LastSync { ended: clock::now(), took: Micros::from_secs(1_000) };
+        queue.push(written(1, Vec::new()));
+        let theirs = queue.clone();
+        let taker = thread::spawn(move || theirs.take(long).map(|taken| taken.len()));
+        queue.push(written(2, Vec::new()));
+        queue.set(|state| state.is_closed = true);
+        assert_eq!(taker.join().unwrap(), Some(2));
+        assert!(queue.take(long).is_none());
     }
 }

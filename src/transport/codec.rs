@@ -151,10 +151,11 @@ mod tests {
             files in vec((any::<u32>().prop_map(TaskId), any::<u32>().prop_map(Attempt), vec(any::<u64>(), 0..3)), 0..3),
             (count, urgency, consumers, persist) in any::<(u32, u32, u32, bool)>(),
             hosts in vec(".*", 0..3),
-            (row, is_special) in (proptest::option::of(row()), any::<bool>()),
+            (row, follows) in (proptest::option::of(row()), proptest::option::of(attempt())),
+            is_special: bool,
         ) -> Assignment {
             let tasks = Span { first: task, count };
-            let special = is_special.then(|| Box::new(Special { files, hosts, row }));
+            let special = is_special.then(|| Box::new(Special { files, follows, hosts, row }));
             Assignment { tasks, attempt, urgency, consumers, persist, inputs, special }
         }
     }

@@ -50,7 +50,7 @@ impl CommandExecutor {
         link: impl Into<Arc<SpawnerLink>>,
         sink: Box<dyn OutputSink>,
         ended: Sender<Ended>,
-        wake: Box<dyn Fn() + Send>,
+        wake: Box<dyn Fn() -> bool + Send>,
     ) -> std::io::Result<Self> {
         raise_descriptor_limit();
         let (bell, hearing) = Bell::new()?;

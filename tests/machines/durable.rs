@@ -121,6 +121,24 @@ fn what_failed_is_tried_again_when_the_run_is_resumed() {
 }
 
 #[test]
+fn a_try_that_the_events_lost_keeps_its_number_though_an_earlier_one_is_durable() {
+    let mut run = Run::new("a b:a", 0, 1);
+    run.finishes(1, "a", 1);
+    let mut events = std::mem::take(&mut run.events);
+    run.says(1, LIFE, is_durable(0));
+    events.append(&mut run.events);
+    let mut past = Past::new(run.graph.clone());
+    events.iter().for_each(|event| past.on_event(event).expect("they belong to the graph"));
+    past.on_trace(TaskId(0), Attempt(5));
+    run.machine = Scheduler::resume(&past, &[TaskId(1)], PERSIST_ALL).expect("they belong to the graph").0;
+    run.joins(1, LIFE);
+    // Its output cannot be read: the next try is none that may have written before.
+    let (attempt, input) = (Attempt(run.assigned()[0].2), input(&run));
+    run.says(1, LIFE, Report::InputMissing { task: TaskId(1), attempt, input });
+    assert_eq!(run.assigned(), [(1, "a".into(), 6)]);
+}
+
+#[test]
 fn a_run_of_which_all_is_durable_ends_at_once() {
     let mut run = Run::new("a", 0, 1);
     run.finishes(1, "a", 1);

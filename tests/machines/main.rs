@@ -2,6 +2,7 @@
 //! life and what must follow; the simulator covers their combinations.
 
 mod durable;
+mod following;
 mod growing;
 mod worker_machine;
 

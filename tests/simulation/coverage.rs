@@ -81,9 +81,11 @@ pub enum Happening {
     OutputSaved,
     EndedForWantOfTime,
     OutputVolatile,
+    FollowerAhead,
+    FollowerCameBack,
 }
 
-const HAPPENINGS: [Happening; 56] = [
+const HAPPENINGS: [Happening; 58] = [
     Happening::WorkerLost,
     Happening::WorkerCameBack,
     Happening::OldLifeSpoke,
@@ -140,6 +142,8 @@ const HAPPENINGS: [Happening; 56] = [
     Happening::OutputSaved,
     Happening::EndedForWantOfTime,
     Happening::OutputVolatile,
+    Happening::FollowerAhead,
+    Happening::FollowerCameBack,
 ];
 
 /// Counts of steps and happenings.

@@ -28,8 +28,10 @@ pub struct Who {
 impl Who {
     /// Who a task is, as far as a rank knows.
     pub fn of(graph: &Graph, task: TaskId) -> Self {
-        Who::in_operation(graph.operation(task))
-            .unwrap_or(Who { number: mix(u64::from(task.0) + 1), level: 0 })
+        let operation = graph.operation(task);
+        // Programs submit nothing.
+        let level = if matches!(operation.body, Body::Command(_)) { LEVELS } else { 0 };
+        Who::in_operation(operation).unwrap_or(Who { number: mix(u64::from(task.0) + 1), level })
     }
 
     fn in_operation(operation: &Operation) -> Option<Self> {

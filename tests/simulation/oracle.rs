@@ -6,7 +6,10 @@ use dagmar::core::graph::{Definition, Graph, GraphBuilder};
 use dagmar::core::id::{OptionsId, TaskId};
 use dagmar::core::key::Group;
 use dagmar::core::resources::Resources;
-use dagmar::core::task::{Body, Call, Operation, Ranks, TaskOptions};
+use dagmar::core::task::{
+    Body, Call, Command, CommandLine, Operation, Ranks, Stdin, Stream, TaskOptions, Text,
+};
+use dagmar::core::time::Micros;
 use fastrand::Rng;
 
 use crate::growing::{Growing, Who};
@@ -37,8 +40,9 @@ impl Problem {
                 .expect("names differ");
         }
         let call = Body::Call(Call { function: "simulated".into(), arguments: vec![] });
-        let [call, join] = [call, Body::Join]
+        let [call, program, join] = [call, Body::Command(Box::new(program())), Body::Join]
             .map(|body| builder.operation(Operation { body, inputs: vec![], outputs: vec![] }));
+        let programs_of_256 = [0, 0, 120, 255][rng.usize(..4)];
         let shape = Shape { reach: rng.usize(1..=10), inputs_of_256: [8, 40, 90][rng.usize(..3)] };
         let spread_of_256 = [0, 0, 60, 180][rng.usize(..4)];
         let light_of_256 = [0, 120, 230, 255][rng.usize(..4)];
@@ -47,7 +51,11 @@ impl Problem {
         let mostly_alike = rng.bool();
         for number in 0..count {
             let (values, orders) = random_inputs(rng, number, shape, &is_join);
-            let operation = if is_join[number] { join } else { call };
+            let operation = match is_join[number] {
+                true => join,
+                false if rng.u8(..) < programs_of_256 => program,
+                false => call,
+            };
             let which = if mostly_alike && rng.u8(..) < 230 { 0 } else { rng.usize(..options.len()) };
             let options = options[which];
             builder.define(Definition { operation, options, values, orders }).expect("few inputs");
@@ -74,6 +82,19 @@ impl Problem {
     }
 }
 
+/// Nobody starts it: what it does says no more than that it is no call.
+fn program() -> Command {
+    Command {
+        line: CommandLine::Arguments(vec![Text::from("simulated")]),
+        environment: Vec::new(),
+        directory: Text::from("/"),
+        stdin: Stdin::Null,
+        stdout: Stream::Capture,
+        stderr: Stream::Capture,
+        capture_limit_bytes: 0,
+    }
+}
+
 /// How far back inputs lie, and how many there are: from nearly independent to dense.
 #[derive(Clone, Copy)]
 struct Shape {
@@ -83,8 +104,9 @@ struct Shape {
 
 fn random_options(rng: &mut Rng, nodes_max: u32, spread_of_256: u8, light_of_256: u8) -> TaskOptions {
     let (retries, priority, keep) = (rng.u32(0..3), rng.i32(-1..2), rng.u8(..) < 100);
+    let expected = rng.bool().then_some(Micros(100));
     if rng.u8(..) < light_of_256 {
-        return TaskOptions { retries, priority, keep, ..TaskOptions::default() };
+        return TaskOptions { retries, priority, keep, expected, ..TaskOptions::default() };
     }
     let is_spread = rng.u8(..) < spread_of_256 && nodes_max > 1;
     let nodes = if is_spread { rng.u32(2..=nodes_max) } else { 1 };
@@ -95,6 +117,7 @@ fn random_options(rng: &mut Rng, nodes_max: u32, spread_of_256: u8, light_of_256
         retries,
         priority,
         keep,
+        expected,
         ..TaskOptions::default()
     }
 }

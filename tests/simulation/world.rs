@@ -163,6 +163,8 @@ pub struct World {
     lost: BTreeSet<Rank>,
     /// The latest team of each multi-node task: the try, and the workers in the life they had then.
     teams: BTreeMap<TaskId, (Attempt, Vec<(Rank, Incarnation)>)>,
+    /// Tasks that were given to the worker of what they follow.
+    followers: BTreeSet<(TaskId, Attempt)>,
     /// The value of the latest success of each task, and its failures.
     finished: BTreeMap<TaskId, u64>,
     own_failures: BTreeMap<TaskId, u32>,
@@ -230,6 +232,7 @@ impl World {
             large,
             lost: BTreeSet::new(),
             teams: BTreeMap::new(),
+            followers: BTreeSet::new(),
             finished: BTreeMap::new(),
             own_failures: BTreeMap::new(),
             outcome: None,
@@ -306,6 +309,7 @@ impl World {
                 if !alive {
                     self.coverage.happened(Happening::OldLifeSpoke);
                 }
+                self.count_followers_back(&message);
                 self.scheduler_takes(scheduler::Input::FromWorker { worker, message });
             }
             Due::NoticeLoss(worker, incarnation) => {
@@ -398,10 +402,24 @@ impl World {
         for order in &message.orders {
             match order {
                 Order::Assign(it) if it.tasks.count > 1 => self.coverage.happened(Happening::SpanAssigned),
+                Order::Assign(it) if it.follows().is_some() => {
+                    self.coverage.happened(Happening::FollowerAhead);
+                    self.followers.insert((it.tasks.first, it.attempt));
+                }
                 Order::Retract(..) => self.coverage.happened(Happening::TaskRetracted),
                 Order::Release(..) => self.coverage.happened(Happening::OutputReleased),
                 Order::End(..) => self.coverage.happened(Happening::TeamMemberLost),
                 _ => {}
+            }
+        }
+    }
+
+    fn count_followers_back(&mut self, message: &FromWorker) {
+        for report in &message.reports {
+            if let Report::Returned(tasks, attempt) = report
+                && self.followers.remove(&(tasks.first, *attempt))
+            {
+                self.coverage.happened(Happening::FollowerCameBack);
             }
         }
     }

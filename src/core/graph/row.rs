@@ -59,7 +59,7 @@ impl<'a> Row<'a> {
 
     /// How many there are, of a row of inputs: few rules, and quickly told.
     #[inline]
-    pub(super) fn taken_len(self) -> usize {
+    pub fn taken_len(self) -> usize {
         match self.0 {
             Form::Listed(tasks) => tasks.len(),
             Form::Taken([], _) => 0,

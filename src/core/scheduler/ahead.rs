@@ -1,15 +1,16 @@
 //! Who may look ahead: be assigned before its inputs have finished, once each is assigned itself.
 //!
 //! A task and its input do so together: the input says at its assignment that it will be there
-//! (`announce`), and the dependent counts it as met. What an input leaves behind besides its value, files
-//! or an order to be kept, cannot be promised: such inputs are met when they have finished.
+//! (`announce`), and the dependent counts it as met. Files that an input leaves behind cannot be promised: such
+//! inputs are met when they have finished. A program that only follows another goes where that is assigned
+//! (`bond`), as nobody but its worker knows when it ends.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::core::addition::Addition;
 use crate::core::graph::{Facts, Graph};
-use crate::core::id::{OptionsId, TaskId};
+use crate::core::id::{OptionsId, Rank, TaskId};
 use crate::core::task::{Body, Operation};
 
 use super::growth::function_of;
@@ -23,6 +24,8 @@ pub struct Ahead {
     gives_value_only: Vec<bool>,
     /// By operation: true if it is run by a worker and looks at no files.
     takes_values_only: Vec<bool>,
+    /// By operation: true if it is a program.
+    is_program: Vec<bool>,
     /// By options: true if one worker runs it.
     is_of_one_node: Vec<bool>,
     /// Functions that were seen to leave their output to others: who waits for them need not set out early.
@@ -38,6 +41,7 @@ impl Ahead {
         Ahead {
             gives_value_only: operations().map(|it| runs(&it.body) && it.outputs.is_empty()).collect(),
             takes_values_only: operations().map(|it| runs(&it.body) && it.inputs.is_empty()).collect(),
+            is_program: operations().map(is_program).collect(),
             is_of_one_node: columns.options.iter().map(|options| options.several_nodes().is_none()).collect(),
             hand_on: BTreeSet::new(),
         }
@@ -60,11 +64,13 @@ impl Ahead {
 
     /// Adds what submitted tasks do, and how.
     pub fn learn(&mut self, addition: &Addition) {
-        for Operation { body, outputs, inputs } in addition.operations.iter().map(Arc::as_ref) {
+        for operation in addition.operations.iter().map(Arc::as_ref) {
+            let Operation { body, outputs, inputs } = operation;
             let hands_on = function_of(body).is_some_and(|function| self.hand_on.contains(function));
             let runs = !matches!(body, Body::Join);
             self.gives_value_only.push(runs && outputs.is_empty() && !hands_on);
             self.takes_values_only.push(runs && inputs.is_empty());
+            self.is_program.push(is_program(operation));
         }
         let is_of_one_node = addition.options.iter().map(|options| options.several_nodes().is_none());
         self.is_of_one_node.extend(is_of_one_node);
@@ -77,9 +83,10 @@ impl Ahead {
 
     /// True if the task may be assigned before its inputs have finished.
     pub fn goes_ahead(&self, task: &Facts<'_>) -> bool {
-        self.takes_values_only[task.operation.index()]
+        let operation = task.operation.index();
+        self.takes_values_only[operation]
             && self.is_of_one_node[task.options.index()]
-            && task.orders.is_empty()
+            && (task.orders.is_empty() || (self.is_program[operation] && task.orders.taken_len() == 1))
     }
 
     /// True if one worker runs tasks with these options.
@@ -88,7 +95,47 @@ impl Ahead {
     }
 }
 
+/// Only the queue of heavy tasks knows how to wait for an end that gives nothing.
+fn is_program(operation: &Operation) -> bool {
+    matches!(operation.body, Body::Command(_))
+}
+
+/// Where a task must go that only follows another one, as that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bond {
+    /// The other one.
+    pub input: TaskId,
+    /// Its worker.
+    pub worker: Rank,
+}
+
 impl Scheduler {
+    /// What a ready task is bound to.
+    pub(super) fn bond(&self, task: &Facts<'_>) -> Option<Bond> {
+        if task.orders.is_empty() {
+            return None;
+        }
+        let input = task.orders.iter().find(|&input| self.state(input).is_active())?;
+        Some(Bond { input, worker: self.tasks.worker.get(input) })
+    }
+
+    /// A ready task that takes long is not bound early to the worker of a short one: it waits for the end of that.
+    pub(super) fn postpone(&mut self, task: TaskId, bond: Bond) {
+        self.postponed.entry(bond.input).or_default().push(task);
+    }
+
+    /// A task has ended well: what waited for that may go anywhere.
+    pub(super) fn resume_postponed(&mut self, input: TaskId) {
+        if self.postponed.is_empty() {
+            return;
+        }
+        for task in self.postponed.remove(&input).unwrap_or_default() {
+            if self.is_ready(task) {
+                self.enqueue(task, self.graph.options_id(task));
+            }
+        }
+    }
+
     /// True if a waiting task need not wait for this input. An input that nobody needs was there before the
     /// run was resumed.
     pub(super) fn is_met(&self, dependent: TaskId, input: TaskId) -> bool {
@@ -119,6 +166,8 @@ impl Scheduler {
         if !self.tasks.unmark(task, Marks::ANNOUNCED | Marks::KNOWN) {
             return;
         }
+        // They are ready again once it is announced again.
+        self.postponed.remove(&task);
         let graph = Arc::clone(&self.graph);
         for dependent in graph.dependents(task) {
             let is_concerned =

@@ -102,7 +102,10 @@ impl Scheduler {
             let is_queued = match self.graph.options(task).several_nodes() {
                 Some(_) => self.multi_node.contains(level, task),
                 None => {
-                    self.ready.contains(class, level, task) || is_parked() || self.held_back.contains(&task)
+                    self.ready.contains(class, level, task)
+                        || is_parked()
+                        || self.held_back.contains(&task)
+                        || self.postponed.values().flatten().any(|&other| other == task)
                 }
             };
             assert!(is_queued, "task {task} is ready but not queued");

@@ -11,6 +11,7 @@ use crate::core::message::{Assignment, InputLocation, Order, Special};
 use crate::core::span::Span;
 use crate::core::task::Body;
 
+use super::ahead::Bond;
 use super::machine::{Persist, Scheduler};
 use super::placement::{Candidate, Choice, Inputs, look_at, moving_us, place};
 use super::ready::{Class, Run};
@@ -19,7 +20,7 @@ use super::tasks::{Marks, TaskState};
 
 /// Dependents of tasks that are expected to take longer wait until they have finished: what looking ahead
 /// saves is nothing beside them, and whoever is bound to a worker early may be missed elsewhere.
-const AHEAD_OF_US: f32 = 1_000.0;
+const AHEAD_OF_US: f32 = 2_000.0;
 
 /// How ready tasks are dealt out over turns.
 #[derive(Debug)]
@@ -78,7 +79,13 @@ impl Scheduler {
                 self.held_back.insert(task);
                 continue;
             }
-            let inputs = look_at(facts.values, &self.tasks);
+            let inputs = self.look_at_inputs(&facts);
+            if let Some(bond) = self.bond_not_worth(task, &inputs) {
+                self.ready.take(class, 1);
+                self.division.take(task, 1);
+                self.postpone(task, bond);
+                continue;
+            }
             let choice = self.go_on(&shares, (task, run), &inputs, class);
             let choice = choice.or_else(|| self.divide(run, &inputs, class));
             match choice.unwrap_or_else(|| self.choose(task, &inputs, class)) {
@@ -120,7 +127,12 @@ impl Scheduler {
                     self.held_back.insert(task);
                     continue;
                 }
-                let inputs = look_at(facts.values, &self.tasks);
+                let inputs = self.look_at_inputs(&facts);
+                if let Some(bond) = self.bond_not_worth(task, &inputs) {
+                    self.workers.unpark(rank);
+                    self.postpone(task, bond);
+                    continue;
+                }
                 match self.choose(task, &inputs, self.ready.class(facts.options)) {
                     Choice::At(worker, _) => {
                         self.workers.unpark(rank);
@@ -134,6 +146,19 @@ impl Scheduler {
                 }
             }
         }
+    }
+
+    /// Where the inputs are, of both kinds.
+    fn look_at_inputs(&self, facts: &Facts<'_>) -> Inputs {
+        let mut inputs = look_at(facts.values, &self.tasks);
+        inputs.bond = self.bond(facts);
+        inputs.are_ahead |= inputs.bond.is_some();
+        inputs
+    }
+
+    /// What a task is bound to, if it takes so long itself that it had better wait for the end of that.
+    fn bond_not_worth(&self, task: TaskId, inputs: &Inputs) -> Option<Bond> {
+        inputs.bond.filter(|_| self.durations.expected_us(task) > AHEAD_OF_US)
     }
 
     fn choose(&self, task: TaskId, inputs: &Inputs, class: Class) -> Choice {
@@ -154,7 +179,11 @@ impl Scheduler {
         inputs: &Inputs,
         class: Class,
     ) -> Option<Choice> {
-        if shares.left == 0 || shares.run_end != run.tasks.end() || inputs.owner.is_some() {
+        if shares.left == 0
+            || shares.run_end != run.tasks.end()
+            || inputs.owner.is_some()
+            || inputs.bond.is_some()
+        {
             return None;
         }
         let record = self.workers.get(shares.worker)?;
@@ -165,7 +194,7 @@ impl Scheduler {
     /// Where a task of a run goes whose inputs are still to come.
     fn divide(&mut self, run: Run, inputs: &Inputs, class: Class) -> Option<Choice> {
         let task = run.tasks.first;
-        if !inputs.are_ahead || self.workers.len() == 1 {
+        if !inputs.are_ahead || inputs.bond.is_some() || self.workers.len() == 1 {
             return None;
         }
         let expected_us = self.durations.expected_us(task);
@@ -173,8 +202,9 @@ impl Scheduler {
             let mut division = std::mem::take(&mut self.division);
             let inputs = |task: TaskId| {
                 let facts = self.graph.facts(task);
-                let inputs = look_at(facts.values, &self.tasks);
-                (inputs.are_ahead && self.is_ready_by(task, &facts)).then_some(inputs)
+                let inputs = self.look_at_inputs(&facts);
+                let is_like = inputs.are_ahead && inputs.bond.is_none();
+                (is_like && self.is_ready_by(task, &facts)).then_some(inputs)
             };
             division.divide(run, (class, expected_us), &self.workers, inputs);
             self.division = division;
@@ -203,6 +233,7 @@ impl Scheduler {
         let alone = Span::one(tasks.first);
         let has_inputs = !first.values.is_empty();
         let is_single = tasks.count == 1
+            || inputs.bond.is_some()
             || !self.ahead.is_of_one_node(first.options)
             || !self.tasks.file_sizes.is_empty()
             || self.graph.grown(tasks.first).is_some()
@@ -225,6 +256,7 @@ impl Scheduler {
                 && (facts.operation, facts.options) == (first.operation, first.options)
                 && facts.values.is_empty() != has_inputs
                 && self.goes_with(inputs, facts.values, worker)
+                && self.bond(&facts).is_none()
         };
         let more = tasks.tasks().skip(1).take_while(fits);
         Span { count: 1 + more.count() as u32, ..alone }
@@ -266,7 +298,7 @@ impl Scheduler {
             self.note_copy(input.task, worker);
         }
         let urgency = self.urgency.level(first);
-        let special = self.special(first, hosts);
+        let special = self.special(first, its_inputs, hosts);
         let assignment = Assignment { tasks, attempt, urgency, consumers, persist, inputs, special };
         self.workers.order(worker, Order::Assign(assignment));
         if expected_us <= AHEAD_OF_US && self.ahead.lets_ahead(facts) {
@@ -308,9 +340,10 @@ impl Scheduler {
         locations
     }
 
-    fn special(&self, task: TaskId, hosts: Option<Vec<String>>) -> Option<Box<Special>> {
+    fn special(&self, task: TaskId, inputs: &Inputs, hosts: Option<Vec<String>>) -> Option<Box<Special>> {
         let row = self.graph.grown(task).cloned();
-        if hosts.is_none() && self.tasks.file_sizes.is_empty() && row.is_none() {
+        let follows = inputs.bond.map(|bond| (bond.input, self.tasks.attempt.get(bond.input)));
+        if hosts.is_none() && self.tasks.file_sizes.is_empty() && row.is_none() && follows.is_none() {
             return None;
         }
         let sizes = |input: TaskId| {
@@ -318,8 +351,8 @@ impl Scheduler {
             Some((input, attempt, self.tasks.file_sizes.get(&input)?.clone()))
         };
         let files: Vec<_> = self.graph.inputs(task).filter_map(sizes).collect();
-        let is_special = hosts.is_some() || !files.is_empty() || row.is_some();
-        is_special.then(|| Box::new(Special { files, hosts: hosts.unwrap_or_default(), row }))
+        let is_special = hosts.is_some() || !files.is_empty() || row.is_some() || follows.is_some();
+        is_special.then(|| Box::new(Special { files, follows, hosts: hosts.unwrap_or_default(), row }))
     }
 
     /// Notes that a worker is about to fetch an output, so that `Release` reaches it too.

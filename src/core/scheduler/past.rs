@@ -56,8 +56,9 @@ pub struct Past {
     task_count: usize,
     /// True if some of them are joins, of which there is nothing to tell.
     has_joins: bool,
-    /// The latest try of tasks that nothing is known of any more: what they were is lost with their events.
-    pub(super) lost: BTreeMap<TaskId, Attempt>,
+    /// The latest try that left a trace and is not told of by any event: of tasks that were submitted, and are
+    /// lost with those events, and of those of which an earlier try is durable.
+    pub(super) unseen: BTreeMap<TaskId, Attempt>,
 }
 
 /// Why a run cannot go on from its events.
@@ -92,7 +93,7 @@ impl Past {
             file_sizes: BTreeMap::new(),
             additions: Vec::new(),
             task_count: count,
-            lost: BTreeMap::new(),
+            unseen: BTreeMap::new(),
             has_joins: graph.has_joins(),
             graph,
         }
@@ -182,14 +183,15 @@ impl Past {
         if attempt > ATTEMPT_MAX {
             return;
         }
-        if task.index() < self.task_count {
-            if attempt > self.attempt.get(task) && self.known.get(task) != Known::Durable {
-                self.attempt.set(task, attempt);
-            }
-        } else {
-            let latest = self.lost.entry(task).or_insert(attempt);
-            *latest = attempt.max(*latest);
+        let is_known = task.index() < self.task_count;
+        if is_known && attempt <= self.attempt.get(task) {
+            return;
         }
+        if is_known && self.known.get(task) != Known::Durable {
+            return self.attempt.set(task, attempt);
+        }
+        let latest = self.unseen.entry(task).or_insert(attempt);
+        *latest = attempt.max(*latest);
     }
 
     /// The number of the last try before the next life, at least that of the life: a try that left nothing
@@ -225,6 +227,9 @@ impl Past {
     /// The output of a task is gone from the run directory.
     pub fn forget(&mut self, task: TaskId) {
         self.known.set(task, Known::Open);
+        if let Some(attempt) = self.unseen.remove(&task) {
+            self.attempt.set(task, attempt);
+        }
     }
 
     fn grow(&mut self, by: TaskId, numbering: Numbering, addition: &Addition) -> Result<(), PastError> {

@@ -7,6 +7,7 @@ use crate::core::graph::{Row, RowTasks};
 use crate::core::id::{Rank, TaskId};
 use crate::core::resources::Resources;
 
+use super::ahead::Bond;
 use super::ready::Class;
 use super::tasks::{TaskState, Tasks};
 use super::workers::{WorkerRecord, Workers};
@@ -60,6 +61,8 @@ pub struct Inputs {
     all_bytes: f64,
     /// True if some are still to come.
     pub are_ahead: bool,
+    /// Where the task must wait for the end of one that gives it nothing.
+    pub bond: Option<Bond>,
     /// True if some are elsewhere than at `owner`.
     pub are_spread: bool,
 }
@@ -76,6 +79,12 @@ impl Inputs {
 pub fn place(candidate: &Candidate<'_>, inputs: &Inputs, workers: &Workers) -> Choice {
     let is_ahead = inputs.are_ahead;
     let room = |record: &WorkerRecord| record.room(candidate.request, candidate.expected_us, is_ahead);
+    if let Some(Bond { worker, .. }) = inputs.bond {
+        return match workers.get(worker).map_or(0, room) {
+            0 => Choice::Park(worker),
+            _ => Choice::At(worker, 1),
+        };
+    }
     let Some(owner) = owner(candidate, inputs, workers) else {
         let idlest = idlest(candidate, workers, room);
         return idlest.map_or(Choice::Nowhere, |(rank, record)| Choice::At(rank, room(record)));

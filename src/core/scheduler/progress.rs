@@ -81,7 +81,7 @@ impl Scheduler {
     }
 
     /// A ready task waits for a worker.
-    fn enqueue(&mut self, task: TaskId, options: OptionsId) {
+    pub(super) fn enqueue(&mut self, task: TaskId, options: OptionsId) {
         let level = self.urgency.level(task);
         match self.ahead.is_of_one_node(options) {
             true => self.ready.push(self.ready.class(options), level, Span::one(task)),
@@ -101,6 +101,7 @@ impl Scheduler {
     /// A task has finished: dependents that did not look ahead need not wait for it any more. Joins that
     /// this finishes go on at once, without recursion however long a row of them is.
     pub(super) fn meet_dependents(&mut self, task: TaskId, actions: &mut Vec<Action>) {
+        self.resume_postponed(task);
         if self.tasks.has(task, Marks::ANNOUNCED | Marks::KNOWN) {
             self.tasks.unmark(task, Marks::ANNOUNCED | Marks::KNOWN);
             return;

@@ -137,6 +137,7 @@ impl Scheduler {
                 }
             }
             self.tasks.step(task, TaskState::Waiting);
+            self.tasks.begin_after_unseen(task);
             for input in graph.value_inputs(task) {
                 self.needed_once_more(input);
                 if !self.has_or_will_have(input) {

@@ -71,7 +71,7 @@ impl Scheduler {
     fn take_up(&mut self, past: &Past, to_do: &TaskSet) -> Left {
         let graph = Arc::clone(&self.graph);
         let mut left = Left::default();
-        self.tasks.begin_after(past.lost.clone(), past.last_attempt(TaskId(u32::MAX)));
+        self.tasks.begin_after(past.unseen.clone(), past.last_attempt(TaskId(u32::MAX)));
         for task in graph.tasks().filter(|&task| self.state(task) == TaskState::Waiting).collect::<Vec<_>>() {
             self.tasks.attempt.set(task, past.last_attempt(task));
             let is_shown = !graph.is_join(task) && !graph.group_of(task).hidden;

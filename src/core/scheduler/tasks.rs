@@ -197,7 +197,15 @@ impl Tasks {
         }
     }
 
-    /// Tasks that are added from now on begin after these tries, and none with a smaller number.
+    /// A task whose output is lost goes on behind a try that the events do not tell of.
+    pub fn begin_after_unseen(&mut self, task: TaskId) {
+        if let Some(&unseen) = self.begin_after.0.get(&task) {
+            self.attempt.set(task, unseen.max(self.attempt.get(task)));
+        }
+    }
+
+    /// Tasks that are added from now on, or whose outputs are lost, begin after these tries; those that are added
+    /// with no smaller number than this.
     pub fn begin_after(&mut self, tries: BTreeMap<TaskId, Attempt>, least: Attempt) {
         self.begin_after = (tries, least);
     }

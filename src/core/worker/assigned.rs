@@ -19,6 +19,16 @@ impl Worker {
             tasks.tasks().for_each(|task| self.refuse(task, attempt, actions));
             return self.reports.push(Report::Returned(tasks, attempt));
         }
+        if let Some((input, tried)) = assignment.follows()
+            && !self.will_tell_of(input, tried, actions)
+        {
+            // When the scheduler hears this, it has heard how that one ended.
+            for task in tasks.tasks() {
+                self.make_way(task, attempt, actions);
+                self.refuse(task, attempt, actions);
+            }
+            return self.reports.push(Report::Returned(tasks, attempt));
+        }
         let stage = if is_light(&self.graph, &assignment) { Stage::Admitted } else { Stage::Heavy };
         let mut assignment = assignment;
         for task in tasks.tasks() {
@@ -49,12 +59,24 @@ impl Worker {
             actions.push(Action::Admit(assignment));
             return self.watch_awaited(tasks, attempt, actions);
         }
+        let follows = assignment.follows().map(|(input, _)| input);
         for task in tasks.tasks() {
             self.enter(task, attempt, consumers, stage);
             let inputs = self.graph.value_inputs(task).iter();
-            let missing = inputs.filter(|&input| self.stage.get(input) != Stage::Here).collect();
+            let missing = inputs.filter(|&input| self.stage.get(input) != Stage::Here);
+            let missing = missing.chain(follows).collect();
             self.heavies.insert(task, Assignment { tasks: Span::one(task), ..assignment.clone() }, missing);
         }
+    }
+
+    /// True if this try is still to end here; then its end is handed in at once.
+    fn will_tell_of(&self, task: TaskId, attempt: Attempt, actions: &mut Vec<Action>) -> bool {
+        let stage = self.stage.get(task);
+        let will_end = stage.is_in_progress() && self.attempt.get(task) == attempt;
+        if will_end && stage == Stage::Admitted {
+            actions.push(Action::Watch(task, attempt));
+        }
+        will_end
     }
 
     /// The task came and goes back at once: whoever awaits it here hears so, now or later.

@@ -73,7 +73,7 @@ impl Worker {
             _ => self.stage.set(task, Stage::Here),
         }
         self.serve_subscribers(task, attempt, actions);
-        self.tell_heavies_here(task);
+        self.heavies.ended_well(task, self.stage.get(task) == Stage::Here);
         self.count_inputs_down(task, actions);
     }
 

@@ -11,7 +11,7 @@ use crate::core::span::Span;
 use crate::core::time::{Micros, Timestamp};
 
 use super::holding::Holding;
-use super::machine::{Action, Stage, Worker};
+use super::machine::{Action, Worker};
 use super::memory::Room;
 use super::queue::Queue;
 
@@ -22,7 +22,7 @@ const STARTED_AFTER: Micros = Micros::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Heavy {
     pub assignment: Assignment,
-    /// Value inputs that are not here.
+    /// Value inputs that are not here, and what must end before it here.
     pub missing: BTreeSet<TaskId>,
     pub started: Option<Timestamp>,
 }
@@ -85,6 +85,24 @@ impl Heavies {
             if heavy.missing.remove(&input) && heavy.missing.is_empty() {
                 self.queue.push(heavy.assignment.urgency, task);
             }
+        }
+    }
+
+    /// A task has run to success here: whoever only follows it may start, and who takes its value if that is here.
+    pub fn ended_well(&mut self, input: TaskId, is_here: bool) {
+        if is_here {
+            return self.arrived(input);
+        }
+        let Some(waiting) = self.waiting.remove(&input) else { return };
+        let follows = |task: &TaskId| {
+            let heavy = self.tasks.get(task);
+            heavy.and_then(|heavy| heavy.assignment.follows()).is_some_and(|(other, _)| other == input)
+        };
+        let (following, taking): (Vec<_>, Vec<_>) = waiting.into_iter().partition(follows);
+        self.waiting.insert(input, following);
+        self.arrived(input);
+        if !taking.is_empty() {
+            self.waiting.insert(input, taking);
         }
     }
 
@@ -153,13 +171,6 @@ impl Worker {
         }
         self.forget_unstarted(task, attempt, actions);
         true
-    }
-
-    /// An output is in the store: heavy tasks that waited for it may start.
-    pub(super) fn tell_heavies_here(&mut self, task: TaskId) {
-        if self.stage.get(task) == Stage::Here {
-            self.heavies.arrived(task);
-        }
     }
 
     pub(super) fn start_heavies(&mut self, now: Timestamp, actions: &mut Vec<Action>) {

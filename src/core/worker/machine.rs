@@ -225,6 +225,12 @@ impl Worker {
         self.heavies.tasks.len()
     }
 
+    /// True if a task that is not here may wait for the end of this one.
+    pub fn is_waited_for_elsewhere(&self, task: TaskId) -> bool {
+        let is_elsewhere = |dependent| self.stage.get(dependent) == Stage::Absent;
+        self.graph.has_grown() || self.graph.dependents(task).iter().any(is_elsewhere)
+    }
+
     /// True if heavy tasks have all cores, so that nothing that comes could start.
     pub fn is_full(&self) -> bool {
         self.heavies.queue.free().cpus == 0 && self.sharing.granted() == 0
@@ -233,7 +239,7 @@ impl Worker {
     /// True if a turn would do more than tell the scheduler of ends, which it hears of soon enough.
     pub fn is_turn_pressing(&self) -> bool {
         let (queue, sharing) = (&self.heavies.queue, &self.sharing);
-        let has_free_cores = self.has_free_cores();
+        let has_free_cores = self.free_cores() > 0;
         let could_start = !queue.is_empty() && (has_free_cores || sharing.granted() > 0);
         could_start || (has_free_cores && sharing.light_count > 0) || self.has_pressing_reports()
     }
@@ -245,9 +251,9 @@ impl Worker {
             .any(|report| !matches!(report, Report::Finished(_) | Report::Durable(..) | Report::Volatile(..)))
     }
 
-    /// True if neither heavy tasks nor the pool have all cores.
-    pub fn has_free_cores(&self) -> bool {
-        self.heavies.queue.free().cpus > 0
+    /// Cores that neither heavy tasks nor the pool have.
+    pub fn free_cores(&self) -> u32 {
+        self.heavies.queue.free().cpus
     }
 
     /// Takes one input in and appends what must be done.

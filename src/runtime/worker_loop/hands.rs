@@ -90,6 +90,10 @@ pub(super) struct Hands<E> {
     /// True if the keeper dozed since something came.
     has_dozed: bool,
     untold: Untold,
+    /// True if the scheduler is to be told by whoever looks next.
+    owes: bool,
+    /// Cores that were free after the last turn.
+    told_free: u32,
     /// Light tasks that the pool has.
     light_count: u32,
     looked_for_long: Timestamp,
@@ -182,6 +186,8 @@ impl<E: Endpoint> Hands<E> {
             last_turn: Timestamp::default(),
             has_dozed: false,
             untold: Untold::default(),
+            owes: false,
+            told_free: 0,
             light_count: 0,
             looked_for_long: clock::now(),
             is_leaving: false,
@@ -203,6 +209,11 @@ impl<E: Endpoint> Hands<E> {
 
     pub fn pool(&self) -> Arc<Pool> {
         self.pool.clone()
+    }
+
+    /// True if somebody should look once more, after what is more urgent.
+    pub fn owes(&self) -> bool {
+        self.owes
     }
 
     pub fn summons(&self) -> &Summons {
@@ -232,13 +243,15 @@ impl<E: Endpoint> Hands<E> {
         let now = clock::now();
         self.check_room(now)?;
         let is_pressing = match come {
-            Come::Nothing => false,
+            Come::Nothing => self.owes,
             Come::Words => self.machine.is_turn_pressing(),
-            Come::IdleEnds if self.is_much_untold() => true,
-            // What came with them, and cores for which there is nothing here, are told at once.
+            // What came with them, and more free cores than were told of, are told at once; the ends
+            // themselves only after what may start now has been started.
             Come::IdleEnds => {
                 self.refill()?;
-                self.machine.has_free_cores() || self.machine.has_pressing_reports()
+                let is_much = self.is_much_untold();
+                let owes = std::mem::replace(&mut self.owes, is_much);
+                owes || self.machine.free_cores() > self.told_free || self.machine.has_pressing_reports()
             }
             Come::Ends => true,
         };
@@ -257,6 +270,7 @@ impl<E: Endpoint> Hands<E> {
             // Whoever looks may sleep for long now.
             self.turn()?;
         }
+        self.syncing.set_idle(self.is_idle() && matches!(rest, Rest::Sleep(_)));
         let rest = self.doze_once(rest);
         let rest = self.untold.shorten(rest, now);
         Ok(if is_moving { Looked::Moving(rest) } else { Looked::Nothing(rest) })
@@ -307,8 +321,16 @@ impl<E: Endpoint> Hands<E> {
         if self.take_in_stored()? {
             come = come.max(Come::Words);
         }
-        self.take_in_synced()?;
+        if self.take_in_synced()? && self.is_idle() {
+            // Nothing else would come that it could be told with, and the run may wait for it.
+            come = Come::Ends;
+        }
         Ok(come)
+    }
+
+    /// True if there is no task here.
+    fn is_idle(&self) -> bool {
+        self.light_count == 0 && self.machine.heavy_count() == 0
     }
 
     fn forward(&mut self) -> Result<(), WorkerError> {
@@ -376,11 +398,12 @@ impl<E: Endpoint> Hands<E> {
         self.machine.handle(now, input, &mut self.actions);
     }
 
-    /// Hears what is durable by now. Rank 0 is told with something else, or some time later.
-    fn take_in_synced(&mut self) -> Result<(), WorkerError> {
+    /// Hears what is durable by now, if anything is. Rank 0 is told with something else, or some time later.
+    fn take_in_synced(&mut self) -> Result<bool, WorkerError> {
         let synced = self.syncing.take().map_err(UNSYNCED)?;
+        let is_any = !synced.is_empty();
         self.on_synced(synced);
-        Ok(())
+        Ok(is_any)
     }
 
     fn on_synced(&mut self, synced: Vec<Synced>) {
@@ -409,6 +432,7 @@ impl<E: Endpoint> Hands<E> {
             }
         }
         self.last_turn = clock::now();
+        (self.owes, self.told_free) = (false, self.machine.free_cores());
         Ok(())
     }
 

@@ -35,11 +35,14 @@ impl Summons {
     }
 
     /// Takes a turn if nobody is at one, and otherwise wakes the keeper. It spares two wake-ups: the keeper
-    /// would only tell the caller's thread what to start next.
-    pub fn take_turn(&self) {
+    /// would only tell the caller's thread what to start next. True if it is to be called again after that.
+    pub fn take_turn(&self) -> bool {
         match self.turns.get().and_then(Weak::upgrade) {
             Some(turns) => turns.ended(),
-            None => self.wake(),
+            None => {
+                self.wake();
+                false
+            }
         }
     }
 }

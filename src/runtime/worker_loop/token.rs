@@ -4,6 +4,7 @@
 //! go of the token looks for a note afterwards: either the note was there and its turn is taken, or the
 //! token was free when the note's writer asked for it.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread;
@@ -234,11 +235,18 @@ impl<E: Endpoint> Turns for Token<E> {
         }
     }
 
-    fn ended(&self) {
+    fn ended(&self) -> bool {
         if !self.is_for_any_thread {
-            return self.call_keeper();
+            self.call_keeper();
+            return false;
         }
-        match self.look_as(|state| state.hands.look()) {
+        let owes = Cell::new(false);
+        let looked = self.look_as(|state| {
+            let looked = state.hands.look();
+            owes.set(state.hands.owes());
+            looked
+        });
+        match looked {
             // What moves, and what slots do now, is looked after by nobody but a keeper that is awake.
             None | Some(Looked::Moving(_)) => self.call_keeper(),
             _ if self.pool.working() > 0 => self.call_keeper(),
@@ -246,6 +254,7 @@ impl<E: Endpoint> Turns for Token<E> {
             _ if !self.is_full() => self.porter.stir(),
             _ => {}
         }
+        owes.get()
     }
 
     fn look(&self) -> Look {

@@ -32,7 +32,7 @@ const FILE_LOOK: Micros = Micros::from_millis(50);
 pub struct Service {
     sink: Box<dyn OutputSink>,
     ended: Sender<Ended>,
-    wake: Box<dyn Fn() + Send>,
+    wake: Box<dyn Fn() -> bool + Send>,
     orders: Receiver<Order>,
     hearing: Hearing,
     /// Attempts whose files are not to be seen yet.
@@ -43,7 +43,7 @@ pub struct Service {
     memory: MemoryEvents,
     buffer: Vec<u8>,
     room: Room,
-    /// True if something ended since the worker's loop was woken.
+    /// True if something ended since the worker's loop took a turn, or it has not done with that.
     news: bool,
     /// Last, as dropping it waits for the keepers, which wait for their sockets to close.
     link: Arc<SpawnerLink>,
@@ -71,7 +71,7 @@ impl Service {
     pub fn new(
         link: Arc<SpawnerLink>,
         sink: Box<dyn OutputSink>,
-        (ended, wake): (Sender<Ended>, Box<dyn Fn() + Send>),
+        (ended, wake): (Sender<Ended>, Box<dyn Fn() -> bool + Send>),
         (orders, hearing): (Receiver<Order>, Hearing),
     ) -> Self {
         Service {
@@ -197,15 +197,14 @@ impl Service {
     }
 
     fn announce(&mut self) {
-        if std::mem::take(&mut self.news) {
-            (self.wake)();
-        }
+        self.news = self.news && (self.wake)();
     }
 
-    /// Waits for anything to happen, unless orders came meanwhile.
+    /// Waits for anything to happen, unless orders came meanwhile or the worker's loop is to have another turn.
     fn sleep(&self) -> Vec<Watched> {
         self.hearing.fall_asleep();
-        let events = if self.orders.is_empty() { self.wait() } else { Vec::new() };
+        let is_done = self.orders.is_empty() && !self.news;
+        let events = if is_done { self.wait() } else { Vec::new() };
         self.hearing.wake_up();
         events
     }

@@ -68,8 +68,9 @@ pub trait Turns: Send + Sync {
     /// It is for others to look from now on.
     fn leave(&self);
 
-    /// A program ended: a turn is taken, by this thread or by another that is woken for it.
-    fn ended(&self);
+    /// A program ended: a turn is taken, by this thread or by another that is woken for it. True if there is
+    /// more to do once what it brought has been started: then this is to be called again.
+    fn ended(&self) -> bool;
 }
 
 /// What a look for news brought, and what an idle slot should do before the next.

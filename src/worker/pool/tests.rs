@@ -58,7 +58,12 @@ impl Turns for Collector {
     fn due(&self) {
         self.is_due.store(true, Ordering::SeqCst);
         while self.is_due.load(Ordering::SeqCst) {
-            let Ok(mut ended) = self.ended.try_lock() else { return };
+            let ended = match self.releases.load(Ordering::SeqCst) {
+                // A slot that goes on while the system keeps another one from releasing may well have to spill.
+                true => Some(self.ended.lock().unwrap()),
+                false => self.ended.try_lock().ok(),
+            };
+            let Some(mut ended) = ended else { return };
             self.is_due.store(false, Ordering::SeqCst);
             self.collect(&mut ended);
         }
@@ -77,8 +82,9 @@ impl Turns for Collector {
 
     fn leave(&self) {}
 
-    fn ended(&self) {
+    fn ended(&self) -> bool {
         self.due();
+        false
     }
 }
 

@@ -161,6 +161,12 @@ impl World {
             let here = node.store.get(&id).map(|(_, value)| *value);
             here.unwrap_or_else(|| panic!("task {task} starts at {rank} without its input {id}"))
         };
+        for before in node.graph.inputs(task).filter(|&input| !self.problem.graph.is_join(input)) {
+            assert!(
+                self.finished.contains_key(&before),
+                "task {task} starts at {rank} before the end of {before}"
+            );
+        }
         let who = Who::of(&node.graph, task);
         let inputs: Vec<u64> = node.graph.value_inputs(task).iter().map(input).collect();
         let value = self.problem.growing.value(who, &inputs);

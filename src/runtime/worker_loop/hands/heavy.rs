@@ -95,7 +95,7 @@ impl<E: Endpoint> Hands<E> {
                     self.pool.deliver(task, attempt, output);
                 }
                 let finished = Input::Finished(Batch::one(task, attempt, success));
-                if self.is_waited_for(task) {
+                if self.machine.is_waited_for_elsewhere(task) {
                     self.feed(finished);
                     return Ok(Come::Ends);
                 }
@@ -109,11 +109,6 @@ impl<E: Endpoint> Hands<E> {
                 Ok(Come::Ends)
             }
         }
-    }
-
-    /// True if another task may wait for the end of this one.
-    fn is_waited_for(&self, task: TaskId) -> bool {
-        self.graph.has_grown() || !self.graph.dependents(task).is_empty()
     }
 
     /// Writes a call's value into the pack if it is wanted there. A command's is there already.
