@@ -31,7 +31,7 @@ struct Pause {
 /// As long as there is work: who writes to a file that is being synced may have to wait.
 const AT_WORK: Pause = Pause { at_least: Micros::from_millis(10), per_sync: 9 };
 /// When there is none, and the end of the run may wait for what is left.
-const IDLE: Pause = Pause { at_least: Micros::from_millis(1), per_sync: 1 };
+const IDLE: Pause = Pause { at_least: Micros::from_millis(1), per_sync: 3 };
 
 /// Called when there is something to hear.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -81,8 +81,9 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.lock());
+    /// Nothing more will come.
+    fn close(&self) {
+        self.lock().is_closed = true;
         self.news.notify_one();
     }
 
@@ -163,7 +164,11 @@ impl Syncing {
     /// Whether the worker has nothing to do, so that syncs disturb nobody.
     pub fn set_idle(&mut self, is_idle: bool) {
         if std::mem::replace(&mut self.is_idle, is_idle) != is_idle {
-            self.queue.set(|state| state.is_idle = is_idle);
+            let mut state = self.queue.lock();
+            state.is_idle = is_idle;
+            if is_idle && !state.written.is_empty() {
+                self.queue.news.notify_one();
+            }
         }
     }
 
@@ -174,7 +179,7 @@ impl Syncing {
 
     /// Syncs what is left and ends the thread.
     pub fn finish(&mut self) -> io::Result<Vec<Synced>> {
-        self.queue.set(|state| state.is_closed = true);
+        self.queue.close();
         if let Some(thread) = self.thread.take() {
             thread.join().map_err(|_| io::Error::other("the thread that syncs has panicked"))?;
         }
@@ -351,7 +356,7 @@ mod tests {
     fn an_idle_worker_does_not_wait_long() {
         let last = LastSync { ended: Timestamp(1_000_000), took: Micros(4_000) };
         let pause = |is_idle| last.not_before(is_idle).since(last.ended);
-        assert_eq!((pause(false), pause(true)), (Micros(36_000), Micros(4_000)));
+        assert_eq!((pause(false), pause(true)), (Micros(36_000), Micros(12_000)));
         let short = LastSync { took: Micros(100), ..last };
         assert_eq!(short.not_before(false).since(last.ended), Micros(10_000));
         assert_eq!(short.not_before(true).since(last.ended), Micros(1_000));
@@ -367,7 +372,7 @@ mod tests {
         let theirs = queue.clone();
         let taker = thread::spawn(move || theirs.take(long).map(|taken| taken.len()));
         queue.push(written(2, Vec::new()));
-        queue.set(|state| state.is_closed = true);
+        queue.close();
         assert_eq!(taker.join().unwrap(), Some(2));
         assert!(queue.take(long).is_none());
     }

@@ -75,6 +75,14 @@ fn a_long_program_waits_until_it_may_go_anywhere() {
 }
 
 #[test]
+fn a_worker_whose_program_is_followed_is_not_idle_when_that_has_ended() {
+    let mut run = Run::of(programs(&[(SHORT, &[]), (SHORT, &[0]), (LONG, &[0])]), 2);
+    assert_eq!(bonds(&run), [(1, 0, None), (1, 1, Some(0))]);
+    run.finishes(1, "t0", 1);
+    assert_eq!(bonds(&run), [(2, 2, None)]);
+}
+
+#[test]
 fn a_program_that_follows_two_waits_for_both() {
     let mut run = Run::of(programs(&[(SHORT, &[]), (SHORT, &[]), (SHORT, &[0, 1])]), 1);
     assert_eq!(bonds(&run), [(1, 0, None), (1, 1, None)]);

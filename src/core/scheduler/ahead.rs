@@ -15,6 +15,7 @@ use crate::core::task::{Body, Operation};
 
 use super::growth::function_of;
 use super::machine::Scheduler;
+use super::placement::look_at;
 use super::tasks::{Marks, TaskState};
 
 /// What of it can be said once for all tasks of an operation or of a set of options.
@@ -112,26 +113,35 @@ pub struct Bond {
 impl Scheduler {
     /// What a ready task is bound to.
     pub(super) fn bond(&self, task: &Facts<'_>) -> Option<Bond> {
-        if task.orders.is_empty() {
+        if task.orders.is_empty() || task.orders.taken_len() > 1 {
             return None;
         }
         let input = task.orders.iter().find(|&input| self.state(input).is_active())?;
         Some(Bond { input, worker: self.tasks.worker.get(input) })
     }
 
-    /// A ready task that takes long is not bound early to the worker of a short one: it waits for the end of that.
-    pub(super) fn postpone(&mut self, task: TaskId, bond: Bond) {
-        self.postponed.entry(bond.input).or_default().push(task);
+    /// A task that is bound to another waits for its end, at that one's worker or here.
+    pub(super) fn note_follower(&mut self, task: TaskId, bond: Bond) {
+        self.followers.entry(bond.input).or_default().push(task);
     }
 
-    /// A task has ended well: what waited for that may go anywhere.
-    pub(super) fn resume_postponed(&mut self, input: TaskId) {
-        if self.postponed.is_empty() {
+    /// A task has ended well: those that followed it may start where they are, and ask for what they take, or go
+    /// anywhere.
+    pub(super) fn set_followers_free(&mut self, input: TaskId) {
+        if self.followers.is_empty() {
             return;
         }
-        for task in self.postponed.remove(&input).unwrap_or_default() {
-            if self.is_ready(task) {
-                self.enqueue(task, self.graph.options_id(task));
+        for task in self.followers.remove(&input).unwrap_or_default() {
+            let facts = self.graph.facts(task);
+            let (options, is_ready) = (facts.options, self.is_ready_by(task, &facts));
+            let waits_for_values = look_at(facts.values, &self.tasks).are_ahead;
+            if is_ready {
+                self.enqueue(task, options);
+            } else if self.state(task).is_active()
+                && !waits_for_values
+                && self.tasks.unmark(task, Marks::AHEAD)
+            {
+                self.workers.charge(self.tasks.worker.get(task), self.ready.class(options));
             }
         }
     }
@@ -166,8 +176,8 @@ impl Scheduler {
         if !self.tasks.unmark(task, Marks::ANNOUNCED | Marks::KNOWN) {
             return;
         }
-        // They are ready again once it is announced again.
-        self.postponed.remove(&task);
+        // They are ready again once it is announced again, or come back by themselves.
+        self.followers.remove(&task);
         let graph = Arc::clone(&self.graph);
         for dependent in graph.dependents(task) {
             let is_concerned =

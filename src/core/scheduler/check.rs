@@ -105,7 +105,7 @@ impl Scheduler {
                     self.ready.contains(class, level, task)
                         || is_parked()
                         || self.held_back.contains(&task)
-                        || self.postponed.values().flatten().any(|&other| other == task)
+                        || self.followers.values().flatten().any(|&other| other == task)
                 }
             };
             assert!(is_queued, "task {task} is ready but not queued");

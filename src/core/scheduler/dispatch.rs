@@ -11,7 +11,6 @@ use crate::core::message::{Assignment, InputLocation, Order, Special};
 use crate::core::span::Span;
 use crate::core::task::Body;
 
-use super::ahead::Bond;
 use super::machine::{Persist, Scheduler};
 use super::placement::{Candidate, Choice, Inputs, look_at, moving_us, place};
 use super::ready::{Class, Run};
@@ -80,12 +79,6 @@ impl Scheduler {
                 continue;
             }
             let inputs = self.look_at_inputs(&facts);
-            if let Some(bond) = self.bond_not_worth(task, &inputs) {
-                self.ready.take(class, 1);
-                self.division.take(task, 1);
-                self.postpone(task, bond);
-                continue;
-            }
             let choice = self.go_on(&shares, (task, run), &inputs, class);
             let choice = choice.or_else(|| self.divide(run, &inputs, class));
             match choice.unwrap_or_else(|| self.choose(task, &inputs, class)) {
@@ -105,6 +98,12 @@ impl Scheduler {
                     self.ready.take(class, 1);
                     self.division.take(task, 1);
                     self.workers.park(worker, run.level, task);
+                }
+                Choice::Follow(bond) => {
+                    self.ready.take(class, 1);
+                    self.division.take(task, 1);
+                    self.note_follower(task, bond);
+                    left -= 1;
                 }
                 Choice::Nowhere => after = Some((run, class)),
             }
@@ -128,11 +127,6 @@ impl Scheduler {
                     continue;
                 }
                 let inputs = self.look_at_inputs(&facts);
-                if let Some(bond) = self.bond_not_worth(task, &inputs) {
-                    self.workers.unpark(rank);
-                    self.postpone(task, bond);
-                    continue;
-                }
                 match self.choose(task, &inputs, self.ready.class(facts.options)) {
                     Choice::At(worker, _) => {
                         self.workers.unpark(rank);
@@ -141,6 +135,10 @@ impl Scheduler {
                     Choice::Park(worker) if worker != rank => {
                         self.workers.unpark(rank);
                         self.workers.park(worker, self.urgency.level(task), task);
+                    }
+                    Choice::Follow(bond) => {
+                        self.workers.unpark(rank);
+                        self.note_follower(task, bond);
                     }
                     Choice::Park(_) | Choice::Nowhere => break,
                 }
@@ -156,17 +154,12 @@ impl Scheduler {
         inputs
     }
 
-    /// What a task is bound to, if it takes so long itself that it had better wait for the end of that.
-    fn bond_not_worth(&self, task: TaskId, inputs: &Inputs) -> Option<Bond> {
-        inputs.bond.filter(|_| self.durations.expected_us(task) > AHEAD_OF_US)
-    }
-
     fn choose(&self, task: TaskId, inputs: &Inputs, class: Class) -> Choice {
-        let candidate = Candidate {
-            class,
-            request: &self.ready.requests()[class.0],
-            expected_us: self.durations.expected_us(task),
-        };
+        let expected_us = self.durations.expected_us(task);
+        if let Some(bond) = inputs.bond.filter(|_| expected_us > AHEAD_OF_US) {
+            return Choice::Follow(bond);
+        }
+        let candidate = Candidate { class, request: &self.ready.requests()[class.0], expected_us };
         place(&candidate, inputs, &self.workers)
     }
 
@@ -294,6 +287,7 @@ impl Scheduler {
         let unsaved = if persist { Marks::UNSAVED } else { Marks::NONE };
         let ahead = if is_ahead { Marks::AHEAD } else { Marks::NONE };
         self.tasks.mark_afresh(tasks, kept | ahead | unsaved);
+        its_inputs.bond.into_iter().for_each(|bond| self.note_follower(first, bond));
         for input in &inputs {
             self.note_copy(input.task, worker);
         }

@@ -131,8 +131,8 @@ pub struct Scheduler {
     pub(super) now: Timestamp,
     /// Ready tasks that would not be over by then: they wait for another life of the run.
     pub(super) held_back: BTreeSet<TaskId>,
-    /// Ready tasks that wait for the end of another, by that one.
-    pub(super) postponed: BTreeMap<TaskId, Vec<TaskId>>,
+    /// Tasks that wait for the end of another, at its worker or here, by that one.
+    pub(super) followers: BTreeMap<TaskId, Vec<TaskId>>,
     /// The failed task upstream of each aborted one.
     pub(super) aborted_because: BTreeMap<TaskId, TaskId>,
 }
@@ -158,7 +158,7 @@ impl Scheduler {
             end: None,
             now: Timestamp::default(),
             held_back: BTreeSet::new(),
-            postponed: BTreeMap::new(),
+            followers: BTreeMap::new(),
             aborted_because: BTreeMap::new(),
             graph,
         }

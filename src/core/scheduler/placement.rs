@@ -44,6 +44,8 @@ pub enum Choice {
     At(Rank, u32),
     /// There, once it has room: anywhere else it would start no sooner.
     Park(Rank),
+    /// Nowhere before the end of the one that it is bound to.
+    Follow(Bond),
     /// Nobody has room for what it asks.
     Nowhere,
 }
@@ -79,10 +81,10 @@ impl Inputs {
 pub fn place(candidate: &Candidate<'_>, inputs: &Inputs, workers: &Workers) -> Choice {
     let is_ahead = inputs.are_ahead;
     let room = |record: &WorkerRecord| record.room(candidate.request, candidate.expected_us, is_ahead);
-    if let Some(Bond { worker, .. }) = inputs.bond {
-        return match workers.get(worker).map_or(0, room) {
-            0 => Choice::Park(worker),
-            _ => Choice::At(worker, 1),
+    if let Some(bond) = inputs.bond {
+        return match workers.get(bond.worker).map_or(0, room) {
+            0 => Choice::Follow(bond),
+            _ => Choice::At(bond.worker, 1),
         };
     }
     let Some(owner) = owner(candidate, inputs, workers) else {

@@ -101,7 +101,7 @@ impl Scheduler {
     /// A task has finished: dependents that did not look ahead need not wait for it any more. Joins that
     /// this finishes go on at once, without recursion however long a row of them is.
     pub(super) fn meet_dependents(&mut self, task: TaskId, actions: &mut Vec<Action>) {
-        self.resume_postponed(task);
+        self.set_followers_free(task);
         if self.tasks.has(task, Marks::ANNOUNCED | Marks::KNOWN) {
             self.tasks.unmark(task, Marks::ANNOUNCED | Marks::KNOWN);
             return;

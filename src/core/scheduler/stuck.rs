@@ -2,6 +2,7 @@
 
 use crate::core::id::TaskId;
 
+use super::ahead::Bond;
 use super::machine::{Phase, Scheduler};
 use super::tasks::TaskState;
 
@@ -42,6 +43,9 @@ impl Scheduler {
                 ))
             }
             TaskState::Waiting if self.is_ready(task) => {
+                if let Some(Bond { input, worker }) = self.bond(&self.graph.facts(task)) {
+                    return Some(format!("it waits for the end of {input} at rank {worker}"));
+                }
                 let request = &self.graph.options(task).resources;
                 let able = self.workers.iter().filter(|(_, record)| record.capacity.covers(request));
                 let (able, reserved) = able.fold((0, 0), |(able, reserved), (_, record)| {

@@ -285,6 +285,15 @@ impl Workers {
         self.follow_load(rank, load, after);
     }
 
+    /// A task that was assigned ahead may start now: it asks for what it takes.
+    pub fn charge(&mut self, rank: Rank, class: Class) {
+        let record = living(&mut self.records, rank);
+        let load = record.load();
+        record.committed.give(&self.requests[class.0]);
+        let after = record.load();
+        self.follow_load(rank, load, after);
+    }
+
     /// Takes tasks from a worker, however they ended: each with its class, its expected run time, and
     /// whether it was assigned ahead.
     pub fn unassign(&mut self, rank: Rank, tasks: impl Iterator<Item = (TaskId, Class, f32, bool)>) {

@@ -244,11 +244,20 @@ impl Worker {
         could_start || (has_free_cores && sharing.light_count > 0) || self.has_pressing_reports()
     }
 
-    /// True if there is more to tell the scheduler than ends.
+    /// True if there is more to tell the scheduler than what started and ended well.
     pub fn has_pressing_reports(&self) -> bool {
-        self.reports
-            .iter()
-            .any(|report| !matches!(report, Report::Finished(_) | Report::Durable(..) | Report::Volatile(..)))
+        let can_wait = |report: &Report| {
+            matches!(
+                report,
+                Report::Finished(_) | Report::Durable(..) | Report::Volatile(..) | Report::Bound(..)
+            )
+        };
+        !self.reports.iter().all(can_wait)
+    }
+
+    /// True if a heavy task waits for nothing, and some cores are free.
+    pub fn could_start(&self) -> bool {
+        !self.heavies.queue.is_empty() && self.free_cores() > 0
     }
 
     /// Cores that neither heavy tasks nor the pool have.

@@ -293,6 +293,9 @@ impl<E: Endpoint> Hands<E> {
     pub fn on_due(&mut self) -> Result<(), WorkerError> {
         let is_bad = self.hand_in();
         self.act()?;
+        if self.machine.could_start() {
+            self.refill()?;
+        }
         match is_bad || self.is_much_untold() || self.is_turn_due(clock::now()) {
             true => self.turn(),
             false => Ok(()),
