@@ -58,6 +58,7 @@ impl fmt::Display for Error {
             Error::Stopped(StopReason::Interrupted) => write!(out, "interrupted"),
             Error::Stopped(StopReason::Terminated) => write!(out, "stopped by a signal or the batch system"),
             Error::Stopped(StopReason::Cancelled) => write!(out, "cancelled"),
+            Error::Stopped(StopReason::TooManyFailures) => write!(out, "stopped, as too many tasks failed"),
             Error::WorkersLost => write!(out, "too many workers were lost to go on"),
             Error::Output(error) => write!(out, "an output is not what its task promised: {error}"),
         }

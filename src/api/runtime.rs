@@ -104,7 +104,13 @@ impl Runtime {
         let Assembled { graph, asked: tasks } = assembly.assemble()?;
         let graph = Arc::new(graph);
         let wanted = TaskList::from(&tasks);
-        let plan = Plan { graph: graph.clone(), asked: wanted, persist: Persist::None, resumes: false };
+        let plan = Plan {
+            graph: graph.clone(),
+            asked: wanted,
+            persist: Persist::None,
+            max_fails: None,
+            resumes: false,
+        };
         self.cluster.check_fit(&plan)?;
         let place = self.program.begin_run(&graph)?;
         let mut watch = Watch::new(&tasks);

@@ -135,6 +135,10 @@ pub struct SourceFlags {
     /// for, all, or none; those of commands do, unless none is said
     #[arg(long, value_enum, value_name = "WHICH")]
     pub persist: Option<PersistFlag>,
+    /// Stop the run once more than so many tasks have failed for good; without it whatever does not depend on
+    /// them is done
+    #[arg(long, value_name = "N")]
+    pub max_fails: Option<u32>,
     /// The command, `{}` standing for the element
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,

@@ -83,8 +83,8 @@ impl Preparation {
 
     fn read(flags: &SourceFlags, place: Place) -> Result<Self, Failure> {
         let graph = source::find(flags)?;
-        let persist = persist(flags)?;
-        Self::new(graph, flags.keys.clone(), persist, flags.graph.clone(), place)
+        let (keys, file) = (flags.keys.clone(), flags.graph.clone());
+        Self::new(graph, keys, (persist(flags)?, flags.max_fails), file, place)
     }
 
     /// The run that `submit` prepared in a directory.
@@ -124,20 +124,21 @@ impl Preparation {
         let description = description.map_err(|error| damaged(directory.description(), error.to_string()))?;
         let graph = packed::open(&directory.graph());
         let graph = graph.map_err(|error| damaged(directory.graph(), error.to_string()))?;
-        Self::new(graph, description.keys, description.persist, description.graph, place)
+        let Description { keys, persist, max_fails, graph: file, .. } = description;
+        Self::new(graph, keys, (persist, max_fails), file, place)
     }
 
     fn new(
         graph: Graph,
         keys: Vec<String>,
-        persist: Persist,
+        (persist, max_fails): (Persist, Option<u32>),
         file: Option<PathBuf>,
         place: Place,
     ) -> Result<Self, Failure> {
         let asked =
             resolve(&graph, &keys).map_err(|error| Failure::usage(error.to_string()).hint(error.hint()))?;
-        let plan =
-            Plan { graph: Arc::new(graph), asked, persist, resumes: matches!(place, Place::Resumed { .. }) };
+        let resumes = matches!(place, Place::Resumed { .. });
+        let plan = Plan { graph: Arc::new(graph), asked, persist, max_fails, resumes };
         Ok(Preparation { plan, keys, file, place })
     }
 
@@ -192,7 +193,7 @@ impl Preparation {
         let mut description = Description::of_this_process(directory.name(), clock::now());
         description.graph = self.file.clone();
         description.keys = self.keys.clone();
-        description.persist = self.plan.persist;
+        (description.persist, description.max_fails) = (self.plan.persist, self.plan.max_fails);
         description.write(&directory.description())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::client::formats::units;
-use crate::core::event::Outcome;
+use crate::core::event::{Outcome, StopReason};
 use crate::core::graph::Graph;
 use crate::core::id::TaskId;
 use crate::core::task_list::TaskList;
@@ -183,8 +183,14 @@ impl Told<'_> {
             let asked = (self.keys, self.asked);
             values::print(self.graph, self.directory, asked, |task| self.is_finished(task))?;
         }
-        if let Outcome::TasksFailed { .. } = outcome {
+        if let Outcome::TasksFailed { .. } | Outcome::Stopped(StopReason::TooManyFailures) = outcome {
             tell(&failed_tasks::text(self.graph, self.progress.snapshot(), self.directory));
+        }
+        if outcome == Outcome::Stopped(StopReason::TooManyFailures) {
+            let name = self.directory.name();
+            tell(&format!(
+                "stopped by `--max-fails`; `dagmar resume {name}` runs what failed and what is left"
+            ));
         }
         if !self.flags.quiet {
             self.progress.report().to_lines().iter().for_each(|line| tell(line));

@@ -296,6 +296,8 @@ pub enum StopReason {
     Terminated,
     /// `dagmar cancel`.
     Cancelled,
+    /// More tasks failed than were allowed; it can be resumed.
+    TooManyFailures,
 }
 
 /// How a run ended.

@@ -241,6 +241,7 @@ const fn outcome_word(outcome: Outcome) -> &'static str {
         Outcome::Stopped(StopReason::Interrupted) => "interrupted",
         Outcome::Stopped(StopReason::Terminated) => "terminated",
         Outcome::Stopped(StopReason::Cancelled) => "cancelled",
+        Outcome::Stopped(StopReason::TooManyFailures) => "too_many_failures",
         Outcome::WorkersLost => "workers_lost",
     }
 }

@@ -32,6 +32,9 @@ pub struct Description {
     /// Which outputs are written into the run directory.
     #[serde(default)]
     pub persist: Persist,
+    /// How many tasks may fail before the run is stopped, if that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_fails: Option<u32>,
     /// The user's own program and its arguments, if it is not a graph that is run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub program: Vec<String>,
@@ -70,6 +73,7 @@ impl Description {
             graph: None,
             keys: Vec::new(),
             persist: Persist::default(),
+            max_fails: None,
             program: Vec::new(),
             command_line: env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
             directory: env::current_dir().unwrap_or_default(),
@@ -121,6 +125,7 @@ mod tests {
             graph: Some("/home/ada/variants.toml".into()),
             keys: vec!["align[03]".into()],
             persist: Persist::Asked,
+            max_fails: Some(3),
             program: Vec::new(),
             command_line: vec!["dagmar".into(), "run".into(), "a \"b\"".into()],
             directory: "/home/ada".into(),
@@ -143,6 +148,7 @@ mod tests {
         graph = "/home/ada/variants.toml"
         keys = ["align[03]"]
         persist = "asked"
+        max_fails = 3
         command_line = [
             "dagmar",
             "run",

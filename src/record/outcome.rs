@@ -83,6 +83,7 @@ enum Word {
     Interrupted,
     Terminated,
     Cancelled,
+    TooManyFailures,
     WorkersLost,
 }
 
@@ -120,6 +121,7 @@ impl Finished {
             Outcome::Stopped(StopReason::Interrupted) => Word::Interrupted,
             Outcome::Stopped(StopReason::Terminated) => Word::Terminated,
             Outcome::Stopped(StopReason::Cancelled) => Word::Cancelled,
+            Outcome::Stopped(StopReason::TooManyFailures) => Word::TooManyFailures,
             Outcome::WorkersLost => Word::WorkersLost,
         };
         Marker {
@@ -144,6 +146,7 @@ impl Finished {
             Word::Interrupted => Outcome::Stopped(StopReason::Interrupted),
             Word::Terminated => Outcome::Stopped(StopReason::Terminated),
             Word::Cancelled => Outcome::Stopped(StopReason::Cancelled),
+            Word::TooManyFailures => Outcome::Stopped(StopReason::TooManyFailures),
             Word::WorkersLost => Outcome::WorkersLost,
         };
         Finished {
@@ -181,7 +184,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("finished");
         assert_eq!(Finished::read(&path).unwrap(), None);
-        let stops = [StopReason::Interrupted, StopReason::Terminated, StopReason::Cancelled];
+        let stops = [
+            StopReason::Interrupted,
+            StopReason::Terminated,
+            StopReason::Cancelled,
+            StopReason::TooManyFailures,
+        ];
         let failed =
             [true, false].map(|out_of_memory| Outcome::TasksFailed { failed: 1, aborted: 2, out_of_memory });
         let outcomes = [Outcome::Done, Outcome::WorkersLost].into_iter().chain(failed);

@@ -34,6 +34,8 @@ pub struct Plan {
     pub asked: TaskList,
     /// What is written into the run directory.
     pub persist: Persist,
+    /// How many tasks may fail before the run is stopped; none: as many as do.
+    pub max_fails: Option<u32>,
     /// True if the run directory has what earlier processes of the run left.
     pub resumes: bool,
 }
@@ -145,8 +147,9 @@ impl Cluster {
             log::warn!("{warning}");
         }
         let signals = self.signals.clone();
-        let Plan { graph, asked, persist, resumes } = plan;
-        let setup = scheduler_loop::Setup { graph, asked, persist, resumes, taken, directory, signals };
+        let Plan { graph, asked, persist, max_fails, resumes } = plan;
+        let setup =
+            scheduler_loop::Setup { graph, asked, persist, max_fails, resumes, taken, directory, signals };
         let geometry = &self.geometry;
         self.runs += 1;
         let incarnation = Incarnation(self.runs);

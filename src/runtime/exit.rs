@@ -26,7 +26,7 @@ pub const fn code_of(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::Done => DONE,
         Outcome::TasksFailed { out_of_memory: true, .. } => OUT_OF_MEMORY,
-        Outcome::TasksFailed { .. } => TASK_FAILED,
+        Outcome::TasksFailed { .. } | Outcome::Stopped(StopReason::TooManyFailures) => TASK_FAILED,
         Outcome::Stopped(StopReason::Terminated) => STOPPED,
         Outcome::Stopped(StopReason::Interrupted | StopReason::Cancelled) => INTERRUPTED,
         Outcome::WorkersLost => RANK_LOST,

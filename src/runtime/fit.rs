@@ -105,6 +105,7 @@ mod tests {
             graph: Arc::new(builder.build().unwrap()),
             asked: TaskList::from(&[TaskId(0)]),
             persist: Persist::Kept,
+            max_fails: None,
             resumes: false,
         };
         let hosts: Vec<String> = workers.iter().map(|(host, _)| (*host).to_owned()).collect();

@@ -75,6 +75,8 @@ pub struct Setup {
     pub asked: TaskList,
     /// What is written into the run directory.
     pub persist: Persist,
+    /// How many tasks may fail before the run is stopped.
+    pub max_fails: Option<u32>,
     /// True if the directory has what earlier processes of the run left.
     pub resumes: bool,
     /// The right to schedule it, if this process has it already.
@@ -269,7 +271,7 @@ impl<'a> Hands<'a> {
             outcome: None,
             endpoint,
             watcher,
-            machine: machine.with_pace(ORDERS_PER_TURN).with_end(end()),
+            machine: machine.with_pace(ORDERS_PER_TURN).with_end(end()).with_max_fails(setup.max_fails),
         };
         hands.record(event);
         hands.write_events()?;

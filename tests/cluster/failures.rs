@@ -182,3 +182,21 @@ run = "echo {attempt}; sleep 0.0$((({i} * 7) % 10))"
         assert!(lines.iter().all(|line| line["value"] == "1\n"), "{run}");
     }
 }
+
+#[test]
+fn more_failures_than_are_allowed_end_the_run_which_can_be_resumed() {
+    let place = Place::with(concat!(
+        "[tasks.good]\nrun = 'echo good'\n",
+        "[tasks.bad]\neach = { i = '0..9' }\nrun = 'test -e mended'\nafter = ['good']\n",
+        "[tasks.slow]\nrun = 'test -e mended || sleep 1000'\nafter = ['good']\n",
+    ));
+    for ranks in BOTH {
+        std::fs::remove_file(place.path().join("mended")).ok();
+        let run =
+            place.expect(3, ranks, &["run", "g.toml", "--max-fails", "2", "--cpus", "2", "--into", "out"]);
+        run.tells("error: 3 of 12 tasks failed").tells("exited with 1").tells("`dagmar resume out`");
+        std::fs::write(place.path().join("mended"), "").unwrap();
+        place.expect(0, ranks, &["resume", "out", "--cpus", "2"]);
+        std::fs::remove_dir_all(place.path().join("out")).unwrap();
+    }
+}

@@ -249,6 +249,19 @@ fn a_failed_task_aborts_what_depends_on_it_and_nothing_else() {
 }
 
 #[test]
+fn more_failures_than_were_allowed_stop_the_run() {
+    let mut run = Run::new("a b c", 0, 0);
+    run.machine = scheduler_of(&run.graph, 1).with_max_fails(Some(1));
+    run.joins(1, LIFE);
+    run.fails(1, "a", 1);
+    assert_eq!(run.assigned(), [(1, "c".into(), 1)]);
+    run.fails(1, "b", 1);
+    let stopping = Event::RunStopping { reason: StopReason::TooManyFailures };
+    assert_eq!((run.orders, run.events.last()), (vec![(Rank(1), Order::Stop)], Some(&stopping)));
+    assert_eq!(run.machine.state(TaskId(2)), TaskState::Assigned);
+}
+
+#[test]
 fn a_lost_worker_returns_its_tasks_and_costs_no_retry() {
     let mut run = Run::new("a", 0, 2);
     run.takes(Input::WorkerLost { worker: Rank(1), incarnation: LIFE });
@@ -286,6 +299,8 @@ fn a_wrong_location_is_corrected_and_the_output_made_again() {
     run.says(1, LIFE, Report::InputMissing { task: TaskId(1), attempt: Attempt(1), input });
     assert_eq!(run.events, [Event::OutputLost { task: TaskId(0) }]);
     assert_eq!(run.assigned(), [(1, "a".into(), 2)]);
+    let release = (Rank(1), Order::Release(task, attempt));
+    assert_eq!(run.orders[0], release, "a copy that came there in the meantime goes");
 }
 
 #[test]

@@ -83,9 +83,10 @@ pub enum Happening {
     OutputVolatile,
     FollowerAhead,
     FollowerCameBack,
+    StoppedByFailures,
 }
 
-const HAPPENINGS: [Happening; 58] = [
+const HAPPENINGS: [Happening; 59] = [
     Happening::WorkerLost,
     Happening::WorkerCameBack,
     Happening::OldLifeSpoke,
@@ -144,6 +145,7 @@ const HAPPENINGS: [Happening; 58] = [
     Happening::OutputVolatile,
     Happening::FollowerAhead,
     Happening::FollowerCameBack,
+    Happening::StoppedByFailures,
 ];
 
 /// Counts of steps and happenings.

@@ -170,6 +170,8 @@ pub struct World {
     own_failures: BTreeMap<TaskId, u32>,
     outcome: Option<Outcome>,
     is_stopping: bool,
+    /// How many tasks may fail in this life.
+    max_fails: Option<u32>,
     story: VecDeque<String>,
     digest: u64,
     pub coverage: Coverage,
@@ -206,7 +208,8 @@ impl World {
         // The first life may have little time.
         let end = (rng.u8(..) < 30).then(|| Timestamp(1_000_000 + rng.u64(0..3 * faults.run_us_max)));
         let scheduler = Scheduler::new(problem.graph.clone(), &problem.asked, options);
-        let scheduler = scheduler.with_pace(pace).with_end(end);
+        let max_fails = (rng.u8(..) < 30).then(|| rng.u32(0..3));
+        let scheduler = scheduler.with_pace(pace).with_end(end).with_max_fails(max_fails);
         let states = problem.graph.tasks().map(|task| scheduler.state(task)).collect();
         let mut world = World {
             expected: problem.values(),
@@ -237,6 +240,7 @@ impl World {
             own_failures: BTreeMap::new(),
             outcome: None,
             is_stopping: false,
+            max_fails,
             story: VecDeque::new(),
             digest: seed,
             coverage: Coverage::default(),
@@ -320,6 +324,7 @@ impl World {
                     StopReason::Interrupted => Happening::StoppedByInterrupt,
                     StopReason::Terminated => Happening::StoppedByTerm,
                     StopReason::Cancelled => Happening::StoppedByCancel,
+                    StopReason::TooManyFailures => unreachable!("nobody says so from outside"),
                 });
                 self.scheduler_takes(scheduler::Input::Stop(reason));
             }

@@ -126,6 +126,8 @@ pub struct Scheduler {
     pub(super) dealing: Dealing,
     pub(super) ahead: Ahead,
     pub(super) out_of_memory_failures: u32,
+    /// The run is stopped once more tasks have failed.
+    max_fails: u32,
     /// When everything must be over, if that is known, and what time it was last.
     pub(super) end: Option<Timestamp>,
     pub(super) now: Timestamp,
@@ -155,6 +157,7 @@ impl Scheduler {
             dealing: Dealing::default(),
             ahead: Ahead::of(&graph),
             out_of_memory_failures: 0,
+            max_fails: u32::MAX,
             end: None,
             now: Timestamp::default(),
             held_back: BTreeSet::new(),
@@ -243,6 +246,19 @@ impl Scheduler {
             Input::WorkerLost { worker, incarnation } => self.on_worker_lost(worker, incarnation, actions),
             Input::Stop(reason) => self.on_stop(reason, actions),
             Input::Turn => self.on_turn(actions),
+        }
+    }
+
+    /// The same, but one that stops the run once more than so many tasks have failed for good.
+    pub fn with_max_fails(mut self, max_fails: Option<u32>) -> Self {
+        self.max_fails = max_fails.unwrap_or(u32::MAX);
+        self
+    }
+
+    /// A task has failed for good.
+    pub(super) fn stop_if_too_many_failed(&mut self, actions: &mut Vec<Action>) {
+        if self.tasks.count(TaskState::Failed) > self.max_fails {
+            self.on_stop(StopReason::TooManyFailures, actions);
         }
     }
 

@@ -195,6 +195,10 @@ impl Scheduler {
         if still_said {
             self.tasks.copies.remove(input.task, worker);
             self.on_output_lost(input.task, actions);
+            if self.workers.get(input.owner).is_some() {
+                // A copy may have come there since it was asked for.
+                self.workers.order(input.owner, Order::Release(input.task, input.attempt));
+            }
         }
         if self.state(task) == TaskState::Waiting {
             self.settle(task, actions);

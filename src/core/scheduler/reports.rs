@@ -244,6 +244,7 @@ impl Scheduler {
         self.out_of_memory_failures += u32::from(by_memory);
         self.after_end(task);
         self.abort_dependents(task, actions);
+        self.stop_if_too_many_failed(actions);
     }
 
     /// An attempt that ended because the run is being stopped: no fault of the task.

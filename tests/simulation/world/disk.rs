@@ -189,7 +189,7 @@ impl World {
         self.own_failures.clear();
         (self.outcome, self.is_stopping, self.disk.syncing) = (None, false, None);
         self.run_life += 1;
-        self.has_end = false;
+        (self.has_end, self.max_fails) = (false, None);
         self.problem.graph = Arc::new(self.problem.beginning.clone());
         let mut past = Past::new(self.problem.graph.clone());
         for event in &self.disk.journal {

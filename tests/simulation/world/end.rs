@@ -37,6 +37,11 @@ impl World {
             Outcome::Stopped(StopReason::Terminated) if self.has_end => {
                 self.coverage.happened(Happening::EndedForWantOfTime);
             }
+            Outcome::Stopped(StopReason::TooManyFailures) => {
+                let failed = self.scheduler.count(TaskState::Failed);
+                assert!(self.max_fails.is_some_and(|most| failed > most), "stopped by {failed} failures");
+                self.coverage.happened(Happening::StoppedByFailures);
+            }
             Outcome::Stopped(reason) => assert_eq!(Some(reason), self.faults.stop),
             Outcome::WorkersLost => self.check_workers_lost(),
         }
