@@ -68,7 +68,7 @@ fn a_stream_is_followed_to_its_end_while_it_is_written() {
             reader.refresh().unwrap();
             let seen = reader.read(TaskId(3), None, Piece::Stdout).unwrap().unwrap_or_default();
             assert!(whole.as_bytes().starts_with(&seen));
-            if reader.is_ended(TaskId(3), Attempt::FIRST) {
+            if reader.is_whole(TaskId(3), Attempt::FIRST) {
                 assert_eq!(seen.len(), whole.len());
                 break;
             }

@@ -4,6 +4,7 @@
 //! frames (`frame`) whose records say which bytes are whose; a record is written after its bytes.
 //! A rank that comes back begins `rank-N.2.pack`, so a file has one writer in all its life.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -19,7 +20,7 @@ use super::frame::{FrameWriter, Kind};
 use super::publish::{create_private, sync_directory};
 
 /// The magic and version of indexes.
-pub const KIND: Kind = Kind { magic: *b"dagmar\0P", version: 1, name: "pack index" };
+pub const KIND: Kind = Kind { magic: *b"dagmar\0P", version: 2, name: "pack index" };
 
 /// Bytes gathered before they are written without being asked.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -35,7 +36,8 @@ pub enum Piece {
     Value,
 }
 
-/// One record of an index: some consecutive bytes of a piece, or the end of an attempt.
+/// One record of an index: some consecutive bytes of a piece, or the end of an attempt with the length of all that
+/// it left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub task: TaskId,
@@ -57,6 +59,8 @@ pub struct PackWriter {
     start: u64,
     buffer: Vec<u8>,
     entries: Vec<Entry>,
+    /// Bytes that attempts which have not ended left so far.
+    left_bytes: HashMap<(TaskId, Attempt), u64>,
     /// The checksum of the last entry, which may grow.
     last: Hasher,
 }
@@ -99,8 +103,8 @@ impl PackWriter {
                 result => result?,
             };
             let index = FrameWriter::create(&directory.join(format!("{name}.index")), &KIND)?;
-            let (buffer, entries, last) = (Vec::new(), Vec::new(), Hasher::new());
-            return Ok(PackWriter { path, pack, index, start: 0, buffer, entries, last });
+            let (buffer, entries, left_bytes, last) = Default::default();
+            return Ok(PackWriter { path, pack, index, start: 0, buffer, entries, left_bytes, last });
         }
         Err(io::ErrorKind::AlreadyExists.into())
     }
@@ -130,14 +134,21 @@ impl PackWriter {
             }
         }
         self.last.update(bytes);
+        *self.left_bytes.entry((task, attempt)).or_default() += bytes.len() as u64;
         if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
     }
 
     /// Says that an attempt will add nothing more, so that readers know even of one that left
-    /// nothing, and can tell a whole piece from one that is still growing.
+    /// nothing, and can tell a whole piece from one that is still growing, or has lost some of its records.
     pub fn end(&mut self, task: TaskId, attempt: Attempt) {
         self.seal_last_entry();
-        self.entries.push(Entry { task, attempt, piece: None, offset: 0, length: 0, crc: 0 });
+        let length = self.left_bytes.remove(&(task, attempt)).unwrap_or(0);
+        self.entries.push(Entry { task, attempt, piece: None, offset: 0, length, crc: 0 });
+    }
+
+    /// An attempt leaves nothing that must be whole: it failed, or its output is not to outlive the run.
+    pub fn leave_open(&mut self, task: TaskId, attempt: Attempt) {
+        self.left_bytes.remove(&(task, attempt));
     }
 
     /// Writes what was gathered: the bytes, then their records.

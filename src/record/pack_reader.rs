@@ -79,19 +79,39 @@ impl PackReader {
         self.last.keys().filter_map(|&task| Some((task, self.latest_attempt(task)?)))
     }
 
-    /// True if the attempt will add nothing more.
-    pub fn is_ended(&self, task: TaskId, attempt: Attempt) -> bool {
-        self.chunks_of(task).any(|chunk| chunk.entry.attempt == attempt && chunk.entry.piece.is_none())
+    /// True if the attempt will add nothing more, and all that it left is known.
+    pub fn is_whole(&self, task: TaskId, attempt: Attempt) -> bool {
+        self.missing_bytes(task, attempt) == Some(0)
     }
 
-    /// A piece, of the latest attempt if none is named; `None` if the attempt did not leave one.
+    /// How many of the bytes that an attempt left are in no record, as those are damaged; `None` before its end.
+    fn missing_bytes(&self, task: TaskId, attempt: Attempt) -> Option<u64> {
+        let (mut known, mut all) = (0_u64, None);
+        for Entry { piece, length, .. } in
+            self.chunks_of(task).map(|chunk| chunk.entry).filter(|entry| entry.attempt == attempt)
+        {
+            match piece {
+                None => all = Some(length),
+                Some(_) => known = known.saturating_add(length),
+            }
+        }
+        // A number that was given out twice makes them more.
+        all.map(|all| all.abs_diff(known))
+    }
+
+    /// A piece, of the latest attempt if none is named; `None` if the attempt did not leave one. An error if some of
+    /// what it left is lost.
     pub fn read(
         &self,
         task: TaskId,
         attempt: Option<Attempt>,
         piece: Piece,
     ) -> Result<Option<Vec<u8>>, PackError> {
-        self.reader(task, attempt, piece).map(|mut reader| reader.read_rest()).transpose()
+        let Some(attempt) = attempt.or_else(|| self.latest_attempt(task)) else { return Ok(None) };
+        if let Some(missing @ 1..) = self.missing_bytes(task, attempt) {
+            return Err(PackError::Incomplete(self.directory.clone(), task, missing));
+        }
+        self.reader(task, Some(attempt), piece).map(|mut reader| reader.read_rest()).transpose()
     }
 
     /// The last `count` bytes of a piece, or all of it when it is shorter.
@@ -230,7 +250,7 @@ mod tests {
         assert_eq!(read(&reader, 7, Piece::Value).unwrap(), "");
         assert_eq!(read(&reader, 0, Piece::Value), None);
         assert_eq!(read(&reader, 1, Piece::Stdout), None);
-        assert!(reader.is_ended(TaskId(7), FIRST) && !reader.is_ended(TaskId(0), FIRST));
+        assert!(reader.is_whole(TaskId(7), FIRST) && !reader.is_whole(TaskId(0), FIRST));
         let tail = |count| reader.tail(TaskId(7), None, Piece::Stdout, count).unwrap().unwrap();
         assert_eq!(tail(6), b"1 7:2 ");
         assert_eq!(tail(99), b"7:0 7:1 7:2 ");
@@ -238,6 +258,30 @@ mod tests {
         let mut text = String::new();
         reader.reader(TaskId(7), None, Piece::Stdout).unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "7:0 7:1 7:2 ");
+    }
+
+    #[test]
+    fn a_piece_of_which_a_record_is_lost_is_no_shorter_piece() {
+        let directory = directory();
+        let mut writer = PackWriter::create(directory.path(), Rank(1)).unwrap();
+        let index = directory.path().join("rank-1.index");
+        let mut ends = Vec::new();
+        for text in ["one ", "two ", "three"] {
+            writer.append(TaskId(0), FIRST, Piece::Stdout, text.as_bytes()).unwrap();
+            writer.flush().unwrap();
+            ends.push(fs::metadata(&index).unwrap().len() as usize);
+        }
+        writer.end(TaskId(0), FIRST);
+        writer.flush().unwrap();
+        assert!(PackReader::open(directory.path()).unwrap().is_whole(TaskId(0), FIRST));
+        let mut bytes = fs::read(&index).unwrap();
+        bytes[ends[1] - 1] ^= 1;
+        fs::write(&index, bytes).unwrap();
+        let reader = PackReader::open(directory.path()).unwrap();
+        assert_eq!(reader.damages().len(), 1);
+        assert!(!reader.is_whole(TaskId(0), FIRST));
+        let error = reader.read(TaskId(0), None, Piece::Stdout).unwrap_err().to_string();
+        assert!(error.ends_with("it does not say where 4 bytes of task 0 are"), "{error}");
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use crc32fast::Hasher;
 
+use crate::core::id::TaskId;
+
 use super::frame_reader::FrameError;
 
 /// Why a piece cannot be read.
@@ -19,6 +21,8 @@ pub enum PackError {
     Index(FrameError),
     /// The index names bytes that are not in the pack, or are other bytes: the pack, from, length.
     Damaged(PathBuf, u64, u64),
+    /// Some records of an index are lost: the packs, whose bytes, how many.
+    Incomplete(PathBuf, TaskId, u64),
 }
 
 impl fmt::Display for PackError {
@@ -30,6 +34,11 @@ impl fmt::Display for PackError {
                 out,
                 "`{}` is damaged: the {length} bytes from byte {offset} on are missing or changed",
                 path.display()
+            ),
+            PackError::Incomplete(directory, task, bytes) => write!(
+                out,
+                "an index in `{}` is damaged: it does not say where {bytes} bytes of task {task} are",
+                directory.display()
             ),
         }
     }

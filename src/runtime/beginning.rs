@@ -155,8 +155,8 @@ fn missing_output(
     past: &Past,
     (task, attempt): (TaskId, Attempt),
 ) -> Option<String> {
-    if !packs.is_ended(task, attempt) {
-        return Some("its output is in no pack".to_owned());
+    if !packs.is_whole(task, attempt) {
+        return Some("its output is in no pack, or not all of it is".to_owned());
     }
     if !graph.began_with(task) {
         return None;

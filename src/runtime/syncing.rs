@@ -28,6 +28,9 @@ struct Pause {
     per_sync: u64,
 }
 
+/// No pause is longer: what has ended since the last sync runs again after a crash.
+const PAUSE_MAX: Micros = Micros::from_millis(100);
+
 /// As long as there is work: who writes to a file that is being synced may have to wait.
 const AT_WORK: Pause = Pause { at_least: Micros::from_millis(10), per_sync: 9 };
 /// When there is none, and the end of the run may wait for what is left.
@@ -119,7 +122,7 @@ struct LastSync {
 impl LastSync {
     fn not_before(self, is_idle: bool) -> Timestamp {
         let Pause { at_least, per_sync } = if is_idle { IDLE } else { AT_WORK };
-        self.ended + at_least.max(Micros(self.took.0.saturating_mul(per_sync)))
+        self.ended + at_least.max(Micros(self.took.0.saturating_mul(per_sync))).min(PAUSE_MAX)
     }
 }
 
@@ -319,7 +322,7 @@ mod tests {
         told.sort_unstable();
         assert_eq!(told, (0..100).collect::<Vec<_>>());
         let reader = PackReader::open(directory.path()).unwrap();
-        assert!((0..100).all(|task| reader.is_ended(TaskId(task), Attempt::FIRST)));
+        assert!((0..100).all(|task| reader.is_whole(TaskId(task), Attempt::FIRST)));
     }
 
     #[test]
@@ -357,6 +360,8 @@ mod tests {
         let last = LastSync { ended: Timestamp(1_000_000), took: Micros(4_000) };
         let pause = |is_idle| last.not_before(is_idle).since(last.ended);
         assert_eq!((pause(false), pause(true)), (Micros(36_000), Micros(12_000)));
+        let long = LastSync { took: Micros::from_secs(1), ..last };
+        assert_eq!(long.not_before(false).since(last.ended), PAUSE_MAX);
         let short = LastSync { took: Micros(100), ..last };
         assert_eq!(short.not_before(false).since(last.ended), Micros(10_000));
         assert_eq!(short.not_before(true).since(last.ended), Micros(1_000));

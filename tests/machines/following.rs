@@ -24,7 +24,7 @@ const LONG: Micros = Micros::from_millis(50);
 fn programs(all: &[(Micros, &[u32])]) -> Arc<Graph> {
     let mut builder = GraphBuilder::new("following", "/");
     for number in 0..all.len() {
-        builder.declare(Group::single(format!("t{number}"))).unwrap();
+        builder.declare(Group::single(format!("t{number}"))).expect("small and well-formed");
     }
     let command = Command {
         line: CommandLine::Arguments(vec![Text::from("true")]),
@@ -40,9 +40,11 @@ fn programs(all: &[(Micros, &[u32])]) -> Arc<Graph> {
     for (expected, follows) in all {
         let options = builder.options(TaskOptions { expected: Some(*expected), ..TaskOptions::default() });
         let orders = follows.iter().copied().map(TaskId).collect();
-        builder.define(Definition { operation, options, values: vec![], orders }).unwrap();
+        builder
+            .define(Definition { operation, options, values: vec![], orders })
+            .expect("small and well-formed");
     }
-    Arc::new(builder.build().unwrap())
+    Arc::new(builder.build().expect("small and well-formed"))
 }
 
 /// The tasks that were assigned last: worker, task, and what it must wait for there.

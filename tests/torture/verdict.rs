@@ -48,7 +48,7 @@ impl Verdict {
         let graph = packed::open(&run.join("graph.dagmar")).expect("the graph can be read");
         let last = last_starts(place);
         for (&task, &attempt) in &durable {
-            assert!(packs.is_ended(task, attempt), "the output of task {task} is gone, in {}", run.display());
+            assert!(packs.is_whole(task, attempt), "the output of task {task} is gone, in {}", run.display());
             let key = graph.key(task);
             let Some(row) = key.strip_prefix("c[").and_then(|rest| rest.strip_suffix(']')) else { continue };
             let printed = packs.read(task, Some(attempt), Piece::Stdout).expect("it can be read");

@@ -3,11 +3,11 @@
 mod doze;
 mod heavy;
 mod recall;
+mod saving;
 mod stored;
 mod untold;
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, unbounded};
@@ -37,12 +37,13 @@ use crate::worker::store::{Store, Terms};
 use super::super::envelope::Envelope;
 use super::super::fault::Fault;
 use super::super::sink::{Forwarded, PackSink, SharedPack};
-use super::super::syncing::{Synced, Syncing};
+use super::super::syncing::Syncing;
 use super::summons::Summons;
 use super::token::Looked;
 use super::{End, Setup, TURN_AT_LEAST_EVERY, WorkerError};
 use recall::Recalls;
 pub(super) use recall::tell_no_room;
+use saving::{Saving, UNSYNCED};
 use stored::Stored;
 use untold::Untold;
 
@@ -69,6 +70,7 @@ pub(super) struct Hands<E> {
     pool: Arc<Pool>,
     pack: SharedPack,
     syncing: Syncing,
+    saving: Saving,
     stored: Stored,
     summons: Summons,
     /// Taken apart when the worker leaves.
@@ -173,6 +175,7 @@ impl<E: Endpoint> Hands<E> {
             pool: Arc::new(pool),
             pack,
             syncing,
+            saving: Saving::default(),
             stored,
             summons,
             executors: Some(Executors { functions: heavy_calls, commands }),
@@ -233,7 +236,7 @@ impl<E: Endpoint> Hands<E> {
 
     /// True if the worker shall leave: that waits for the slots, so no slot does it.
     pub fn wants_keeper(&self) -> bool {
-        self.is_leaving
+        self.is_leaving && self.saving.is_empty()
     }
 
     /// Takes in what has come, and takes a turn if there is reason to.
@@ -321,7 +324,7 @@ impl<E: Endpoint> Hands<E> {
         if self.take_in_recalled()? {
             come = Come::Ends;
         }
-        if self.take_in_stored()? {
+        if self.take_in_stored()? | self.save_a_slice()? {
             come = come.max(Come::Words);
         }
         if self.take_in_synced()? && self.is_idle() {
@@ -333,7 +336,7 @@ impl<E: Endpoint> Hands<E> {
 
     /// True if there is no task here.
     fn is_idle(&self) -> bool {
-        self.light_count == 0 && self.machine.heavy_count() == 0
+        self.light_count == 0 && self.machine.heavy_count() == 0 && self.saving.is_empty()
     }
 
     fn forward(&mut self) -> Result<(), WorkerError> {
@@ -399,26 +402,6 @@ impl<E: Endpoint> Hands<E> {
         let now = clock::now();
         self.untold.on_heard(now);
         self.machine.handle(now, input, &mut self.actions);
-    }
-
-    /// Hears what is durable by now, if anything is. Rank 0 is told with something else, or some time later.
-    fn take_in_synced(&mut self) -> Result<bool, WorkerError> {
-        let synced = self.syncing.take().map_err(UNSYNCED)?;
-        let is_any = !synced.is_empty();
-        self.on_synced(synced);
-        Ok(is_any)
-    }
-
-    fn on_synced(&mut self, synced: Vec<Synced>) {
-        let now = clock::now();
-        for Synced { durable, volatile } in synced {
-            let durable = durable.into_iter().map(|(tasks, attempt)| Input::Durable(tasks, attempt));
-            let volatile = volatile.into_iter().map(|(tasks, attempt)| Input::Volatile(tasks, attempt));
-            for input in durable.chain(volatile) {
-                self.machine.handle(now, input, &mut self.actions);
-                self.untold.on_durable(now);
-            }
-        }
     }
 
     /// Hands in what ended, lets the machine decide, and does what it says.
@@ -516,7 +499,7 @@ impl<E: Endpoint> Hands<E> {
             }
             Action::Start(assignment) => self.start(assignment),
             Action::Stop(task, attempt, cause) => self.stop(task, attempt, cause),
-            Action::Persist(task, attempt) => self.save(task, attempt)?,
+            Action::Persist(task, attempt) => self.save(task, attempt),
             Action::Drop(task, attempt) => self.store.remove(task, attempt),
             Action::Leave => self.is_leaving = true,
         }
@@ -563,9 +546,6 @@ impl<E: Endpoint> Hands<E> {
         self.report(FromWorker { incarnation: self.incarnation, reports })
     }
 }
-
-/// What a failed sync comes to.
-const UNSYNCED: fn(io::Error) -> WorkerError = |error| WorkerError::Io("sync its pack", error);
 
 /// Why the endpoint is there.
 const IN_USE: &str = "the endpoint is taken away when the loop is over";

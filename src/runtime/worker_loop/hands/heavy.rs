@@ -89,6 +89,9 @@ impl<E: Endpoint> Hands<E> {
         let terms = self.heavy.remove(&task).expect("what ends was started");
         self.slots.give_back(task);
         let ending = ending.and_then(|(success, output)| self.persist(task, terms, success, output));
+        if ending.is_err() || !terms.is_persisted {
+            self.pack.lock().leave_open(task, attempt);
+        }
         match ending {
             Ok((success, output)) => {
                 if let Some(output) = output.filter(|_| terms.is_kept) {

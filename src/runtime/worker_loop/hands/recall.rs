@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -17,10 +16,8 @@ use crate::core::time::{Micros, Timestamp};
 use crate::core::worker::Input;
 use crate::core::worker::memory::Room;
 use crate::transport::endpoint::{Body, Endpoint};
-use crate::worker::files;
 use crate::worker::memory::{self, Memory, NoRoom};
 use crate::worker::output::Output;
-use crate::worker::pool::Recorder;
 use crate::worker::share::Share;
 use crate::worker::spilled::{Coding, Spilled};
 use crate::worker::store::{Found, Store};
@@ -106,28 +103,6 @@ impl<E: Endpoint> Hands<E> {
         }
     }
 
-    /// Writes an output into the pack that nobody wanted there before. The run is about to end: what else is
-    /// to be done can wait for a disk.
-    pub(super) fn save(&mut self, task: TaskId, attempt: Attempt) -> Result<(), WorkerError> {
-        let output = match self.find(task, Some(attempt)) {
-            Found::Here(output) => output,
-            Found::Away(spilled) => {
-                let memory = self.store.memory().expect("what is on the disk left memory");
-                let read = self.store.read_for_other(&spilled, memory);
-                read.map_err(|error| WorkerError::Io("read an output back from its disk", error))?
-            }
-        };
-        if let Err(cause) = self.pack.record(task, attempt, &output, self.files_of(task, attempt)) {
-            log::warn!("the output of task {task} is not saved: {cause}");
-        }
-        Ok(())
-    }
-
-    /// The files that a task declares.
-    pub(super) fn files_of(&self, task: TaskId, attempt: Attempt) -> Vec<PathBuf> {
-        files::output_paths(&self.graph.operation(task).outputs, attempt)
-    }
-
     fn send_output(
         &mut self,
         peer: Rank,
@@ -144,7 +119,7 @@ impl<E: Endpoint> Hands<E> {
     }
 
     /// An output that the machine said is here.
-    fn find(&self, task: TaskId, attempt: Option<Attempt>) -> Found {
+    pub(super) fn find(&self, task: TaskId, attempt: Option<Attempt>) -> Found {
         let found = self.store.find(task, attempt);
         found.unwrap_or_else(|| panic!("the output of task {task} is not in the store"))
     }

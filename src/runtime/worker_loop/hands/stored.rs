@@ -138,10 +138,10 @@ fn read_one(packs: &Path, reader: &mut Option<PackReader>, asked: Asked) -> Resu
         Some(reader) => reader,
         None => reader.insert(PackReader::open(packs).map_err(|error| error.to_string())?),
     };
-    if !is_fresh && !reader.is_ended(task, attempt) {
+    if !is_fresh && !reader.is_whole(task, attempt) {
         reader.refresh().map_err(|error| error.to_string())?;
     }
-    if !reader.is_ended(task, attempt) {
+    if !reader.is_whole(task, attempt) {
         return Err("the packs do not have it".to_owned());
     }
     let piece = if is_command { Piece::Stdout } else { Piece::Value };
