@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::core::graph::Graph;
 use crate::core::id::TaskId;
-use crate::observe::snapshot::{FailedAttempt, Snapshot};
+use crate::observe::snapshot::{FailedAttempt, Snapshot, State};
 use crate::record::layout::RunDirectory;
 use crate::record::pack::Piece;
 use crate::record::pack_reader::PackReader;
@@ -18,9 +18,11 @@ const LINES: usize = 5;
 /// Bytes of standard error looked at for them.
 const BYTES: u64 = 2_000;
 
-/// The tasks that failed for good, in the order in which they did.
+/// The tasks that failed for good, in the order in which they did. An attempt that was ended with the run is none.
 fn failed(snapshot: &Snapshot) -> impl Iterator<Item = &FailedAttempt> {
-    snapshot.failures().iter().filter(|failure| !failure.retried)
+    let has_failed =
+        |failure: &&FailedAttempt| !failure.retried && snapshot.state(failure.task) == State::Failed;
+    snapshot.failures().iter().filter(has_failed)
 }
 
 /// The failed tasks told in full: some of each array.

@@ -167,6 +167,9 @@ pub struct ResumeFlags {
     /// Where, and with what.
     #[command(flatten)]
     pub here: HereFlags,
+    /// Stop the run once more than so many tasks have failed for good, instead of what was said when it was begun
+    #[arg(long, value_name = "N")]
+    pub max_fails: Option<u32>,
     /// Said by `dagmar launch`, which sees to orders and outcomes
     #[arg(long, hide = true)]
     pub launched: bool,

@@ -34,6 +34,11 @@ pub fn run(flags: &LogsFlags) -> CommandResult {
     } else {
         printer.print_all(&tasks)?;
     }
+    if let Some(damage) = printer.packs.damages().first() {
+        let (path, offset) = (damage.path.display(), damage.offset);
+        let message = format!("some of what was printed is lost: `{path}` is damaged from byte {offset} on");
+        return Err(Failure::broken(message));
+    }
     if printer.printed.is_empty() {
         tell("nothing was printed");
     }

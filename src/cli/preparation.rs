@@ -103,7 +103,8 @@ impl Preparation {
             return Err(Failure::usage(message).hint(hint.to_owned()));
         }
         let place = Place::Resumed { directory: directory.clone(), is_launched: flags.launched };
-        let preparation = Self::of_directory(&directory, place)?;
+        let mut preparation = Self::of_directory(&directory, place)?;
+        preparation.plan.max_fails = flags.max_fails.or(preparation.plan.max_fails);
         let finished = Finished::read(&directory.finished());
         let finished = finished.map_err(|error| Failure::broken(error.to_string()))?;
         if finished.is_some_and(|finished| finished.outcome == Outcome::Done) {

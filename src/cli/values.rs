@@ -59,6 +59,12 @@ pub fn read(graph: &Graph, task: TaskId, packs: &PackReader) -> Result<Value, Fa
     let is_command = matches!(graph.operation(task).body, Body::Command(_));
     let piece = if is_command { Piece::Stdout } else { Piece::Value };
     let bytes = packs.read(task, None, piece).map_err(|error| Failure::broken(error.to_string()))?;
+    if !packs.latest_attempt(task).is_some_and(|attempt| packs.is_whole(task, attempt)) {
+        return Err(broken(&format!(
+            "`{}` finished, and no index says where its output is",
+            graph.key(task)
+        )));
+    }
     if is_command {
         // A command that printed nothing leaves nothing.
         return Ok(text_or_bytes(bytes.unwrap_or_default()));

@@ -195,6 +195,7 @@ fn more_failures_than_are_allowed_end_the_run_which_can_be_resumed() {
         let run =
             place.expect(3, ranks, &["run", "g.toml", "--max-fails", "2", "--cpus", "2", "--into", "out"]);
         run.tells("error: 3 of 12 tasks failed").tells("exited with 1").tells("`dagmar resume out`");
+        place.expect(3, ranks, &["resume", "out", "--cpus", "2", "--max-fails", "0"]);
         std::fs::write(place.path().join("mended"), "").unwrap();
         place.expect(0, ranks, &["resume", "out", "--cpus", "2"]);
         std::fs::remove_dir_all(place.path().join("out")).unwrap();

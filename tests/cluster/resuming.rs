@@ -81,6 +81,23 @@ fn a_run_that_is_done_is_told_once_more() {
 }
 
 #[test]
+fn what_an_index_does_not_tell_any_more_is_an_error_and_not_a_shorter_output() {
+    let place = Place::with(GRAPH);
+    place.expect(0, Ranks::Alone, &["run", "g.toml", "sum", "--cpus", "8"]);
+    let index = place.run().join("output/rank-1.index");
+    let whole = fs::read(&index).expect("it is there");
+    let flip = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(&index, bytes).expect("it can be written");
+    };
+    flip(whole.len() - 1);
+    place.expect(1, Ranks::Alone, &["resume"]).tells("`sum` finished, and no index says where its output is");
+    flip(whole.len() / 2);
+    place.expect(1, Ranks::Alone, &["logs"]).tells("some of what was printed is lost");
+}
+
+#[test]
 fn a_stopped_run_is_resumed_and_a_cancelled_one_too() {
     for (signal, code) in [("TERM", 4), ("INT", 130)] {
         let place = Place::with(GRAPH);

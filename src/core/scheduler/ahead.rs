@@ -112,8 +112,14 @@ pub struct Bond {
 
 impl Scheduler {
     /// What a ready task is bound to.
+    #[inline]
     pub(super) fn bond(&self, task: &Facts<'_>) -> Option<Bond> {
-        if task.orders.is_empty() || task.orders.taken_len() > 1 {
+        if task.orders.is_empty() { None } else { self.bond_of(task) }
+    }
+
+    #[cold]
+    fn bond_of(&self, task: &Facts<'_>) -> Option<Bond> {
+        if task.orders.taken_len() > 1 {
             return None;
         }
         let input = task.orders.iter().find(|&input| self.state(input).is_active())?;
@@ -127,10 +133,14 @@ impl Scheduler {
 
     /// A task has ended well: those that followed it may start where they are, and ask for what they take, or go
     /// anywhere.
+    #[inline]
     pub(super) fn set_followers_free(&mut self, input: TaskId) {
-        if self.followers.is_empty() {
-            return;
+        if !self.followers.is_empty() {
+            self.set_free_behind(input);
         }
+    }
+
+    fn set_free_behind(&mut self, input: TaskId) {
         for task in self.followers.remove(&input).unwrap_or_default() {
             let facts = self.graph.facts(task);
             let (options, is_ready) = (facts.options, self.is_ready_by(task, &facts));
@@ -176,8 +186,10 @@ impl Scheduler {
         if !self.tasks.unmark(task, Marks::ANNOUNCED | Marks::KNOWN) {
             return;
         }
-        // They are ready again once it is announced again, or come back by themselves.
-        self.followers.remove(&task);
+        if !self.followers.is_empty() {
+            // They are ready again once it is announced again, or come back by themselves.
+            self.followers.remove(&task);
+        }
         let graph = Arc::clone(&self.graph);
         for dependent in graph.dependents(task) {
             let is_concerned =

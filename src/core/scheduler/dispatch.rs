@@ -147,6 +147,7 @@ impl Scheduler {
     }
 
     /// Where the inputs are, of both kinds.
+    #[inline]
     fn look_at_inputs(&self, facts: &Facts<'_>) -> Inputs {
         let mut inputs = look_at(facts.values, &self.tasks);
         inputs.bond = self.bond(facts);
