@@ -136,8 +136,9 @@ fn run_once(rng: &mut Rng, rows: u64, kills_max: u64) -> BTreeMap<Role, u64> {
     let place = Place::with(&graph(rows));
     let mut killed: BTreeMap<Role, u64> = BTreeMap::new();
     let mut verdict = Verdict::default();
+    let mut at_work = None;
     loop {
-        let mut running = start(&place);
+        let mut running = at_work.take().unwrap_or_else(|| start(&place));
         let is_to_die = killed.values().sum::<u64>() < kills_max;
         let life = Duration::from_millis(rng.u64(30..=LIFE_MS_MAX * rows / 250));
         let began = Instant::now();
@@ -159,7 +160,7 @@ fn run_once(rng: &mut Rng, rows: u64, kills_max: u64) -> BTreeMap<Role, u64> {
         *killed.entry(role).or_default() += 1;
         match role {
             // The attempt fails and is made again: the run goes on.
-            Role::Program => {}
+            Role::Program => at_work = Some(running),
             _ => assert!(await_end(&place, running), "after a {role:?} was killed, {:?}", place.processes()),
         }
         verdict.look(&place);
