@@ -372,7 +372,7 @@ mod tests {
         let queue = Arc::new(Queue::default());
         queue.push(written(0, Vec::new()));
         assert_eq!(queue.take(LastSync::default()).map(|taken| taken.len()), Some(1));
-        let long = LastSync { ended: clock::now(), took: Micros::from_secs(1_000) };
+        let long = LastSync { ended: clock::now() + Micros::from_secs(1_000), ..LastSync::default() };
         queue.push(written(1, Vec::new()));
         let theirs = queue.clone();
         let taker = thread::spawn(move || theirs.take(long).map(|taken| taken.len()));

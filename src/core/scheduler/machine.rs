@@ -249,7 +249,7 @@ impl Scheduler {
         }
     }
 
-    /// The same, but one that stops the run once more than so many tasks have failed for good.
+    /// This scheduler, but one that stops the run once more than so many tasks have failed for good; none: never.
     pub fn with_max_fails(mut self, max_fails: Option<u32>) -> Self {
         self.max_fails = max_fails.unwrap_or(u32::MAX);
         self
