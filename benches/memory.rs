@@ -118,7 +118,7 @@ fn run_step(step: &str, graph: &str, tasks: u32, path: &Path) {
         _ => {
             let opened = graph_of();
             let (before, start) = (anonymous_kib(), now());
-            let report = ReportBuilder::new(&opened);
+            let report = ReportBuilder::new(std::sync::Arc::new(opened.clone()));
             line("+ report", &opened, before, start);
             black_box(report.snapshot().counts());
         }

@@ -407,7 +407,7 @@ fn split_once(tasks: u32) -> [Duration; 12] {
     let path = folder.join("journal");
     let _ = fs::remove_file(&path);
     let mut journal = JournalWriter::create(&path).expect("there is room for a journal");
-    let mut builder = ReportBuilder::new(&graph);
+    let mut builder = ReportBuilder::new(graph.clone());
     let mut machines = Machines::new(&graph, 1);
     let mut run = Run::new(scheduler);
     let mut events = Vec::new();

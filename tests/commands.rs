@@ -18,6 +18,7 @@ use dagmar::core::key::Group;
 use dagmar::core::task::{Body, Call, Command, CommandLine, Operation, Stdin, Stream, TaskOptions, Text};
 use dagmar::core::time::Micros;
 use dagmar::core::value::Value;
+use dagmar::record::segment::Fence;
 use dagmar::worker::command::CommandExecutor;
 use dagmar::worker::executor::{Ended, Executor, Job, RankPlaces};
 use dagmar::worker::output::Output;
@@ -108,6 +109,7 @@ impl World {
             outputs: Vec::new(),
             inputs: Vec::new(),
             expected_files: Vec::new(),
+            fence: None,
             keep: false,
             ranks: None,
         }
@@ -122,6 +124,7 @@ impl World {
                 attempt: Attempt::FIRST,
                 inputs: task.inputs,
                 expected_files: task.expected_files,
+                fence: task.fence,
                 keep_value: task.keep,
                 persist: true,
                 ranks: task.ranks,
@@ -172,6 +175,7 @@ struct Task {
     outputs: Vec<Text>,
     inputs: Vec<Arc<Output>>,
     expected_files: Vec<(String, u64)>,
+    fence: Option<Arc<Fence>>,
     keep: bool,
     ranks: Option<RankPlaces>,
 }
@@ -407,6 +411,53 @@ fn a_missing_output_is_named() {
     let (here, gone) = (world.path("deep/er/here"), world.path("gone"));
     let task = world.shell(&format!("echo x > {here}")).outputs(&[here, gone.clone()]);
     assert_eq!(failure(world.run_beside(task)), Cause::MissingOutput(gone));
+}
+
+/// A command that writes `text` where the file `x` is staged.
+fn staged(world: &World, text: &str) -> Task {
+    let target = Text::from(world.path("x"));
+    let Text::Plain(file) = target.staged() else { unreachable!("no attempt stands in it") };
+    let mut task = world.words(&["sh", "-c", "printf \"$1\" > \"$2\"", "sh", text, &file]);
+    task.outputs = vec![target];
+    task
+}
+
+#[test]
+fn a_staged_file_is_put_into_its_place_with_its_size() {
+    let mut world = World::new();
+    fs::write(world.path("x"), "old").unwrap();
+    let (task, journal) = (staged(&world, "whole"), world.path("journal"));
+    fs::write(&journal, "").unwrap();
+    let fence = Some(Arc::new(Fence::of(journal.into()).unwrap()));
+    let (success, _) = world.run_beside(Task { fence, ..task }).unwrap();
+    assert_eq!((success.file_sizes, fs::read(world.path("x")).unwrap()), (vec![5], b"whole".to_vec()));
+    assert_eq!(fs::read_dir(world.directory.path()).unwrap().count(), 2, "nothing else is left");
+}
+
+#[test]
+fn a_worker_of_a_run_that_was_taken_over_puts_no_file_into_its_place() {
+    let mut world = World::new();
+    fs::write(world.path("x"), "the successor's").unwrap();
+    let (task, journal) = (staged(&world, "late"), world.path("journal"));
+    let fence = Some(Arc::new(Fence::of(journal.clone().into()).unwrap()));
+    fs::write(&journal, "").unwrap();
+    fs::write(format!("{journal}.2"), "").unwrap();
+    let cause = failure(world.run_beside(Task { fence, ..task }));
+    assert_eq!(cause, Cause::NotRecorded("another process has taken the run over".to_owned()));
+    assert_eq!(fs::read(world.path("x")).unwrap(), b"the successor's");
+    assert_eq!(fs::read_dir(world.directory.path()).unwrap().count(), 3, "nothing else is left");
+}
+
+#[test]
+fn dropping_the_executor_waits_for_files_on_their_way() {
+    let mut world = World::new();
+    let task = staged(&world, "whole");
+    world.start(vec![task]);
+    let target = world.path("x");
+    until("the file is there", || Path::new(&target).exists());
+    drop(world.executor.take());
+    let (_, ending) = world.next();
+    assert_eq!(ending.unwrap().0.file_sizes, [5]);
 }
 
 #[test]

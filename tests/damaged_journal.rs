@@ -16,7 +16,8 @@ use std::time::Instant;
 
 use dagmar::core::addition::{Addition, NewTask, Numbering, Source, Work};
 use dagmar::core::batch::Batch;
-use dagmar::core::event::{Cause, Event, Failure, Outcome, StopReason, Success, Totals};
+use dagmar::core::edit::{Edit, Move};
+use dagmar::core::event::{Cause, Death, Event, Failure, Outcome, Shortage, StopReason, Success, Totals};
 use dagmar::core::id::{Attempt, Incarnation, OperationId, OptionsId, Rank, TaskId};
 use dagmar::core::resources::Resources;
 use dagmar::core::slot::Slot;
@@ -122,6 +123,19 @@ fn kinds() -> Vec<Event> {
             },
             addition: Box::new(addition()),
         },
+        Event::MemorySet {
+            task,
+            numbering: Numbering {
+                task: TaskId(9),
+                operation: OperationId(4),
+                options: OptionsId(1),
+                submitted: 0,
+                version: 0,
+            },
+            memory_bytes: 1 << 34,
+        },
+        Event::TasksSkipped { tasks: vec![Span { first: TaskId(7), count: 90 }] },
+        Event::GraphEdited(Box::new(edit())),
     ];
     let reasons = [StopReason::Interrupted, StopReason::Terminated, StopReason::Cancelled];
     events.extend(reasons.map(|reason| Event::RunStopping { reason }));
@@ -140,7 +154,7 @@ fn causes() -> Vec<Cause> {
         Cause::ExitCode(-1),
         Cause::Signal(9),
         Cause::Timeout(Micros(60_000_000)),
-        Cause::OutOfMemory,
+        Cause::OutOfMemory(Shortage { limit_bytes: 1 << 31, used_bytes: 1 << 32, is_most: false }),
         Cause::MissingOutput("/home/ada/über".into()),
         Cause::MissingInput("/x".into()),
         Cause::CaptureLimit(1 << 34),
@@ -153,6 +167,8 @@ fn causes() -> Vec<Cause> {
         Cause::Cancelled,
         Cause::Stopped,
         Cause::HandedOn(Box::new(addition())),
+        Cause::KilledRank { death: Death::Signal(11), times: 1, limit: 3 },
+        Cause::KilledRank { death: Death::Exit, times: 3, limit: 3 },
     ]
 }
 
@@ -168,6 +184,12 @@ fn addition() -> Addition {
         tasks: vec![NewTask { name: 0, work: Work::default() }],
         becomes: work,
     }
+}
+
+fn edit() -> Edit {
+    let moved = |from, to, count| Move { from: TaskId(from), to: TaskId(to), count };
+    let (carried, changed) = (vec![moved(0, 9, 300), moved(70_000, 3, 1)], vec![moved(400, 0, 2)]);
+    Edit { graph: 3, tasks: 1_000_000, keys: vec!["merge".to_owned()], carried, changed }
 }
 
 /// Which kind an event is. A new kind does not compile here: give `kinds` one of it.
@@ -188,8 +210,11 @@ fn kind(event: &Event) -> u8 {
         Event::MultiNodeAssigned { .. } => 12,
         Event::TaskBound { .. } => 13,
         Event::TasksAdded { .. } => 14,
+        Event::MemorySet { .. } => 19,
         Event::TasksDurable { .. } => 15,
         Event::RunResumed { .. } => 16,
+        Event::TasksSkipped { .. } => 17,
+        Event::GraphEdited(_) => 18,
     }
 }
 
@@ -348,7 +373,7 @@ fn the_reference_has_events_of_every_kind_in_both_lives() {
     let reference = Reference::new();
     let (first, second) = reference.truth.split_at(reference.first);
     let kinds_of = |records: &[Record]| records.iter().map(|record| kind(&record.1)).collect::<BTreeSet<_>>();
-    assert_eq!(kinds_of(&reference.truth), (0..17).collect());
+    assert_eq!(kinds_of(&reference.truth), (0..20).collect());
     assert!(kinds_of(first).len() > 12 && kinds_of(second).len() > 12);
     assert!(reference.truth.len() >= 50, "{}", reference.truth.len());
     let story = read(&reference.path);

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)] // clippy.toml allows it only inside test functions
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dagmar::core::batch::Batch;
@@ -94,9 +95,9 @@ fn a_million_events_pass_through_the_journal_and_the_report() {
         JournalReader::open(&path).unwrap().map(Result::unwrap).collect()
     });
     assert!(found == events, "what was written is read");
-    let graph = chain(true);
+    let graph = Arc::new(chain(true));
     let report = measured("report on 10^6 events", Duration::from_secs(5), || {
-        let mut builder = ReportBuilder::new(&graph);
+        let mut builder = ReportBuilder::new(graph.clone());
         found.iter().for_each(|(time, event)| builder.on_event(*time, event));
         builder.report()
     });

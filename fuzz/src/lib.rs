@@ -116,7 +116,7 @@ pub fn walk(graph: &Graph) {
 pub fn views(which: u8, records: &[Record]) {
     let graph = graph(which);
     let mut snapshot = Snapshot::new(&graph);
-    let mut report = ReportBuilder::new(&graph);
+    let mut report = ReportBuilder::new(Arc::new(graph.clone()));
     for (time, event) in records {
         snapshot.on_event(&graph, *time, event);
         report.on_event(*time, event);
@@ -129,7 +129,12 @@ pub fn views(which: u8, records: &[Record]) {
 pub fn go_on(graph: Arc<Graph>, records: &[Record]) {
     let mut past = Past::new(graph.clone());
     for (_, event) in records {
-        if let Err(error) = past.on_event(event) {
+        let folded = match event {
+            // Into the same tasks, or not at all.
+            Event::GraphEdited(edit) => past.on_edit(edit, graph.clone()),
+            event => past.on_event(event),
+        };
+        if let Err(error) = folded {
             drop(error.to_string());
             return;
         }

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use crate::core::event::{Outcome, StopReason};
 use crate::core::graph::Graph;
 use crate::core::id::{Rank, TaskId};
-use crate::core::scheduler::Persist;
+use crate::core::scheduler::{CRASH_LIMIT, Persist};
 use crate::core::task_list::TaskList;
+use crate::record::resume::OnDamage;
 use crate::runtime::cluster::{Cluster, Plan};
 use crate::runtime::program::Program;
 
@@ -109,7 +110,10 @@ impl Runtime {
             asked: wanted,
             persist: Persist::None,
             max_fails: None,
+            crash_limit: CRASH_LIMIT,
             resumes: false,
+            if_missing: false,
+            on_damage: OnDamage::Refuse,
         };
         self.cluster.check_fit(&plan)?;
         let place = self.program.begin_run(&graph)?;

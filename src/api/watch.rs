@@ -1,8 +1,10 @@
 //! What a program must know of a run: where the asked outputs are, and what failed first.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::core::event::{Cause, Event};
+use crate::core::graph::Graph;
 use crate::core::id::{Rank, TaskId};
 use crate::core::scheduler::Left;
 use crate::core::time::Timestamp;
@@ -52,7 +54,9 @@ impl Watcher for Watch {
 
     fn on_output(&mut self, _: StandardStream, _: &[u8]) {}
 
-    fn on_resumed(&mut self, _: Left) {}
+    fn on_graph(&mut self, _: Arc<Graph>) {}
+
+    fn on_resumed(&mut self, _: Left, _: &[String]) {}
 
     fn on_turn(&mut self, _: Timestamp) {}
 }

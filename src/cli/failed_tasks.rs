@@ -41,7 +41,7 @@ pub fn text(graph: &Graph, snapshot: &Snapshot, directory: &RunDirectory) -> Str
     let counts = snapshot.counts();
     let noun = if counts.total() == 1 { "task" } else { "tasks" };
     let mut lines = vec![format!("error: {} of {} {noun} failed", counts.failed, counts.total())];
-    let packs = PackReader::open(&directory.output()).ok();
+    let packs = PackReader::of_run(directory).ok();
     let shown = shown(graph, snapshot);
     for failure in &shown {
         lines.push(format!("  {}", sentence(graph, snapshot, failure)));

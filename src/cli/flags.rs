@@ -10,6 +10,7 @@ use super::cluster::ClusterCommand;
 use super::failure::Failure;
 use super::output::Format;
 use crate::client::formats::units;
+use crate::core::scheduler::CRASH_LIMIT;
 
 /// Runs graphs of tasks: on this machine, under mpirun, or in a batch job.
 #[derive(Clone, Debug, Parser)]
@@ -74,6 +75,7 @@ Examples:
   dagmar run graph.toml                           everything in the graph
   dagmar run graph.toml merge                     what `merge` needs, and its output on stdout
   mpirun -n 3 dagmar run graph.toml               one scheduler and two workers
+  dagmar run graph.toml --if-missing              only what has no files yet, or older ones than its inputs
   dagmar run --commands list.txt                  every line is a command
   dagmar run --each 1..1000 -- ./simulate {}      one command for each number
   dagmar run --each-line files.txt -- gzip {}     one command for each line of a file
@@ -87,10 +89,16 @@ Examples:
   dagmar resume                                   the latest run under ./dagmar-runs
   dagmar resume variants-0003
   mpirun -n 3 dagmar resume variants-0003         with two workers
+  dagmar resume variants-0003 graph.toml          with the graph as it is now
+  dagmar resume variants-0003 graph.toml merge    and what `merge` needs
 
 Outputs of commands outlive a run; those of functions do if they were asked for by name, if
 their tasks say `keep`, or if the run was begun with `--persist all`. Everything else that is
-still needed runs again.";
+still needed runs again.
+
+With a graph, a task is kept if its name and all that it does are what they were (command,
+arguments, environment, declared files), and everything that it depends on is kept. Resources,
+retries, times and priorities may change freely.";
 
 const SUBMIT_EXAMPLES: &str = "\
 Examples:
@@ -123,7 +131,7 @@ pub struct SourceFlags {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["graph", "each", "each_line", "call", "command"])]
     pub commands: Option<PathBuf>,
     /// Run the command after `--`, or the function, for each number of a range
-    #[arg(long, value_name = "RANGE", conflicts_with_all = ["graph", "each_line"])]
+    #[arg(long, value_name = "RANGE", allow_negative_numbers = true, conflicts_with_all = ["graph", "each_line"])]
     pub each: Option<String>,
     /// Run the command after `--`, or the function, for each line of a file
     #[arg(long, value_name = "FILE", conflicts_with = "graph")]
@@ -137,8 +145,16 @@ pub struct SourceFlags {
     pub persist: Option<PersistFlag>,
     /// Stop the run once more than so many tasks have failed for good; without it whatever does not depend on
     /// them is done
-    #[arg(long, value_name = "N")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N")]
     pub max_fails: Option<u32>,
+    /// How often a function may kill the rank it runs in (by a crash, or `exit`) before its task has failed
+    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value_t = CRASH_LIMIT, value_parser = clap::value_parser!(u32).range(1..))]
+    pub crash_limit: u32,
+    /// As make does, run no task whose declared output files are all there and not older than its input files, unless
+    /// something that it depends on runs, or a task that runs takes its value. Files are trusted as they are: with
+    /// `publish = "rename"` none is left half written by a command that was killed
+    #[arg(long)]
+    pub if_missing: bool,
     /// The command, `{}` standing for the element
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
@@ -164,12 +180,25 @@ pub struct RunFlags {
 pub struct ResumeFlags {
     /// A path, a name under `./dagmar-runs`, or nothing for the latest
     pub run: Option<String>,
+    /// Go on with this graph instead, of the same name: what changed runs again, and what depends on it
+    pub graph: Option<PathBuf>,
+    /// Run only what these need, and print their outputs; without any, what was asked for before, as far as it is still
+    /// there
+    #[arg(value_name = "KEY")]
+    pub keys: Vec<String>,
     /// Where, and with what.
     #[command(flatten)]
     pub here: HereFlags,
     /// Stop the run once more than so many tasks have failed for good, instead of what was said when it was begun
-    #[arg(long, value_name = "N")]
+    #[arg(long, allow_negative_numbers = true, value_name = "N")]
     pub max_fails: Option<u32>,
+    /// How often a function may kill the rank it runs in, in all lives of the run together, instead of what was said
+    /// when it was begun
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub crash_limit: Option<u32>,
+    /// Go on although the run's journal is damaged, without the events that are lost: their tasks run again
+    #[arg(long)]
+    pub skip_damage: bool,
     /// Said by `dagmar launch`, which sees to orders and outcomes
     #[arg(long, hide = true)]
     pub launched: bool,
@@ -179,10 +208,10 @@ pub struct ResumeFlags {
 #[derive(Clone, Debug, Args)]
 pub struct HereFlags {
     /// Workers when started without mpirun
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub workers: Option<u32>,
     /// Cores of each worker, instead of what is found
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub cpus: Option<u32>,
     /// What outputs may take.
     #[command(flatten)]
@@ -206,10 +235,10 @@ pub struct HereFlags {
 pub struct LimitFlags {
     /// Memory that the outputs at each worker may take before cold ones go to its node's disk; 60 % of what
     /// the worker has if nothing is said
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
     pub memory_limit: Option<String>,
     /// What outputs may take there: in `$DAGMAR_SCRATCH`, else in `$TMPDIR`
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
     pub scratch_limit: Option<String>,
 }
 
@@ -271,7 +300,7 @@ pub struct SubmitFlags {
     #[command(flatten)]
     pub limits: LimitFlags,
     /// Submit so many jobs, each of which goes on with the run when the one before has ended
-    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true,
+    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value_t = 1, hide_default_value = true,
           value_parser = clap::value_parser!(u32).range(1..=999))]
     pub chain: u32,
     /// Print the job script and do nothing
@@ -393,19 +422,19 @@ pub struct MakeFlags {
     /// trivial, chain, tree, no_comm, stencil_1d, dom, fft, all_to_all, nearest, spread, random, fan_out, random_nearest
     pub shape: String,
     /// Tasks side by side
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1)]
     pub width: u32,
     /// Tasks one after the other
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1)]
     pub steps: u32,
     /// Where chance starts, in the shapes that have any
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0)]
     pub seed: u64,
     /// Lets every task compute for so many turns of a loop; the task `checksum` follows from all
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub iterations: Option<u32>,
     /// Bytes that every task gives, with --iterations
-    #[arg(long, default_value_t = 16, requires = "iterations")]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 16, requires = "iterations")]
     pub bytes: u32,
     /// Where to write it; `SHAPE.dagmar` if nothing is said
     #[arg(short, long, value_name = "FILE")]
@@ -424,7 +453,7 @@ pub struct ImportFlags {
     #[arg(long, value_enum)]
     pub from: ImportFormat,
     /// Shorten times, and shrink values, by this factor
-    #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0, value_name = "FACTOR")]
     pub scale: f64,
     /// Tasks keep a core busy instead of sleeping
     #[arg(long)]
@@ -435,4 +464,38 @@ pub struct ImportFlags {
     /// How the result is told
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::any::TypeId;
+
+    use clap::{Command, CommandFactory};
+
+    use super::*;
+
+    fn each_command(command: &Command, see: &mut impl FnMut(&Command)) {
+        see(command);
+        command.get_subcommands().for_each(|command| each_command(command, see));
+    }
+
+    #[test]
+    fn a_number_below_zero_is_taken_for_a_number() {
+        let numbers = [TypeId::of::<u32>(), TypeId::of::<u64>(), TypeId::of::<f64>()];
+        let mut seen = 0;
+        each_command(&Flags::command(), &mut |command| {
+            let numeric = command
+                .get_arguments()
+                .filter(|flag| numbers.iter().any(|number| flag.get_value_parser().type_id() == *number));
+            for flag in numeric {
+                seen += 1;
+                let (name, flag_name) = (command.get_name(), flag.get_id());
+                assert!(flag.is_allow_negative_numbers_set(), "`{name}`: `{flag_name}`");
+            }
+        });
+        assert!(seen > 10, "{seen} flags are numbers");
+        let refused = Flags::try_parse_from(["dagmar", "run", "g.toml", "--max-fails", "-1"]).unwrap_err();
+        let first = refused.to_string().lines().next().unwrap_or_default().to_owned();
+        insta::assert_snapshot!(first, @"error: invalid value '-1' for '--max-fails <N>': -1 is not in 0..=4294967295");
+    }
 }

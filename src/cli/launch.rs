@@ -25,7 +25,7 @@ use crate::record::layout::RunDirectory;
 use crate::record::mailbox::{Mailbox, Order};
 use crate::record::outcome::Finished;
 use crate::record::submission::Submission;
-use crate::runtime::{exit, logger, program, scheduler_loop};
+use crate::runtime::{exit, logger, margin, program};
 use crate::transport::launcher;
 
 use super::failure::Failure;
@@ -120,7 +120,7 @@ fn take_up(
     if let Some((end, margin)) = ends {
         // The ranks start nothing that would not be over by then.
         let until = end.0.saturating_sub(margin.0) / 1_000_000;
-        plan.environment.insert(scheduler_loop::UNTIL.to_owned(), until.to_string());
+        plan.environment.insert(margin::UNTIL.to_owned(), until.to_string());
     }
     if plan.arguments.is_some() {
         set_environment(&mut plan, directory, allocation.is_some());
@@ -344,16 +344,24 @@ impl Launch<'_> {
             return Ok(hosts);
         }
         let plan = self.plan.with_nodes(1);
-        let mut living = Vec::new();
-        for host in &hosts {
+        let mut probes = Vec::new();
+        for (number, host) in hosts.iter().enumerate() {
             let layout = Layout::new(&plan, std::slice::from_ref(host)).map_err(unstartable)?;
-            let file = self.write("probed", &layout.node_file())?;
+            let file = self.write(&format!("probed-{number}"), &layout.node_file())?;
             let probe = Ranks { plan: &plan, layout: &layout, ..*ranks }.node_command("true", &file);
-            match supervisor.probe(probe) {
-                Ok(true) => living.push(host.clone()),
-                other => {
-                    tell(&format!("node `{host}` is left out: nothing can be started there ({other:?})"))
-                }
+            probes.push((probe, file));
+        }
+        let (probes, files): (Vec<_>, Vec<_>) = probes.into_iter().unzip();
+        let answers = supervisor.probe(probes);
+        files.iter().try_for_each(|file| remove_if_there(file)).map_err(not_written(self.directory))?;
+        if supervisor.stopped().is_some() {
+            return Ok(hosts);
+        }
+        let mut living = Vec::new();
+        for (host, lives) in hosts.iter().zip(answers) {
+            match lives {
+                true => living.push(host.clone()),
+                false => tell(&format!("node `{host}` is left out: nothing can be started there any more")),
             }
         }
         Ok(if living.is_empty() { hosts } else { living })

@@ -111,8 +111,7 @@ struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     fn new(run: &'a PastRun, flags: &LogsFlags, tasks: &[TaskId]) -> Result<Self, Failure> {
-        let packs =
-            PackReader::open(&run.place.output()).map_err(|error| Failure::broken(error.to_string()))?;
+        let packs = PackReader::of_run(&run.place).map_err(|error| Failure::broken(error.to_string()))?;
         let pieces = match (flags.stdout, flags.stderr) {
             (true, _) => vec![Piece::Stdout],
             (_, true) => vec![Piece::Stderr],

@@ -1,7 +1,7 @@
 //! What is to be run: read and checked before anything starts, written down when it begins.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::client::formats::resolve;
@@ -10,20 +10,23 @@ use crate::core::event::Outcome;
 use crate::core::graph::Graph;
 use crate::core::id::Rank;
 use crate::core::scheduler::Persist;
+use crate::observe::snapshot::State;
 use crate::record::description::Description;
 use crate::record::layout::{LayoutError, RunDirectory};
-use crate::record::lease::Taken;
 use crate::record::mailbox::Mailbox;
 use crate::record::outcome::Finished;
-use crate::record::{packed, publish};
-use crate::runtime::beginning;
+use crate::record::pack_reader::PackReader;
+use crate::record::resume::OnDamage;
+use crate::record::{edits, packed, publish};
 use crate::runtime::cluster::Plan;
+use crate::runtime::edited::{self, TakenOver};
 use crate::runtime::exit;
 use crate::runtime::logger;
 use crate::runtime::start::StartError;
 
 use super::failure::Failure;
 use super::flags::{PersistFlag, ResumeFlags, RunFlags, SourceFlags};
+use super::past_run::PastRun;
 use super::{run, source, values};
 
 /// What is to be run, and where its run directory shall be.
@@ -47,6 +50,16 @@ enum Place {
     Submitted(RunDirectory),
     /// Into the one that earlier processes of the run left.
     Resumed { directory: RunDirectory, is_launched: bool },
+    /// The same, with another graph than they had.
+    Edited(RunDirectory),
+}
+
+/// How it shall be run.
+struct Wishes {
+    persist: Persist,
+    max_fails: Option<u32>,
+    crash_limit: u32,
+    if_missing: bool,
 }
 
 impl Preparation {
@@ -84,7 +97,9 @@ impl Preparation {
     fn read(flags: &SourceFlags, place: Place) -> Result<Self, Failure> {
         let graph = source::find(flags)?;
         let (keys, file) = (flags.keys.clone(), flags.graph.clone());
-        Self::new(graph, keys, (persist(flags)?, flags.max_fails), file, place)
+        let SourceFlags { max_fails, crash_limit, if_missing, .. } = *flags;
+        let wishes = Wishes { persist: persist(flags)?, max_fails, crash_limit, if_missing };
+        Self::new(graph, keys, wishes, file, place)
     }
 
     /// The run that `submit` prepared in a directory.
@@ -97,24 +112,86 @@ impl Preparation {
     pub fn of_resumed(flags: &ResumeFlags) -> Result<Self, Failure> {
         let found = RunDirectory::find(flags.run.as_deref(), &source::current_directory()?);
         let directory = found.map_err(refused)?;
-        if !directory.graph().exists() {
+        if !directory.graph_of(0).exists() {
             let message = format!("cannot resume `{}`: it has no graph of its own", directory.name());
             let hint = "a program that uses dagmar as a library is started again as a whole";
             return Err(Failure::usage(message).hint(hint.to_owned()));
         }
+        refuse_lost_journal(&directory)?;
+        let directory = edits::with_edits(directory).map_err(|error| Failure::broken(error.to_string()))?;
         let place = Place::Resumed { directory: directory.clone(), is_launched: flags.launched };
         let mut preparation = Self::of_directory(&directory, place)?;
+        if flags.skip_damage {
+            preparation.plan.on_damage = OnDamage::GoOn;
+        }
         preparation.plan.max_fails = flags.max_fails.or(preparation.plan.max_fails);
+        preparation.plan.crash_limit = flags.crash_limit.unwrap_or(preparation.plan.crash_limit);
+        if let Some(path) = &flags.graph {
+            return preparation.with_graph(path, &flags.keys, directory);
+        }
         let finished = Finished::read(&directory.finished());
         let finished = finished.map_err(|error| Failure::broken(error.to_string()))?;
         if finished.is_some_and(|finished| finished.outcome == Outcome::Done) {
-            let Preparation { plan, keys, .. } = &preparation;
-            if !keys.is_empty() {
-                values::print(&plan.graph, &directory, (keys, &plan.asked), |_| true)?;
-            }
+            preparation.print_again(&directory, flags.here.quiet)?;
             return Err(Failure::new(exit::DONE, format!("{} is done already", directory.name())));
         }
         Ok(preparation)
+    }
+
+    /// What was asked for by name, of a run that is done.
+    fn print_again(&self, directory: &RunDirectory, quiet: bool) -> Result<(), Failure> {
+        let Preparation { plan, keys, .. } = self;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let graph = plan.graph.clone();
+        let past = PastRun { directory: directory.clone(), graph, place: directory.clone() };
+        let events = past.events()?;
+        // What is lost of the journal says nothing; a task that was skipped is told.
+        let state = |task| match events.snapshot().state(task) {
+            State::Skipped => State::Skipped,
+            _ => State::Finished,
+        };
+        let skipped = values::print(&plan.graph, directory, (keys, &plan.asked), state)?;
+        if !quiet {
+            values::tell_skipped(&plan.graph, &skipped);
+        }
+        Ok(())
+    }
+
+    /// The same run with another graph. The keys that it was begun with are asked for again, as far as they are still
+    /// there, unless others are named.
+    fn with_graph(self, path: &Path, keys: &[String], directory: RunDirectory) -> Result<Self, Failure> {
+        let graph = source::read(path)?;
+        let (name, other) = (self.plan.graph.name(), graph.name());
+        if name != other {
+            let message = format!(
+                "cannot resume `{}` with `{}`: that is the graph `{other}`, and this is a run of `{name}`",
+                directory.name(),
+                path.display()
+            );
+            let hint = format!(
+                "`dagmar run {}` begins a run of it; or write `name = \"{name}\"` into it: a graph without a name has its file's",
+                path.display()
+            );
+            return Err(Failure::usage(message).hint(hint));
+        }
+        let is_there = |key: &&String| resolve(&graph, std::slice::from_ref(*key)).is_ok();
+        let keys: Vec<String> = match keys {
+            [] => self.keys.iter().filter(is_there).cloned().collect(),
+            keys => keys.to_vec(),
+        };
+        let persist = match self.plan.persist {
+            Persist::None if !keys.is_empty() => return Err(not_persisted(&keys)),
+            Persist::Kept if !keys.is_empty() => Persist::Asked,
+            persist => persist,
+        };
+        // Files are looked at if no task was begun yet; else what changed runs whether they are there or not.
+        let Plan { max_fails, crash_limit, if_missing, on_damage, .. } = self.plan;
+        let wishes = Wishes { persist, max_fails, crash_limit, if_missing };
+        let mut edited = Self::new(graph, keys, wishes, Some(path.to_owned()), Place::Edited(directory))?;
+        edited.plan.on_damage = on_damage;
+        Ok(edited)
     }
 
     /// The graph in a run directory, and what was asked of it.
@@ -125,43 +202,55 @@ impl Preparation {
         let description = description.map_err(|error| damaged(directory.description(), error.to_string()))?;
         let graph = packed::open(&directory.graph());
         let graph = graph.map_err(|error| damaged(directory.graph(), error.to_string()))?;
-        let Description { keys, persist, max_fails, graph: file, .. } = description;
-        Self::new(graph, keys, (persist, max_fails), file, place)
+        let Description { mut keys, mut persist, graph: file, .. } = description;
+        let Description { max_fails, crash_limit, if_missing, .. } = description;
+        if let Some(edit) = directory.lineage().edits().last() {
+            keys.clone_from(&edit.keys);
+            if persist == Persist::Kept && !keys.is_empty() {
+                persist = Persist::Asked;
+            }
+        }
+        Self::new(graph, keys, Wishes { persist, max_fails, crash_limit, if_missing }, file, place)
     }
 
     fn new(
         graph: Graph,
         keys: Vec<String>,
-        (persist, max_fails): (Persist, Option<u32>),
+        wishes: Wishes,
         file: Option<PathBuf>,
         place: Place,
     ) -> Result<Self, Failure> {
         let asked =
             resolve(&graph, &keys).map_err(|error| Failure::usage(error.to_string()).hint(error.hint()))?;
-        let resumes = matches!(place, Place::Resumed { .. });
-        let plan = Plan { graph: Arc::new(graph), asked, persist, max_fails, resumes };
+        let resumes = matches!(place, Place::Resumed { .. } | Place::Edited(_));
+        let Wishes { persist, max_fails, crash_limit, if_missing } = wishes;
+        let (graph, on_damage) = (Arc::new(graph), OnDamage::Refuse);
+        let plan = Plan { graph, asked, persist, max_fails, crash_limit, resumes, if_missing, on_damage };
         Ok(Preparation { plan, keys, file, place })
     }
 
     /// Makes the run directory with everything that is known beforehand, and logs there from now on. A run that
     /// was begun before is taken first: another process may be at work on it.
-    pub fn begin(&self) -> Result<(RunDirectory, Option<Taken>), Failure> {
-        let directory = match &self.place {
-            Place::Submitted(directory) | Place::Resumed { directory, .. } => directory.clone(),
-            _ => self.make_directory()?,
-        };
-        let taken = match self.place {
-            Place::Resumed { .. } => {
-                let taken = beginning::take(&directory).map_err(StartError::Scheduler);
-                Some(taken.map_err(run::refused)?)
+    pub fn begin(&self) -> Result<(RunDirectory, Option<TakenOver>), Failure> {
+        let not_taken = |error| run::refused(StartError::Scheduler(error));
+        let (directory, taken) = match &self.place {
+            Place::Submitted(directory) => (directory.clone(), None),
+            Place::Resumed { directory, .. } => {
+                let taken = edited::take(directory).map_err(not_taken)?;
+                (directory.clone(), Some(taken))
             }
-            _ => None,
+            Place::Edited(directory) => {
+                let taken = edited::take_with(directory.clone(), &self.plan.graph, &self.keys);
+                let (directory, taken) = taken.map_err(not_taken)?;
+                (directory, Some(taken))
+            }
+            Place::New | Place::At(_) => (self.make_directory()?, None),
         };
         let write = || -> io::Result<()> {
             logger::start(&directory.log(Rank::SCHEDULER))?;
             match self.place {
                 Place::Submitted(_) | Place::Resumed { is_launched: true, .. } => restate(&directory),
-                Place::Resumed { .. } => {
+                Place::Resumed { .. } | Place::Edited(_) => {
                     // Orders to stop were meant for the processes that have ended.
                     Mailbox::new(directory.control()).collect()?;
                     restate(&directory)
@@ -195,6 +284,8 @@ impl Preparation {
         description.graph = self.file.clone();
         description.keys = self.keys.clone();
         (description.persist, description.max_fails) = (self.plan.persist, self.plan.max_fails);
+        description.crash_limit = self.plan.crash_limit;
+        description.if_missing = self.plan.if_missing;
         description.write(&directory.description())
     }
 }
@@ -203,9 +294,7 @@ impl Preparation {
 fn persist(flags: &SourceFlags) -> Result<Persist, Failure> {
     Ok(match flags.persist {
         Some(PersistFlag::None) if !flags.keys.is_empty() => {
-            let message = format!("cannot print `{}` with `--persist none`", flags.keys.join("`, `"));
-            let hint = "what is printed is taken from the run directory; leave one of the two away";
-            return Err(Failure::usage(message).hint(hint.to_owned()));
+            return Err(not_persisted(&flags.keys));
         }
         Some(PersistFlag::None) => Persist::None,
         Some(PersistFlag::Asked) => Persist::Asked,
@@ -213,6 +302,32 @@ fn persist(flags: &SourceFlags) -> Result<Persist, Failure> {
         None if flags.keys.is_empty() => Persist::Kept,
         None => Persist::Asked,
     })
+}
+
+fn not_persisted(keys: &[String]) -> Failure {
+    let message = format!("cannot print `{}` with `--persist none`", keys.join("`, `"));
+    let hint = "what is printed is taken from the run directory; leave one of the two away";
+    Failure::usage(message).hint(hint.to_owned())
+}
+
+/// A run without a journal has not begun, unless tasks of it left something: then nothing says which of them ran.
+fn refuse_lost_journal(directory: &RunDirectory) -> Result<(), Failure> {
+    if directory.journal().exists() || directory.has_events() {
+        return Ok(());
+    }
+    let packs = PackReader::of_run(directory).map_err(|error| Failure::broken(error.to_string()))?;
+    if packs.latest_attempts().next().is_none() && !directory.may_be_edited() {
+        return Ok(());
+    }
+    let (name, path) = (directory.name(), directory.journal());
+    let message = format!(
+        "cannot resume `{name}`: its journal `{}` is gone, and outputs of its tasks are there",
+        path.display()
+    );
+    let hint = format!(
+        "put it back if there is a copy; else `dagmar run` begins anew, and `dagmar logs {name} KEY` shows what was printed"
+    );
+    Err(Failure::broken(message).hint(hint))
 }
 
 /// Tells `dagmar launch`, to which launchers lie, that the run in this directory cannot go on: to start it again is

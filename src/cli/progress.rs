@@ -1,6 +1,7 @@
 //! What a person sees while a run goes on: a bar on a terminal, a line now and then elsewhere.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -19,12 +20,17 @@ const DRAW_EVERY: Micros = Micros::from_millis(100);
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Micros = Micros::from_secs(15);
 
+/// Tasks named that run again, or that an edit takes away.
+const NEWS_SHOWN: usize = 10;
+
 /// Follows a run's events and shows where it stands.
-pub struct Progress<'a> {
-    events: ReportBuilder<'a>,
+pub struct Progress {
+    events: ReportBuilder,
     shown: Shown,
     /// Forwarded output goes to standard error when standard output is for results.
     is_stdout_taken: bool,
+    /// True while earlier lives of the run are told.
+    is_past: bool,
     last: Timestamp,
 }
 
@@ -34,15 +40,16 @@ enum Shown {
     Lines,
 }
 
-impl<'a> Progress<'a> {
-    /// Follows a run of `graph` from its start.
-    pub fn new(graph: &'a Graph, quiet: bool, is_stdout_taken: bool) -> Self {
+impl Progress {
+    /// Follows a run of `graph` from its start; one that `resumes` tells of its earlier lives first.
+    pub fn new(graph: Arc<Graph>, resumes: bool, quiet: bool, is_stdout_taken: bool) -> Self {
         let shown = match (quiet, io::stderr().is_terminal()) {
             (true, _) => Shown::Nothing,
             (false, true) => Shown::Bar(bar()),
             (false, false) => Shown::Lines,
         };
-        Progress { events: ReportBuilder::new(graph), shown, is_stdout_taken, last: Timestamp::default() }
+        let (events, last) = (ReportBuilder::new(graph), Timestamp::default());
+        Progress { events, shown, is_stdout_taken, is_past: resumes, last }
     }
 
     /// The state that the events led to.
@@ -99,10 +106,16 @@ fn bar() -> ProgressBar {
     bar
 }
 
-impl Watcher for Progress<'_> {
+impl Watcher for Progress {
     fn on_event(&mut self, time: Timestamp, event: &Event) {
-        if self.last == Timestamp::default() {
-            self.last = time;
+        if let Event::TasksSkipped { tasks } = event
+            && !self.is_past
+            && !matches!(self.shown, Shown::Nothing)
+        {
+            let count: u32 = tasks.iter().map(|span| span.count).sum();
+            if count > 0 {
+                super::output::tell(&format!("skipped: {count} (their outputs are there)"));
+            }
         }
         self.events.on_event(time, event);
     }
@@ -122,14 +135,29 @@ impl Watcher for Progress<'_> {
         }
     }
 
-    fn on_resumed(&mut self, left: Left) {
+    fn on_graph(&mut self, graph: Arc<Graph>) {
+        self.events.on_graph(graph);
+    }
+
+    fn on_resumed(&mut self, left: Left, news: &[String]) {
+        self.is_past = false;
         if !matches!(self.shown, Shown::Nothing) {
             let Left { durable, to_do, repeated } = left;
             super::output::tell(&format!("resumed: {durable} durable, {to_do} to do, {repeated} repeated"));
+            news.iter().take(NEWS_SHOWN).for_each(|line| super::output::tell(&format!("  {line}")));
+            if let more @ 1.. = news.len().saturating_sub(NEWS_SHOWN) {
+                super::output::tell(&format!(
+                    "  and {more} more, which `logs/rank-0.log` in the run directory names"
+                ));
+            }
         }
     }
 
     fn on_turn(&mut self, now: Timestamp) {
+        // What is told of earlier lives of the run is old.
+        if self.last == Timestamp::default() {
+            self.last = now;
+        }
         let (every, line) = match &self.shown {
             Shown::Nothing => return,
             Shown::Bar(_) => (DRAW_EVERY, false),

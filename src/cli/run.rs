@@ -126,7 +126,7 @@ fn run_on(mut cluster: Cluster, work: Preparation, flags: &HereFlags) -> Command
     }
     // What tasks forward must not mix with outputs that were asked for, or with JSON.
     let is_stdout_taken = flags.output == Format::Json || !keys.is_empty();
-    let mut progress = Progress::new(&graph, flags.quiet, is_stdout_taken);
+    let mut progress = Progress::new(graph.clone(), plan.resumes, flags.quiet, is_stdout_taken);
     let outcome = cluster.run(plan, (directory.clone(), taken), &mut progress);
     progress.end();
     let is_recorded = outcome.is_ok();
@@ -163,13 +163,24 @@ fn first_line(cluster: &Cluster, plan: &Plan, directory: &RunDirectory) -> Strin
     format!("running {}: {tasks} on {workers} ({})", directory.name(), counted(cpus as usize, "cpu"))
 }
 
+/// Why a run ended that can be resumed.
+const fn cut_short(outcome: Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Done | Outcome::TasksFailed { .. } | Outcome::Stopped(StopReason::Cancelled) => None,
+        Outcome::Stopped(StopReason::Interrupted) => Some("interrupted"),
+        Outcome::Stopped(StopReason::Terminated) => Some("told to end"),
+        Outcome::Stopped(StopReason::TooManyFailures) => Some("stopped by `--max-fails`"),
+        Outcome::WorkersLost => Some("error: no worker is left for the rest"),
+    }
+}
+
 /// Everything that is told at the end.
 struct Told<'a> {
     graph: &'a Graph,
     keys: &'a [String],
     asked: &'a TaskList,
     directory: &'a RunDirectory,
-    progress: &'a Progress<'a>,
+    progress: &'a Progress,
     flags: &'a HereFlags,
 }
 
@@ -181,16 +192,16 @@ impl Told<'_> {
         }
         if is_asked {
             let asked = (self.keys, self.asked);
-            values::print(self.graph, self.directory, asked, |task| self.is_finished(task))?;
+            let skipped = values::print(self.graph, self.directory, asked, |task| self.state(task))?;
+            if !self.flags.quiet {
+                values::tell_skipped(self.graph, &skipped);
+            }
         }
         if let Outcome::TasksFailed { .. } | Outcome::Stopped(StopReason::TooManyFailures) = outcome {
             tell(&failed_tasks::text(self.graph, self.progress.snapshot(), self.directory));
         }
-        if outcome == Outcome::Stopped(StopReason::TooManyFailures) {
-            let name = self.directory.name();
-            tell(&format!(
-                "stopped by `--max-fails`; `dagmar resume {name}` runs what failed and what is left"
-            ));
+        if let Some(why) = cut_short(outcome) {
+            tell(&format!("{why}; `dagmar resume {}` goes on with what is left", self.directory.name()));
         }
         if !self.flags.quiet {
             self.progress.report().to_lines().iter().for_each(|line| tell(line));
@@ -200,18 +211,27 @@ impl Told<'_> {
     }
 
     /// What a task that failed printed is in the logs; it is no output.
-    fn is_finished(&self, task: TaskId) -> bool {
-        self.progress.snapshot().state(task) == State::Finished
+    fn state(&self, task: TaskId) -> State {
+        self.progress.snapshot().state(task)
     }
 
     fn tell_json(&self, outcome: Outcome, is_asked: bool) -> Result<(), Failure> {
         let report = self.progress.report();
         let mut outputs = Vec::new();
         if is_asked {
-            let packs = PackReader::open(&self.directory.output());
+            let packs = PackReader::of_run(self.directory);
             let packs = packs.map_err(|error| Failure::broken(error.to_string()))?;
-            for task in self.asked.iter().filter(|&task| self.is_finished(task)) {
-                outputs.push(values::named(self.graph, task, &values::read(self.graph, task, &packs)?)?);
+            for task in self.asked.iter() {
+                match self.state(task) {
+                    State::Finished => {
+                        let value = values::read(self.graph, task, &packs)?;
+                        outputs.push(values::named(self.graph, task, &value)?);
+                    }
+                    State::Skipped => {
+                        outputs.push(json!({ "key": self.graph.key(task), "skipped": true }));
+                    }
+                    _ => {}
+                }
             }
         }
         Page::open().json(&json!({

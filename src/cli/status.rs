@@ -35,7 +35,7 @@ pub fn run(flags: &StatusFlags) -> CommandResult {
 /// All that is known of a run.
 struct Story<'a> {
     run: &'a PastRun,
-    events: &'a ReportBuilder<'a>,
+    events: &'a ReportBuilder,
     finished: Option<Finished>,
     /// Its job, if it has one, and what the batch system said of it.
     look: Option<(&'a RunJob, Look)>,
@@ -45,7 +45,7 @@ fn print(story: &Story<'_>) -> Result<(), super::Failure> {
     let Story { run, events, .. } = story;
     let mut page = Page::open();
     page.line(format!("{}  {}", run.directory.name(), standing(story)))?;
-    if run.place != run.directory {
+    if run.place.path() != run.directory.path() {
         page.line(format!("  its computation {}:", run.place.name()))?;
     }
     if run.directory.has_begun() {
@@ -63,7 +63,8 @@ fn print(story: &Story<'_>) -> Result<(), super::Failure> {
             (counts.failed, "failed"),
             (counts.aborted, "aborted"),
             (counts.cancelled, "cancelled"),
-            (counts.waiting, "not run"),
+            (counts.skipped, "skipped"),
+            (counts.waiting, "not finished"),
         ];
         let parts = parts.into_iter().filter(|(count, _)| *count > 0);
         let parts: Vec<String> = parts.map(|(count, word)| format!("{count} {word}")).collect();
@@ -129,7 +130,7 @@ fn print_json(story: &Story<'_>) -> Result<(), super::Failure> {
         json!({
             "name": group.name, "waiting": counts.waiting, "running": counts.running,
             "finished": counts.finished, "failed": counts.failed, "aborted": counts.aborted,
-            "cancelled": counts.cancelled,
+            "cancelled": counts.cancelled, "skipped": counts.skipped,
         })
     });
     let workers = events.snapshot().workers().map(|worker| {

@@ -6,6 +6,7 @@ use crate::core::key::Named;
 use crate::core::task::Body;
 use crate::core::task_list::TaskList;
 use crate::core::value::Value;
+use crate::observe::snapshot::State;
 use crate::record::layout::RunDirectory;
 use crate::record::pack::Piece;
 use crate::record::pack_reader::PackReader;
@@ -14,28 +15,42 @@ use crate::worker::json::to_json;
 use crate::worker::output::Output;
 
 use super::failure::Failure;
-use super::output::Page;
+use super::output::{Page, tell};
 
 /// Prints the outputs of the asked tasks that finished: as it is if one task was asked for, else as a
-/// JSON object a line, however few elements an array has.
+/// JSON object a line, however few elements an array has. Returns those that were skipped, of which no value is known.
 pub fn print(
     graph: &Graph,
     directory: &RunDirectory,
     (keys, asked): (&[String], &TaskList),
-    is_finished: impl Fn(TaskId) -> bool,
-) -> Result<(), Failure> {
-    let packs = PackReader::open(&directory.output()).map_err(|error| Failure::broken(error.to_string()))?;
+    state: impl Fn(TaskId) -> State,
+) -> Result<Vec<TaskId>, Failure> {
+    let packs = PackReader::of_run(directory).map_err(|error| Failure::broken(error.to_string()))?;
     let mut page = Page::open();
     let is_array = |key: &String| matches!(graph.keys().find(key), Some(Named::Array { .. }));
     let is_alone = keys.len() == 1 && !is_array(&keys[0]);
-    for task in asked.iter().filter(|&task| is_finished(task)) {
+    for task in asked.iter().filter(|&task| state(task) == State::Finished) {
         let value = read(graph, task, &packs)?;
         match is_alone {
             true => page.bytes(&alone(&value)?)?,
             false => page.json(&named(graph, task, &value)?)?,
         }
     }
-    page.flush()
+    page.flush()?;
+    Ok(asked.iter().filter(|&task| state(task) == State::Skipped).collect())
+}
+
+/// Says of which tasks no value was printed because they did not run.
+pub fn tell_skipped(graph: &Graph, skipped: &[TaskId]) {
+    match skipped {
+        [] => {}
+        [task] => tell(&format!("`{}` was skipped: its value is not printed", graph.key(*task))),
+        [task, others @ ..] => tell(&format!(
+            "`{}` and {} more were skipped: their values are not printed",
+            graph.key(*task),
+            others.len()
+        )),
+    }
 }
 
 /// The value as a line of `{"key": ..., "value": ...}`; bytes that are no text as `hex`.

@@ -79,6 +79,8 @@ pub struct Grown {
     pub options_id: OptionsId,
     /// The tasks whose values it takes, by position.
     pub values: Vec<u32>,
+    /// The tasks that it waits for besides, if it stood in the graph and only its options have changed.
+    pub orders: Vec<u32>,
 }
 
 /// The numbers from which on new things are numbered.
@@ -247,6 +249,7 @@ impl Addition {
             options: self.options[work.options as usize].clone(),
             options_id: OptionsId(numbering.options.0 + work.options),
             values: work.values.iter().map(id).collect(),
+            orders: Vec::new(),
         }
     }
 }

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::addition::{Addition, Numbering};
 use super::batch::Batch;
+use super::edit::Edit;
 use super::id::{Attempt, Incarnation, Rank, TaskId};
-use super::resources::Resources;
+use super::resources::{Resources, spoken_bytes};
 use super::slot::Slot;
 use super::span::Span;
 use super::time::{Micros, Timestamp};
@@ -159,6 +160,23 @@ pub enum Event {
         /// The tasks.
         addition: Box<Addition>,
     },
+    /// Tasks that this run does not do, as their files are there and not older than what they are made of.
+    TasksSkipped {
+        /// The tasks.
+        tasks: Vec<Span>,
+    },
+    /// The run goes on with another graph: from here on, numbers of tasks are those of this one. `RunResumed`
+    /// comes next.
+    GraphEdited(Box<Edit>),
+    /// From now on a task asks for so much memory: it ran out of what it had, or nobody has as much any more.
+    MemorySet {
+        /// The task.
+        task: TaskId,
+        /// What its new options are numbered from.
+        numbering: Numbering,
+        /// Bytes.
+        memory_bytes: u64,
+    },
 }
 
 /// An attempt that ran to success.
@@ -194,8 +212,8 @@ pub enum Cause {
     Signal(i32),
     /// It took longer than its `timeout`.
     Timeout(Micros),
-    /// The system killed it for want of memory.
-    OutOfMemory,
+    /// It took more memory than it may, or the system killed it for want of memory.
+    OutOfMemory(Shortage),
     /// It ended well but did not write a file that it declares.
     MissingOutput(String),
     /// A file that it needs was not to be seen.
@@ -221,6 +239,63 @@ pub enum Cause {
     /// It left its output to tasks that it submitted. This is no failure, and ends as none: its task becomes
     /// another.
     HandedOn(Box<Addition>),
+    /// It ended the rank that it ran in, as that rank's last words say.
+    KilledRank {
+        /// How.
+        death: Death,
+        /// How often its task has done so by now.
+        times: u32,
+        /// How often a task may at the most, this time included.
+        limit: u32,
+    },
+}
+
+/// What is known of a want of memory; numbers that are not are 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shortage {
+    /// What the task may take.
+    pub limit_bytes: u64,
+    /// What it took.
+    pub used_bytes: u64,
+    /// True if it would have been tried again with more, and no worker has more.
+    pub is_most: bool,
+}
+
+impl fmt::Display for Shortage {
+    /// Follows "ran out of memory".
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.limit_bytes, self.used_bytes) {
+            (0, 0) => write!(out, ": the system killed it")?,
+            (0, used) => write!(out, ": it used {}, and the system killed it", spoken_bytes(used))?,
+            (limit, 0) => write!(out, ": its limit is {}", spoken_bytes(limit))?,
+            (limit, used) => {
+                write!(out, ": its limit is {}, it used {}", spoken_bytes(limit), spoken_bytes(used))?
+            }
+        }
+        match self.is_most {
+            true => write!(out, "; no worker has more for it"),
+            false => Ok(()),
+        }
+    }
+}
+
+/// How a function ended the process that called it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Death {
+    /// By a signal that it raised.
+    Signal(i32),
+    /// By calling `exit`.
+    Exit,
+}
+
+impl fmt::Display for Death {
+    /// Completes "it ended its rank ...": `with signal 11 (SEGV)`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Death::Signal(signal) => write!(out, "with signal {signal}{}", signal_name(*signal)),
+            Death::Exit => write!(out, "by calling `exit`"),
+        }
+    }
 }
 
 impl Cause {
@@ -237,7 +312,7 @@ impl fmt::Display for Cause {
             Cause::ExitCode(code) => write!(out, "exited with {code}"),
             Cause::Signal(signal) => write!(out, "was killed by signal {signal}{}", signal_name(*signal)),
             Cause::Timeout(limit) => write!(out, "took longer than its timeout of {limit}"),
-            Cause::OutOfMemory => write!(out, "ran out of memory"),
+            Cause::OutOfMemory(shortage) => write!(out, "ran out of memory{shortage}"),
             Cause::MissingOutput(path) => write!(out, "did not write its declared output `{path}`"),
             Cause::MissingInput(path) => write!(out, "did not find its input `{path}`"),
             Cause::CaptureLimit(bytes) => write!(out, "printed more than its capture limit of {bytes} bytes"),
@@ -250,6 +325,16 @@ impl fmt::Display for Cause {
             Cause::Cancelled => write!(out, "was cancelled"),
             Cause::Stopped => write!(out, "was stopped with the run"),
             Cause::HandedOn(_) => write!(out, "left its output to others"),
+            Cause::KilledRank { death, times, limit } if times < limit => {
+                write!(out, "killed its rank {death}: {times} of {limit} times that `--crash-limit` allows")
+            }
+            Cause::KilledRank { death, times: 1, .. } => {
+                write!(out, "killed its rank {death}: its limit is 1 (`--crash-limit`)")
+            }
+            Cause::KilledRank { death, times, limit } => write!(
+                out,
+                "killed its rank {times} times, the last time {death}: its limit is `--crash-limit {limit}`"
+            ),
         }
     }
 }
@@ -318,4 +403,41 @@ pub enum Outcome {
     Stopped(StopReason),
     /// So many workers were lost that nobody could run what was left, and none came back.
     WorkersLost,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_want_of_memory_tells_what_is_known_of_it() {
+        let told = |limit_bytes, used_bytes, is_most| {
+            Cause::OutOfMemory(Shortage { limit_bytes, used_bytes, is_most }).to_string()
+        };
+        assert_eq!(
+            told(2 << 30, 2_254_857_830, false),
+            "ran out of memory: its limit is 2 GiB, it used 2.1 GiB"
+        );
+        assert_eq!(
+            told(512, 1023 << 10, true),
+            "ran out of memory: its limit is 512 B, it used 1 MiB; no worker has more for it"
+        );
+        assert_eq!(told(0, 1 << 20, false), "ran out of memory: it used 1 MiB, and the system killed it");
+        assert_eq!(told(0, 0, false), "ran out of memory: the system killed it");
+        assert_eq!(spoken_bytes(u64::MAX), "16384 PiB");
+    }
+
+    #[test]
+    fn who_killed_a_rank_is_told_with_how_often_it_may() {
+        let told = |death, times, limit| Cause::KilledRank { death, times, limit }.to_string();
+        let first = told(Death::Signal(11), 1, 3);
+        assert_eq!(first, "killed its rank with signal 11 (SEGV): 1 of 3 times that `--crash-limit` allows");
+        let last = told(Death::Exit, 3, 3);
+        assert_eq!(
+            last,
+            "killed its rank 3 times, the last time by calling `exit`: its limit is `--crash-limit 3`"
+        );
+        let only = told(Death::Signal(6), 1, 1);
+        assert_eq!(only, "killed its rank with signal 6 (ABRT): its limit is 1 (`--crash-limit`)");
+    }
 }

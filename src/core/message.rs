@@ -158,6 +158,8 @@ pub enum Report {
     },
     /// It is alive. True if outputs move, or wait for room: then it is at work although nothing runs.
     Heartbeat(bool),
+    /// The run directory takes so many bytes of this worker in a second. Told when that has changed much.
+    WritesPerSecond(u64),
     /// It has written everything and goes.
     Left(Totals),
     /// This attempt starts and holds these things until its end. Only said if there are any.

@@ -7,6 +7,7 @@
 pub mod addition;
 pub mod batch;
 pub mod column;
+pub mod edit;
 pub mod event;
 pub mod graph;
 pub mod id;

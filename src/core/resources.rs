@@ -103,6 +103,17 @@ impl Resources {
     }
 }
 
+/// A number of bytes for people: `2.1 GiB`.
+pub fn spoken_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let unit = (0..UNITS.len() - 1).find(|&unit| bytes >> (10 * unit) < 1000).unwrap_or(UNITS.len() - 1);
+    let tenths = (bytes as f64 / (1_u64 << (10 * unit)) as f64 * 10.0).round() as u64;
+    match tenths % 10 {
+        0 => format!("{} {}", tenths / 10, UNITS[unit]),
+        rest => format!("{}.{rest} {}", tenths / 10, UNITS[unit]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

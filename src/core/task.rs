@@ -114,6 +114,25 @@ pub enum Stream {
     File(Text),
 }
 
+/// Stands, in the texts of a command that publishes its files by renaming them, for the name of the hidden directories
+/// that each attempt has for itself. No argument, variable or path can have this character.
+pub const STAGE: char = '\0';
+
+impl Command {
+    /// True if it writes its files into hidden directories first.
+    pub fn is_staged(&self) -> bool {
+        let is_staged_line = match &self.line {
+            CommandLine::Shell(text) => text.is_staged(),
+            CommandLine::Arguments(words) => words.iter().any(Text::is_staged),
+        };
+        let is_staged_stream = |stream: &Stream| matches!(stream, Stream::File(path) if path.is_staged());
+        is_staged_line
+            || self.environment.iter().any(|(_, text)| text.is_staged())
+            || is_staged_stream(&self.stdout)
+            || is_staged_stream(&self.stderr)
+    }
+}
+
 /// Text that is complete except for the number of the attempt, which only the worker knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Text {
@@ -129,6 +148,36 @@ impl Text {
         match self {
             Text::Plain(text) => Cow::Borrowed(text),
             Text::AroundAttempt(pieces) => Cow::Owned(pieces.join(&attempt.to_string())),
+        }
+    }
+}
+
+impl Text {
+    /// True if the name of hidden directories stands in it.
+    pub fn is_staged(&self) -> bool {
+        match self {
+            Text::Plain(text) => text.contains(STAGE),
+            Text::AroundAttempt(pieces) => pieces.iter().any(|piece| piece.contains(STAGE)),
+        }
+    }
+
+    /// A path, but in a hidden directory beside it.
+    pub fn staged(&self) -> Text {
+        let mut pieces = match self {
+            Text::Plain(text) => vec![text.clone()],
+            Text::AroundAttempt(pieces) => pieces.clone(),
+        };
+        let last = pieces.len() - 1;
+        let slash = pieces.iter().enumerate().rev().find_map(|(number, piece)| {
+            // A directory may be written with a slash at its end.
+            let name = if number == last { piece.trim_end_matches('/') } else { piece };
+            Some((number, name.rfind('/')?))
+        });
+        let (number, at) = slash.map_or((0, 0), |(number, at)| (number, at + 1));
+        pieces[number].insert_str(at, &format!("{STAGE}/"));
+        match self {
+            Text::Plain(_) => Text::Plain(pieces.swap_remove(0)),
+            Text::AroundAttempt(_) => Text::AroundAttempt(pieces),
         }
     }
 }
@@ -174,6 +223,8 @@ impl Ranks {
 pub struct TaskOptions {
     /// What it occupies while it runs, on each of its nodes.
     pub resources: Resources,
+    /// An attempt that ran out of memory is made again with twice as much, up to this many bytes; 0: it is not.
+    pub memory_max_bytes: u64,
     /// Its ranks, if it is an MPI program.
     pub ranks: Option<Ranks>,
     /// Further attempts after one that failed by its own fault.
@@ -201,6 +252,7 @@ impl Default for TaskOptions {
     fn default() -> Self {
         TaskOptions {
             resources: Resources::cores(1),
+            memory_max_bytes: 0,
             ranks: None,
             retries: 0,
             timeout: None,
@@ -208,6 +260,29 @@ impl Default for TaskOptions {
             priority: 0,
             expected: None,
             keep: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_staged_path_keeps_its_name_and_lies_beside() {
+        let around =
+            |pieces: &[&str]| Text::AroundAttempt(pieces.iter().map(|&piece| piece.into()).collect());
+        let cases = [
+            (Text::from("/d/e/x.bam"), "/d/e/\0/x.bam"),
+            (Text::from("x.bam"), "\0/x.bam"),
+            (Text::from("/d/e/"), "/d/\0/e/"),
+            (around(&["/d/x", ".bam"]), "/d/\0/x7.bam"),
+            (around(&["/d", "/x.bam"]), "/d7/\0/x.bam"),
+            (around(&["", ".bam"]), "\0/7.bam"),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(path.staged().resolve(Attempt(7)), expected);
+            assert!(path.staged().is_staged() && !path.is_staged());
         }
     }
 }

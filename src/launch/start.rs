@@ -230,6 +230,9 @@ impl Ranks<'_> {
         // By it `srun`, which mpirun calls as well, would give the ranks only what the job was given of
         // the submitting shell's variables: no PATH, and nothing that the script has set.
         command.env_remove("SLURM_EXPORT_ENV");
+        // A step keeps what it has until Slurm has given up a node of it that was lost. What is started after the
+        // loss must not wait for that.
+        command.env("SLURM_OVERLAP", "1");
         command.envs(&self.plan.environment);
         command
     }

@@ -22,14 +22,16 @@ use crate::record::mailbox::{Mailbox, Order};
 
 /// How often the launcher, the clock and the signals are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+const PROBE_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The time a run has to stop after a signal: batch systems kill 30 s after theirs, some after 10.
 const PATIENCE: Micros = Micros::from_secs(20);
 /// The time between the last signal and the end of the allocation, and between TERM and KILL.
 const LAST_BREATH: Micros = Micros::from_secs(5);
 /// The time that a command for every node may take.
 const SHORT: Micros = Micros::from_secs(300);
-/// The time that a look at a node may take.
+/// The time that a look at a node may take, and how many are looked at side by side.
 const PROBE: Micros = Micros::from_secs(20);
+const PROBES: usize = 16;
 /// The time a launcher may take to end once the run is over: a damaged one never does.
 const LINGERING: Micros = Micros::from_secs(20);
 
@@ -104,22 +106,56 @@ impl Supervisor {
     /// # Errors
     /// When it cannot be started or waited for.
     pub fn run_short(&mut self, command: Command) -> io::Result<ExitStatus> {
-        self.run_within(command, SHORT)
-    }
-
-    /// True if this, which takes no time, ends well.
-    ///
-    /// # Errors
-    /// When it cannot be started or waited for.
-    pub fn probe(&mut self, command: Command) -> io::Result<bool> {
-        self.run_within(command, PROBE).map(|status| status.success())
-    }
-
-    fn run_within(&mut self, command: Command, limit: Micros) -> io::Result<ExitStatus> {
-        let mut watch = Watch::short(clock::now(), limit);
+        let mut watch = Watch::short(clock::now(), SHORT);
         let status = self.see_to_its_end(command, &mut watch, &|| false, &|| {})?;
         self.stopped = self.stopped.or(watch.cause());
         Ok(status)
+    }
+
+    /// Which of these, which take no time, end well. After a signal none does.
+    pub fn probe(&mut self, commands: Vec<Command>) -> Vec<bool> {
+        let mut commands = commands.into_iter();
+        let mut ended_well = Vec::new();
+        loop {
+            let some: Vec<Command> = commands.by_ref().take(PROBES).collect();
+            if some.is_empty() {
+                return ended_well;
+            }
+            match self.stopped {
+                None => ended_well.extend(self.probe_some(some)),
+                Some(_) => ended_well.extend(some.iter().map(|_| false)),
+            }
+        }
+    }
+
+    fn probe_some(&mut self, commands: Vec<Command>) -> Vec<bool> {
+        let started = commands.into_iter().map(|mut command| command.process_group(0).spawn());
+        let mut running: Vec<Option<Child>> = started.map(Result::ok).collect();
+        let mut ended_well = vec![false; running.len()];
+        let mut watch = Watch::short(clock::now(), PROBE);
+        while running.iter().any(Option::is_some) {
+            for (place, ended_well) in running.iter_mut().zip(&mut ended_well) {
+                let Some(child) = place else { continue };
+                let ended = child.try_wait().unwrap_or(None);
+                if let Some(status) = ended {
+                    end_rest(child);
+                    *ended_well = status.success();
+                    *place = None;
+                }
+            }
+            self.heed_signals(&mut watch);
+            let signal = match watch.step(clock::now()) {
+                Some(Step::Terminate) => Signal::SIGTERM,
+                Some(Step::Kill) => Signal::SIGKILL,
+                Some(Step::Drain) | None => {
+                    thread::sleep(PROBE_LOOK_EVERY);
+                    continue;
+                }
+            };
+            running.iter().flatten().for_each(|child| send(child, signal));
+        }
+        self.stopped = self.stopped.or(watch.cause());
+        ended_well
     }
 
     fn see_to_its_end(
@@ -143,10 +179,7 @@ impl Supervisor {
                     return Err(error);
                 }
             }
-            for signal in self.signals.pending() {
-                log::warn!("signal {signal} came");
-                watch.on_signal(clock::now(), signal);
-            }
+            self.heed_signals(watch);
             if is_finished() {
                 watch.on_finished(clock::now());
             }
@@ -159,6 +192,13 @@ impl Supervisor {
                 Some(Step::Kill) => send(&child, Signal::SIGKILL),
                 None => thread::sleep(LOOK_EVERY),
             }
+        }
+    }
+
+    fn heed_signals(&mut self, watch: &mut Watch) {
+        for signal in self.signals.pending() {
+            log::warn!("signal {signal} came");
+            watch.on_signal(clock::now(), signal);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The chain of dependencies that took longest: no run of the graph can be shorter.
 
+use crate::core::edit::Edit;
 use crate::core::graph::Graph;
 use crate::core::id::TaskId;
 use crate::core::time::Micros;
@@ -13,14 +14,24 @@ pub struct Durations {
 }
 
 impl Durations {
-    /// No task of `graph` has run.
+    /// No task of `graph` has run, and none was added to those that it began with.
     pub fn new(graph: &Graph) -> Self {
-        Durations { micros: vec![0; graph.len()] }
+        Durations { micros: vec![0; graph.count_begun()] }
     }
 
     /// So many more tasks were added.
     pub fn add(&mut self, tasks: usize) {
         self.micros.resize(self.micros.len() + tasks, 0);
+    }
+
+    /// The run goes on with another graph: what was carried over took what it took.
+    pub fn edit(&mut self, edit: &Edit, graph: &Graph) {
+        let before = std::mem::replace(self, Durations::new(graph));
+        if edit.check(before.micros.len(), self.micros.len()).is_ok() {
+            for (from, to) in edit.carried.iter().flat_map(|tasks| tasks.tasks()) {
+                self.micros[to.index()] = before.micros[from.index()];
+            }
+        }
     }
 
     /// A task ran to success. A task that is not in the graph is left out.

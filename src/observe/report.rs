@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
@@ -13,7 +14,7 @@ use crate::core::id::TaskId;
 use crate::core::time::{Micros, Timestamp};
 
 use super::critical_path::{CriticalPath, Durations};
-use super::snapshot::{Counts, Snapshot, WorkerView};
+use super::snapshot::{Counts, Snapshot};
 
 /// How many tasks of the critical path are named: its longest.
 const PATH_KEYS: usize = 5;
@@ -36,7 +37,7 @@ pub struct Report {
     /// From the first event to the last.
     #[serde(rename = "elapsed_s", serialize_with = "seconds")]
     pub elapsed: Micros,
-    /// Workers that ever were there.
+    /// Workers that were there since the run began or was resumed.
     pub workers: u32,
     /// Times that a worker was lost.
     pub workers_lost: u32,
@@ -44,7 +45,8 @@ pub struct Report {
     pub cpus: u32,
     /// Core time used by attempts, of the core time that the workers were there for: 0 to 1.
     pub utilisation: f64,
-    /// Bytes of outputs that went from worker to worker.
+    /// Bytes of outputs that went from worker to worker: sent or received, whichever is more, as a worker that was
+    /// lost cannot say what it did.
     pub moved_bytes: u64,
     /// Bytes of outputs that went to the disks of nodes because memory was short.
     pub spilled_bytes: u64,
@@ -72,6 +74,8 @@ pub struct TaskCounts {
     pub aborted: u32,
     /// Not run because a person said so.
     pub cancelled: u32,
+    /// Not run because their files were there.
+    pub skipped: u32,
     /// Not ended.
     pub waiting: u32,
 }
@@ -102,31 +106,48 @@ fn seconds<S: Serializer>(span: &Micros, serializer: S) -> Result<S::Ok, S::Erro
 
 /// Takes events in and gives the report.
 #[derive(Clone, Debug)]
-pub struct ReportBuilder<'a> {
-    graph: &'a Graph,
+pub struct ReportBuilder {
+    graph: Arc<Graph>,
+    is_begun: bool,
     snapshot: Snapshot,
     durations: Durations,
     workers_lost: u32,
 }
 
-impl<'a> ReportBuilder<'a> {
+impl ReportBuilder {
     /// A run of which nothing has happened.
-    pub fn new(graph: &'a Graph) -> Self {
-        let (snapshot, durations) = (Snapshot::new(graph), Durations::new(graph));
-        ReportBuilder { graph, snapshot, durations, workers_lost: 0 }
+    pub fn new(graph: Arc<Graph>) -> Self {
+        let (snapshot, durations) = (Snapshot::new(&graph), Durations::new(&graph));
+        ReportBuilder { graph, is_begun: false, snapshot, durations, workers_lost: 0 }
+    }
+
+    /// The next event is about this graph: the one that the run began with, or, if that event is `GraphEdited`, the
+    /// one that it goes on with.
+    pub fn on_graph(&mut self, graph: Arc<Graph>) {
+        match self.is_begun {
+            true => self.graph = graph,
+            false => *self = Self::new(graph),
+        }
+    }
+
+    /// The graph that the latest events are about.
+    pub const fn graph(&self) -> &Arc<Graph> {
+        &self.graph
     }
 
     /// Takes one event in, in the order of the journal.
     pub fn on_event(&mut self, time: Timestamp, event: &Event) {
+        self.is_begun = true;
         match event {
             Event::TasksFinished { batch, .. } if batch.is_whole() => {
                 batch.timings().for_each(|(task, _, ran, _)| self.durations.set(task, ran));
             }
+            Event::GraphEdited(edit) => self.durations.edit(edit, &self.graph),
             Event::WorkerLost { .. } => self.workers_lost += 1,
             Event::TasksAdded { addition, .. } => self.durations.add(addition.tasks.len()),
             _ => (),
         }
-        self.snapshot.on_event(self.graph, time, event);
+        self.snapshot.on_event(&self.graph, time, event);
     }
 
     /// The state that the events lead to.
@@ -141,21 +162,22 @@ impl<'a> ReportBuilder<'a> {
 
     /// The report of what happened so far.
     pub fn report(&self) -> Report {
-        let path = CriticalPath::find(self.graph, &self.durations);
+        let path = CriticalPath::find(&self.graph, &self.durations);
         let longest = path.longest(&self.durations, PATH_KEYS);
-        let workers = || self.snapshot.workers();
+        let workers = self.snapshot.workers();
+        let totals = self.snapshot.totals();
         Report {
             outcome: self.snapshot.outcome().map(outcome_word),
             tasks: TaskCounts::from(*self.snapshot.counts()),
             retries: self.snapshot.retry_count(),
             elapsed: self.snapshot.elapsed(self.snapshot.latest()),
-            workers: workers().len() as u32,
+            workers: workers.len() as u32,
             workers_lost: self.workers_lost,
-            cpus: workers().map(|worker| worker.capacity.cpus).fold(0, u32::saturating_add),
+            cpus: workers.map(|worker| worker.capacity.cpus).fold(0, u32::saturating_add),
             utilisation: utilisation(&self.snapshot),
-            moved_bytes: moved_bytes(workers()),
-            spilled_bytes: workers().map(|worker| worker.totals.spilled_bytes).sum(),
-            read_back_bytes: workers().map(|worker| worker.totals.read_back_bytes).sum(),
+            moved_bytes: totals.sent_bytes.max(totals.received_bytes),
+            spilled_bytes: totals.spilled_bytes,
+            read_back_bytes: totals.read_back_bytes,
             critical_path: path.length,
             critical_path_tasks: path.tasks.len() as u32,
             critical_path_keys: longest.into_iter().map(|task| self.graph.key(task)).collect(),
@@ -176,7 +198,7 @@ impl<'a> ReportBuilder<'a> {
             .collect();
         groups.sort_by_key(|group| std::cmp::Reverse(group.total));
         groups.truncate(GROUPS);
-        groups.iter().map(|group| group.report(self.graph)).collect()
+        groups.iter().map(|group| group.report(&self.graph)).collect()
     }
 
     /// The tasks that were added, by the first task of the group that they are counted in.
@@ -228,8 +250,8 @@ impl GroupTime {
 
 impl From<Counts> for TaskCounts {
     fn from(counts: Counts) -> Self {
-        let Counts { waiting, running, finished, failed, aborted, cancelled } = counts;
-        TaskCounts { finished, failed, aborted, cancelled, waiting: waiting.saturating_add(running) }
+        let Counts { waiting, running, finished, failed, aborted, cancelled, skipped } = counts;
+        TaskCounts { finished, failed, aborted, cancelled, skipped, waiting: waiting.saturating_add(running) }
     }
 }
 
@@ -254,15 +276,6 @@ fn utilisation(snapshot: &Snapshot) -> f64 {
     }
 }
 
-/// What was sent or received, whichever is more: a worker that was lost cannot say what it did.
-fn moved_bytes<'a>(workers: impl Iterator<Item = &'a WorkerView>) -> u64 {
-    let (sent, received) = workers.fold((0_u64, 0_u64), |(sent, received), worker| {
-        let totals = worker.totals;
-        (sent.saturating_add(totals.sent_bytes), received.saturating_add(totals.received_bytes))
-    });
-    sent.max(received)
-}
-
 impl Report {
     /// The summary line by line.
     pub fn to_lines(&self) -> Vec<String> {
@@ -285,9 +298,14 @@ impl Report {
 
     fn first_line(&self) -> String {
         let mut line = format!("{} finished", counted(u64::from(self.tasks.finished), "task"));
-        let TaskCounts { failed, aborted, cancelled, waiting, .. } = self.tasks;
-        let others =
-            [(failed, "failed"), (aborted, "aborted"), (cancelled, "cancelled"), (waiting, "not run")];
+        let TaskCounts { failed, aborted, cancelled, skipped, waiting, .. } = self.tasks;
+        let others = [
+            (failed, "failed"),
+            (aborted, "aborted"),
+            (cancelled, "cancelled"),
+            (skipped, "skipped"),
+            (waiting, "not finished"),
+        ];
         for (count, word) in others.into_iter().filter(|(count, _)| *count > 0) {
             line += &format!(", {count} {word}");
         }
@@ -402,6 +420,7 @@ mod tests {
             "failed": 1,
             "aborted": 2,
             "cancelled": 0,
+            "skipped": 0,
             "waiting": 0
           },
           "retries": 1,
@@ -454,7 +473,7 @@ mod tests {
     fn a_run_that_did_nothing_has_a_summary() {
         let graph = graph("a:");
         insta::assert_snapshot!(Scenario::new(&graph).report.report(), @r#"
-        0 tasks finished, 1 not run in 0 us on 0 workers (0 cpus)
+        0 tasks finished, 1 not finished in 0 us on 0 workers (0 cpus)
           utilisation 0 %
         "#);
     }
@@ -466,7 +485,7 @@ mod tests {
         run.joins(1, 1).waits(1_000);
         run.tells(Event::WorkerLost { worker: Rank(1), incarnation: crate::core::id::Incarnation(1) });
         insta::assert_snapshot!(run.report.report(), @r#"
-        0 tasks finished, 1 not run in 1.00 ms on 1 worker (1 cpu)
+        0 tasks finished, 1 not finished in 1.00 ms on 1 worker (1 cpu)
           utilisation 0 %
           1 worker lost
         "#);

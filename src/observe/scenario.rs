@@ -1,5 +1,7 @@
 //! Runs told in a few words, for tests.
 
+use std::sync::Arc;
+
 use crate::core::batch::Batch;
 use crate::core::event::{Cause, Event, Failure, Success};
 use crate::core::graph::{Definition, Graph, GraphBuilder};
@@ -35,14 +37,14 @@ pub fn graph(text: &str) -> Graph {
 /// A run whose clock stands unless it `waits`.
 pub struct Scenario<'a> {
     pub snapshot: Snapshot,
-    pub report: ReportBuilder<'a>,
+    pub report: ReportBuilder,
     graph: &'a Graph,
     now: Timestamp,
 }
 
 impl<'a> Scenario<'a> {
     pub fn new(graph: &'a Graph) -> Self {
-        let (snapshot, report) = (Snapshot::new(graph), ReportBuilder::new(graph));
+        let (snapshot, report) = (Snapshot::new(graph), ReportBuilder::new(Arc::new(graph.clone())));
         let mut run = Scenario { snapshot, report, graph, now: Timestamp(1_000_000) };
         let shown = graph.tasks().filter(|&task| !graph.is_join(task)).count();
         run.tells(Event::RunStarted { tasks: shown as u32 });

@@ -7,12 +7,17 @@ use std::collections::BTreeMap;
 
 use crate::core::addition::{Addition, Numbering};
 use crate::core::batch::Batch;
+use crate::core::edit::Edit;
 use crate::core::event::{Cause, Event, Outcome, StopReason, Totals};
 use crate::core::graph::Graph;
-use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
-use crate::core::resources::Resources;
+use crate::core::id::{Attempt, Rank, TaskId};
 use crate::core::span::Span;
 use crate::core::time::{Micros, Timestamp};
+
+mod workers;
+
+use workers::Workers;
+pub use workers::{Presence, WorkerView};
 
 /// How many failures are kept in full; the others are only counted.
 const FAILURES_MAX: usize = 1000;
@@ -34,18 +39,21 @@ pub enum State {
     Aborted,
     /// It will not run because a person said so.
     Cancelled,
+    /// It need not run: its files were there.
+    Skipped,
 }
 
 impl State {
     /// The state of this number.
     const fn of(number: u8) -> Self {
-        const ALL: [State; 6] = [
+        const ALL: [State; 7] = [
             State::Waiting,
             State::Running,
             State::Finished,
             State::Failed,
             State::Aborted,
             State::Cancelled,
+            State::Skipped,
         ];
         ALL[number as usize]
     }
@@ -66,6 +74,8 @@ pub struct Counts {
     pub aborted: u32,
     /// Not run because a person said so.
     pub cancelled: u32,
+    /// Not run because their files were there.
+    pub skipped: u32,
 }
 
 impl Counts {
@@ -76,7 +86,7 @@ impl Counts {
 
     /// Those that came to an end, good or bad.
     pub const fn ended(&self) -> u32 {
-        self.finished + self.failed + self.aborted + self.cancelled
+        self.finished + self.failed + self.aborted + self.cancelled + self.skipped
     }
 
     fn of(&mut self, state: State) -> &mut u32 {
@@ -87,6 +97,7 @@ impl Counts {
             State::Failed => &mut self.failed,
             State::Aborted => &mut self.aborted,
             State::Cancelled => &mut self.cancelled,
+            State::Skipped => &mut self.skipped,
         }
     }
 
@@ -97,47 +108,6 @@ impl Counts {
         let to = self.of(to);
         *to = to.saturating_add(1);
     }
-}
-
-/// One worker over all its lives.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct WorkerView {
-    /// Its rank.
-    pub rank: Rank,
-    /// Which life this is.
-    pub incarnation: Incarnation,
-    /// The node it runs on.
-    pub host: String,
-    /// What it has.
-    pub capacity: Resources,
-    /// Whether it is there.
-    pub presence: Presence,
-    /// Tasks that ran to success on it.
-    pub tasks_finished: u32,
-    /// Attempts that ended badly on it.
-    pub attempts_failed: u32,
-    /// Time that its attempts ran, summed over them: two at once count twice.
-    pub busy: Micros,
-    /// Cores times time: `busy` with each attempt times its cores.
-    pub busy_cpus: Micros,
-    /// Cores times the time it was there in earlier lives.
-    pub past_cpus: Micros,
-    /// When its present life began.
-    pub joined: Timestamp,
-    /// What it moved, known once it has left.
-    pub totals: Totals,
-}
-
-/// Whether a worker is there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Presence {
-    /// It is.
-    #[default]
-    Here,
-    /// It was given up.
-    Lost,
-    /// It left in order.
-    Left,
 }
 
 /// An attempt that ended badly.
@@ -153,7 +123,8 @@ pub struct FailedAttempt {
     pub cause: Cause,
     /// True if the task was to be tried again.
     pub retried: bool,
-    /// How often the task had been tried by then, as what it was then.
+    /// How often the task had been tried by then, as what it was then, since the run began or was resumed. Tries that
+    /// were lost with their rank do not count.
     pub tries: u32,
 }
 
@@ -164,10 +135,10 @@ pub struct Snapshot {
     groups: Vec<Counts>,
     /// Numbers, because zeros take no memory before they are written.
     states: Vec<u8>,
-    workers: BTreeMap<Rank, WorkerView>,
+    workers: Workers,
     failures: Vec<FailedAttempt>,
-    /// The latest try of each task that became another.
-    handed_on: BTreeMap<TaskId, Attempt>,
+    /// How often tasks failed by their own fault and were tried again.
+    failed_before: BTreeMap<TaskId, u32>,
     failure_count: u64,
     retry_count: u64,
     started: Option<Timestamp>,
@@ -179,16 +150,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The state before the first event.
+    /// The state before the first event: whatever the graph has grown by since is not there yet.
     pub fn new(graph: &Graph) -> Self {
         let count = |waiting: Option<u32>| Counts { waiting: waiting.unwrap_or(0), ..Counts::default() };
         Snapshot {
             counts: Counts::default(),
             groups: graph.keys().groups().iter().map(|group| count(group.count())).collect(),
-            states: vec![State::Waiting as u8; graph.len()],
-            workers: BTreeMap::new(),
+            states: vec![State::Waiting as u8; graph.count_begun()],
+            workers: Workers::default(),
             failures: Vec::new(),
-            handed_on: BTreeMap::new(),
+            failed_before: BTreeMap::new(),
             failure_count: 0,
             retry_count: 0,
             started: None,
@@ -199,7 +170,8 @@ impl Snapshot {
         }
     }
 
-    /// Takes one event in. Events about tasks that are not in the graph are left out.
+    /// Takes one event in. Events about tasks that are not in the graph are left out. `GraphEdited`, and what
+    /// follows it, is about the new graph.
     pub fn on_event(&mut self, graph: &Graph, time: Timestamp, event: &Event) {
         if let Event::RunResumed { to_do, .. } = event {
             self.on_run_resumed(graph, time, to_do);
@@ -212,10 +184,14 @@ impl Snapshot {
                 let (rank, incarnation) = (*worker, *incarnation);
                 let life =
                     WorkerView { rank, incarnation, host, capacity, joined: time, ..WorkerView::default() };
-                self.on_worker_joined(life);
+                self.workers.on_joined(life);
             }
-            Event::WorkerLost { worker, .. } => self.on_worker_gone(time, *worker, Presence::Lost),
-            Event::WorkerLeft { worker, totals } => self.on_worker_left(time, *worker, *totals),
+            Event::WorkerLost { worker, .. } => {
+                self.workers.on_gone(time, *worker, Presence::Lost);
+            }
+            Event::WorkerLeft { worker, totals } => {
+                self.workers.on_left(time, *worker, *totals);
+            }
             Event::TaskStarted { task, .. } => self.change(graph, *task, State::Running),
             Event::MultiNodeAssigned { .. } => {}
             Event::TasksFinished { worker, batch } if batch.is_whole() => {
@@ -223,8 +199,7 @@ impl Snapshot {
             }
             Event::AttemptFailed { task, attempt, worker, failure, retried } => {
                 let (task, attempt, worker, retried) = (*task, *attempt, *worker, *retried);
-                let before = self.handed_on.get(&task).map_or(0, |attempt| attempt.0);
-                let tries = attempt.0.saturating_sub(before);
+                let tries = self.failed_before.get(&task).map_or(1, |count| count.saturating_add(1));
                 let cause = failure.cause.clone();
                 let failed = FailedAttempt { task, attempt, worker, cause, retried, tries };
                 self.on_attempt_failed(graph, failed, failure.ran);
@@ -234,12 +209,15 @@ impl Snapshot {
             Event::TaskCancelled { task } => self.change(graph, *task, State::Cancelled),
             Event::RunStopping { reason } => self.stopping = Some(*reason),
             Event::RunFinished { outcome } => self.outcome = Some(*outcome),
+            Event::TasksSkipped { tasks } => self.on_tasks_skipped(graph, tasks),
+            Event::GraphEdited(edit) => self.on_graph_edited(graph, edit),
             Event::TasksFinished { .. }
             | Event::TaskBound { .. }
+            | Event::MemorySet { .. }
             | Event::TasksDurable { .. }
             | Event::RunResumed { .. } => {}
-            Event::TasksAdded { task, attempt, worker, ran, numbering, addition, .. } => {
-                self.handed_on.insert(*task, *attempt);
+            Event::TasksAdded { task, worker, ran, numbering, addition, .. } => {
+                self.failed_before.remove(task);
                 self.on_tasks_added(graph, (*task, *numbering), addition);
                 self.change(graph, *task, State::Waiting);
                 self.add_busy(graph, *task, *worker, *ran);
@@ -262,9 +240,14 @@ impl Snapshot {
         self.states.get(task.index()).map_or(State::Waiting, |state| State::of(*state))
     }
 
-    /// The workers by rank.
+    /// The workers since the run began or was resumed, by rank.
     pub fn workers(&self) -> impl ExactSizeIterator<Item = &WorkerView> {
-        self.workers.values()
+        self.workers.iter()
+    }
+
+    /// What all workers moved that have left.
+    pub fn totals(&self) -> Totals {
+        self.workers.totals()
     }
 
     /// The first thousand attempts that ended badly, in order. Those that were ended on purpose
@@ -317,30 +300,52 @@ impl Snapshot {
 
     /// Cores times the time they were there, over all workers, up to the latest event.
     pub fn offered_cpus(&self) -> Micros {
-        sum(self.workers.values().map(|worker| worker.past_cpus + self.present_cpus(worker, self.latest)))
+        self.workers.offered_cpus(self.latest)
     }
 
     /// Cores times the time they were busy.
     pub fn busy_cpus(&self) -> Micros {
-        sum(self.workers.values().map(|worker| worker.busy_cpus))
+        self.workers.busy_cpus()
     }
 
     fn on_run_started(&mut self, time: Timestamp, tasks: u32) {
         // A run that was resumed has begun several times; what is finished stays so.
-        self.started.get_or_insert(time);
+        self.begin(time);
         self.counts.waiting = tasks.saturating_sub(self.counts.running + self.counts.ended());
         (self.stopping, self.outcome) = (None, None);
     }
 
+    fn on_tasks_skipped(&mut self, graph: &Graph, tasks: &[Span]) {
+        let tasks = tasks.iter().flat_map(|span| span.tasks());
+        let known: Vec<TaskId> = tasks.take_while(|task| task.index() < self.states.len()).collect();
+        known.into_iter().for_each(|task| self.change(graph, task, State::Skipped));
+    }
+
+    /// What was carried over and is finished stays so; all else waits.
+    fn on_graph_edited(&mut self, graph: &Graph, edit: &Edit) {
+        let Snapshot { counts, groups, states, .. } = Snapshot::new(graph);
+        let before = std::mem::replace(&mut self.states, states);
+        (self.counts, self.groups) = (counts, groups);
+        self.failed_before.clear();
+        if edit.check(before.len(), self.states.len()).is_err() {
+            return;
+        }
+        for (from, to) in edit.carried.iter().flat_map(|tasks| tasks.tasks()) {
+            if let state @ (State::Finished | State::Skipped) = State::of(before[from.index()]) {
+                self.change(graph, to, state);
+            }
+        }
+    }
+
     /// All that was known to be under way has ended with the processes, and what is to do waits.
     fn on_run_resumed(&mut self, graph: &Graph, time: Timestamp, to_do: &[Span]) {
-        let (last, workers) = (self.latest, self.workers.keys().copied().collect::<Vec<_>>());
-        workers.into_iter().for_each(|worker| self.on_worker_gone(last, worker, Presence::Lost));
-        self.paused = self.paused + time.since(last);
+        self.workers.on_run_resumed(self.latest);
+        self.paused = self.paused + time.since(self.latest);
         (self.stopping, self.outcome) = (None, None);
-        self.started.get_or_insert(time);
+        self.begin(time);
         // What failed is tried again.
         (self.failures, self.failure_count, self.retry_count) = (Vec::new(), 0, 0);
+        self.failed_before.clear();
         let waiting =
             to_do.iter().flat_map(|span| span.tasks()).take_while(|task| task.index() < self.states.len());
         let waiting: Vec<TaskId> = waiting.collect();
@@ -354,41 +359,9 @@ impl Snapshot {
         }
     }
 
-    fn on_worker_joined(&mut self, life: WorkerView) {
-        self.on_worker_gone(life.joined, life.rank, Presence::Lost);
-        let worker = self.workers.entry(life.rank).or_default();
-        let WorkerView { rank, incarnation, host, capacity, presence, joined, .. } = life;
-        *worker = WorkerView { rank, incarnation, host, capacity, presence, joined, ..worker.clone() };
-    }
-
-    fn on_worker_left(&mut self, time: Timestamp, rank: Rank, totals: Totals) {
-        self.on_worker_gone(time, rank, Presence::Left);
-        if let Some(worker) = self.workers.get_mut(&rank) {
-            worker.totals.sent_bytes = worker.totals.sent_bytes.saturating_add(totals.sent_bytes);
-            worker.totals.received_bytes = worker.totals.received_bytes.saturating_add(totals.received_bytes);
-            worker.totals.spilled_bytes = worker.totals.spilled_bytes.saturating_add(totals.spilled_bytes);
-            worker.totals.read_back_bytes =
-                worker.totals.read_back_bytes.saturating_add(totals.read_back_bytes);
-        }
-    }
-
-    fn on_worker_gone(&mut self, time: Timestamp, rank: Rank, presence: Presence) {
-        let Some(worker) = self.workers.get(&rank) else { return };
-        let cpus = self.present_cpus(worker, time);
-        let worker = self.workers.get_mut(&rank).expect("it was there in the line before");
-        if worker.presence == Presence::Here {
-            worker.past_cpus = worker.past_cpus + cpus;
-            worker.presence = presence;
-        }
-    }
-
-    /// Cores times the time of a worker's present life that falls into the run.
-    fn present_cpus(&self, worker: &WorkerView, until: Timestamp) -> Micros {
-        let joined = worker.joined.max(self.started.unwrap_or_default());
-        match worker.presence {
-            Presence::Here => times(until.since(joined), worker.capacity.cpus),
-            Presence::Lost | Presence::Left => Micros::ZERO,
-        }
+    fn begin(&mut self, time: Timestamp) {
+        let began = *self.started.get_or_insert(time);
+        self.workers.on_run_started(began);
     }
 
     /// What is the same for neighbours is looked up once.
@@ -408,7 +381,7 @@ impl Snapshot {
             self.change_in(graph, group, task, State::Finished);
             (busy, busy_cpus) = (busy + ran, busy_cpus + times(ran, cpus));
         }
-        if let Some(worker) = self.workers.get_mut(&worker) {
+        if let Some(worker) = self.workers.get_mut(worker) {
             worker.tasks_finished = worker.tasks_finished.saturating_add(count);
             (worker.busy, worker.busy_cpus) = (worker.busy + busy, worker.busy_cpus + busy_cpus);
         }
@@ -424,8 +397,12 @@ impl Snapshot {
         let is_final = !failed.retried && !is_on_purpose(&failed.cause) && self.stopping.is_none();
         self.change(graph, failed.task, if is_final { State::Failed } else { State::Waiting });
         self.add_busy(graph, failed.task, failed.worker, ran);
-        self.retry_count += u64::from(failed.retried && !failed.cause.is_infrastructure());
-        if let Some(worker) = self.workers.get_mut(&failed.worker) {
+        if failed.retried && !failed.cause.is_infrastructure() {
+            self.retry_count += 1;
+            let count = self.failed_before.entry(failed.task).or_default();
+            *count = count.saturating_add(1);
+        }
+        if let Some(worker) = self.workers.get_mut(failed.worker) {
             worker.attempts_failed += 1;
         }
         self.keep(failed);
@@ -457,7 +434,7 @@ impl Snapshot {
 
     fn add_busy(&mut self, graph: &Graph, task: TaskId, worker: Rank, ran: Micros) {
         let is_known = task.index() < self.states.len();
-        let Some(worker) = self.workers.get_mut(&worker).filter(|_| is_known) else {
+        let Some(worker) = self.workers.get_mut(worker).filter(|_| is_known) else {
             return;
         };
         worker.busy = worker.busy + ran;
@@ -496,10 +473,6 @@ const fn is_on_purpose(cause: &Cause) -> bool {
 
 const fn times(span: Micros, cpus: u32) -> Micros {
     Micros(span.0.saturating_mul(cpus as u64))
-}
-
-fn sum(spans: impl Iterator<Item = Micros>) -> Micros {
-    spans.fold(Micros::ZERO, |sum, span| sum + span)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::scheduler::Persist;
+use crate::core::scheduler::{CRASH_LIMIT, Persist};
 use crate::core::time::Timestamp;
 
 use super::publish::publish;
@@ -35,6 +35,12 @@ pub struct Description {
     /// How many tasks may fail before the run is stopped, if that was said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_fails: Option<u32>,
+    /// How often a task may kill the rank it runs in.
+    #[serde(default = "crash_limit")]
+    pub crash_limit: u32,
+    /// True if tasks are left away whose files are there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub if_missing: bool,
     /// The user's own program and its arguments, if it is not a graph that is run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub program: Vec<String>,
@@ -74,6 +80,8 @@ impl Description {
             keys: Vec::new(),
             persist: Persist::default(),
             max_fails: None,
+            crash_limit: CRASH_LIMIT,
+            if_missing: false,
             program: Vec::new(),
             command_line: env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
             directory: env::current_dir().unwrap_or_default(),
@@ -96,6 +104,11 @@ impl Description {
         toml::from_str(&text)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.message().to_owned()))
     }
+}
+
+/// What runs of earlier versions have.
+fn crash_limit() -> u32 {
+    CRASH_LIMIT
 }
 
 /// A time as the records of a run write it.
@@ -126,6 +139,8 @@ mod tests {
             keys: vec!["align[03]".into()],
             persist: Persist::Asked,
             max_fails: Some(3),
+            crash_limit: 4,
+            if_missing: false,
             program: Vec::new(),
             command_line: vec!["dagmar".into(), "run".into(), "a \"b\"".into()],
             directory: "/home/ada".into(),
@@ -149,6 +164,7 @@ mod tests {
         keys = ["align[03]"]
         persist = "asked"
         max_fails = 3
+        crash_limit = 4
         command_line = [
             "dagmar",
             "run",

@@ -4,8 +4,10 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::core::edit::Lineage;
 use crate::core::id::{Attempt, Rank, TaskId};
 
 use super::publish::create_private_directory;
@@ -24,6 +26,8 @@ const PARTS: [&str; 3] = ["output", "control", "logs"];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunDirectory {
     path: PathBuf,
+    /// The edits of the run, as far as whoever has this was told: see `edits`.
+    lineage: Arc<Lineage>,
 }
 
 /// Why there is no run directory to work with.
@@ -176,14 +180,14 @@ impl RunDirectory {
         make_directory(path)?;
         let path = path.canonicalize().map_err(|error| LayoutError::Io(path.to_owned(), error))?;
         PARTS.iter().try_for_each(|part| make_directory(&path.join(part)))?;
-        Ok(RunDirectory { path })
+        Ok(RunDirectory { path, lineage: Arc::default() })
     }
 
     /// The run directory at this path.
     pub fn open(path: &Path) -> Result<Self, LayoutError> {
         let full = path.canonicalize().map_err(|error| LayoutError::Io(path.to_owned(), error))?;
         match is_run(&full) {
-            true => Ok(RunDirectory { path: full }),
+            true => Ok(RunDirectory { path: full, lineage: Arc::default() }),
             false => Err(LayoutError::NotARun(path.to_owned())),
         }
     }
@@ -205,6 +209,16 @@ impl RunDirectory {
             true => Self::open(&path),
             false => Err(LayoutError::NotFound(argument.to_owned(), runs.clone(), runs_by_age(&runs))),
         }
+    }
+
+    /// The same directory, of a run that had these edits.
+    pub fn with_lineage(self, lineage: Arc<Lineage>) -> Self {
+        RunDirectory { lineage, ..self }
+    }
+
+    /// The edits of the run.
+    pub fn lineage(&self) -> &Arc<Lineage> {
+        &self.lineage
     }
 
     /// The directory itself, an absolute path.
@@ -237,9 +251,24 @@ impl RunDirectory {
         self.path.join("launch.lock")
     }
 
-    /// The packed graph.
+    /// The packed graph that the run goes on with.
     pub fn graph(&self) -> PathBuf {
-        self.path.join("graph.dagmar")
+        self.graph_of(self.lineage.current())
+    }
+
+    /// The packed graph of this number: 0 for the one that the run began with, else that of the life that brought it.
+    pub fn graph_of(&self, number: u32) -> PathBuf {
+        match number {
+            0 => self.path.join("graph.dagmar"),
+            _ => self.path.join(format!("graph.{number}.dagmar")),
+        }
+    }
+
+    /// True if there may have been edits: some life of the run has brought a graph.
+    pub fn may_be_edited(&self) -> bool {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let mut names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.any(|name| name.starts_with("graph.") && name.ends_with(".dagmar") && name != "graph.dagmar")
     }
 
     /// The job script.
@@ -280,7 +309,7 @@ impl RunDirectory {
     /// The latest of those runs.
     pub fn latest_compute(&self) -> Option<RunDirectory> {
         let entries = fs::read_dir(self.computes()).ok()?.flatten().map(|entry| entry.path());
-        entries.filter(|path| is_run(path)).max().map(|path| RunDirectory { path })
+        entries.filter(|path| is_run(path)).max().map(|path| RunDirectory { path, lineage: Arc::default() })
     }
 
     /// The host file of an attempt that is an MPI program, there while it runs.

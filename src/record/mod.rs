@@ -7,11 +7,13 @@
 pub mod claim;
 pub mod commit;
 pub mod description;
+pub mod edits;
 pub mod encoding;
 pub mod frame;
 pub mod frame_reader;
 pub mod journal;
 mod journal_reader;
+pub mod last_words;
 pub mod layout;
 pub mod lease;
 pub mod mailbox;

@@ -2,10 +2,11 @@
 //!
 //! `rank-N.pack` is nothing but the bytes, one piece behind the other. `rank-N.index` is a file of
 //! frames (`frame`) whose records say which bytes are whose; a record is written after its bytes.
-//! A rank that comes back begins `rank-N.2.pack`, so a file has one writer in all its life.
+//! A rank that comes back begins `rank-N.2.pack`, so a file has one writer in all its life. Of a run that was edited, names
+//! say by which graph tasks are numbered: `rank-N.graph-4.pack`.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -17,10 +18,14 @@ use crate::core::id::{Attempt, Rank, TaskId};
 
 use super::encoding::encode;
 use super::frame::{FrameWriter, Kind};
+use super::layout::RunDirectory;
 use super::publish::{create_private, sync_directory};
 
 /// The magic and version of indexes.
 pub const KIND: Kind = Kind { magic: *b"dagmar\0P", version: 2, name: "pack index" };
+
+/// What stands in a pack's name before the number of its graph.
+const GRAPH: &str = ".graph-";
 
 /// Bytes gathered before they are written without being asked.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -34,6 +39,15 @@ pub enum Piece {
     Stderr,
     /// Its value, encoded by the worker.
     Value,
+}
+
+/// The number of the graph by which a pack numbers tasks, as its name has it. `None` if that makes no sense.
+pub(super) fn graph_of(path: &Path) -> Option<u32> {
+    let name = path.file_name()?.to_str()?;
+    match name.split_once(GRAPH) {
+        None => Some(0),
+        Some((_, rest)) => rest.split('.').next()?.parse().ok().filter(|&number| number > 0),
+    }
 }
 
 /// One record of an index: some consecutive bytes of a piece, or the end of an attempt with the length of all that
@@ -93,16 +107,36 @@ impl PackFiles {
 }
 
 impl PackWriter {
-    /// Begins a pack in `directory`, under a name that this rank has not used.
+    /// Begins a pack for tasks of the graph that the run goes on with.
+    pub fn of_run(run: &RunDirectory, rank: Rank) -> io::Result<Self> {
+        let stem = match run.lineage().current() {
+            0 => format!("rank-{rank}"),
+            graph => format!("rank-{rank}{GRAPH}{graph}"),
+        };
+        Self::create_named(&run.output(), &stem)
+    }
+
+    /// Begins a pack in `directory`, under a name that this rank has not used, for a run that was never edited.
     pub fn create(directory: &Path, rank: Rank) -> io::Result<Self> {
+        Self::create_named(directory, &format!("rank-{rank}"))
+    }
+
+    fn create_named(directory: &Path, stem: &str) -> io::Result<Self> {
         for life in 1_u32.. {
-            let name = if life == 1 { format!("rank-{rank}") } else { format!("rank-{rank}.{life}") };
+            let name = if life == 1 { stem.to_owned() } else { format!("{stem}.{life}") };
             let path = directory.join(format!("{name}.pack"));
             let pack = match create_private(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 result => result?,
             };
-            let index = FrameWriter::create(&directory.join(format!("{name}.index")), &KIND)?;
+            let index = match FrameWriter::create(&directory.join(format!("{name}.index")), &KIND) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    // Of a pack that somebody has removed: it would tell of this one.
+                    fs::remove_file(&path)?;
+                    continue;
+                }
+                result => result?,
+            };
             let (buffer, entries, left_bytes, last) = Default::default();
             return Ok(PackWriter { path, pack, index, start: 0, buffer, entries, left_bytes, last });
         }

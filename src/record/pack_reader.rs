@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::core::edit::Lineage;
 use crate::core::id::{Attempt, TaskId};
 
 use super::encoding::decode_records;
 use super::frame_reader::{Damage, FrameError, FrameReader};
-use super::pack::{Entry, KIND, Piece};
+use super::layout::RunDirectory;
+use super::pack::{Entry, KIND, Piece, graph_of};
 use super::piece::Segment;
 
 pub use super::piece::{PackError, PieceReader};
@@ -21,6 +24,8 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 pub struct PackReader {
     directory: PathBuf,
+    /// What the tasks of earlier graphs of the run are now.
+    lineage: Arc<Lineage>,
     packs: Vec<Pack>,
     chunks: Vec<Chunk>,
     /// Each task's last chunk; the others follow by `previous`.
@@ -31,7 +36,11 @@ pub struct PackReader {
 #[derive(Debug)]
 struct Pack {
     path: PathBuf,
+    /// The graph by which it numbers tasks.
+    graph: u32,
     index: FrameReader,
+    /// Bytes of the pack when its index was read last. Bytes are written before their records.
+    length: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,10 +51,21 @@ struct Chunk {
 }
 
 impl PackReader {
-    /// Reads all indexes in `directory`, the `output` of a run.
+    /// Reads all indexes of a run. Tasks have the numbers that they have in the graph that it goes on with; what
+    /// belongs to none of its tasks is left out.
+    pub fn of_run(run: &RunDirectory) -> Result<Self, PackError> {
+        Self::open_with(&run.output(), run.lineage().clone())
+    }
+
+    /// Reads all indexes in `directory`, the `output` of a run that was never edited.
     pub fn open(directory: &Path) -> Result<Self, PackError> {
+        Self::open_with(directory, Arc::default())
+    }
+
+    fn open_with(directory: &Path, lineage: Arc<Lineage>) -> Result<Self, PackError> {
         let mut reader = PackReader {
             directory: directory.to_owned(),
+            lineage,
             packs: Vec::new(),
             chunks: Vec::new(),
             last: HashMap::new(),
@@ -84,15 +104,17 @@ impl PackReader {
         self.missing_bytes(task, attempt) == Some(0)
     }
 
-    /// How many of the bytes that an attempt left are in no record, as those are damaged; `None` before its end.
+    /// How many of the bytes that an attempt left are in no record, as those are damaged, or behind the end of their
+    /// pack; `None` before its end.
     fn missing_bytes(&self, task: TaskId, attempt: Attempt) -> Option<u64> {
         let (mut known, mut all) = (0_u64, None);
-        for Entry { piece, length, .. } in
-            self.chunks_of(task).map(|chunk| chunk.entry).filter(|entry| entry.attempt == attempt)
-        {
+        for chunk in self.chunks_of(task).filter(|chunk| chunk.entry.attempt == attempt) {
+            let Entry { piece, offset, length, .. } = chunk.entry;
+            let is_there = offset.saturating_add(length) <= self.packs[chunk.pack as usize].length;
             match piece {
                 None => all = Some(length),
-                Some(_) => known = known.saturating_add(length),
+                Some(_) if is_there => known = known.saturating_add(length),
+                Some(_) => {}
             }
         }
         // A number that was given out twice makes them more.
@@ -165,8 +187,9 @@ impl PackReader {
         found.sort_unstable();
         found.retain(|path| self.packs.iter().all(|pack| pack.path != *path));
         for path in found {
+            let Some(graph) = graph_of(&path) else { continue };
             match FrameReader::open(&path.with_extension("index"), KIND) {
-                Ok(index) => self.packs.push(Pack { path, index }),
+                Ok(index) => self.packs.push(Pack { path, graph, index, length: 0 }),
                 // Its writer has created it and not yet written its first bytes.
                 Err(FrameError::Header(..)) => (),
                 Err(error) => return Err(PackError::Index(error)),
@@ -192,12 +215,19 @@ impl PackReader {
                 Err(error) => return Err(PackError::Index(error)),
             }
         }
+        let pack = &mut self.packs[number];
+        pack.length = fs::metadata(&pack.path).map_or(0, |pack| pack.len());
         // A thousand ranks have more files than a process may open.
-        self.packs[number].index.close();
+        pack.index.close();
         Ok(())
     }
 
-    fn add(&mut self, entry: Entry, pack: u32) {
+    fn add(&mut self, mut entry: Entry, pack: u32) {
+        let graph = self.packs[pack as usize].graph;
+        if graph != self.lineage.current() {
+            let Some(task) = self.lineage.now(graph, entry.task) else { return };
+            entry.task = task;
+        }
         let number = self.chunks.len() as u32;
         let previous = match self.last.entry(entry.task) {
             Place::Occupied(mut last) => last.insert(number),
@@ -214,6 +244,7 @@ impl PackReader {
 mod tests {
     use super::super::pack::PackWriter;
     use super::*;
+    use crate::core::edit::{Edit, Move};
     use crate::core::id::Rank;
     use std::collections::BTreeMap;
     use std::io::Read;
@@ -285,6 +316,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_behind_the_end_of_a_pack_is_not_whole() {
+        let directory = directory();
+        let mut writer = PackWriter::create(directory.path(), Rank(1)).unwrap();
+        for task in 0..2 {
+            writer.append(TaskId(task), FIRST, Piece::Stdout, b"text").unwrap();
+            writer.end(TaskId(task), FIRST);
+        }
+        writer.flush().unwrap();
+        let pack = fs::OpenOptions::new().write(true).open(writer.path()).unwrap();
+        pack.set_len(6).unwrap();
+        let is_whole = |task| PackReader::open(directory.path()).unwrap().is_whole(TaskId(task), FIRST);
+        assert_eq!((is_whole(0), is_whole(1)), (true, false));
+        fs::remove_file(writer.path()).unwrap();
+        assert_eq!((is_whole(0), is_whole(1)), (false, false));
+        let next = PackWriter::create(directory.path(), Rank(1)).unwrap();
+        assert!(next.path().ends_with("rank-1.2.pack"), "the index of the one that is gone stays its own");
+    }
+
+    #[test]
     fn the_latest_attempt_is_meant_unless_one_is_named() {
         let directory = directory();
         let mut writer = PackWriter::create(directory.path(), Rank(1)).unwrap();
@@ -313,6 +363,42 @@ mod tests {
         let names: Vec<_> =
             fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(names.contains(&"rank-4.pack".into()) && names.contains(&"rank-4.3.index".into()));
+    }
+
+    #[test]
+    fn what_tasks_left_before_an_edit_is_found_under_their_new_numbers() {
+        let directory = directory();
+        let run = RunDirectory::create(directory.path(), "g").unwrap();
+        let leave = |run: &RunDirectory, task: u32, text: &str| {
+            let mut writer = PackWriter::of_run(run, Rank(1)).unwrap();
+            writer.append(TaskId(task), FIRST, Piece::Stdout, text.as_bytes()).unwrap();
+            writer.flush().unwrap();
+        };
+        let edited = |graph: u32, carried: &[(u32, u32, u32)]| {
+            let carried =
+                carried.iter().map(|&(from, to, count)| Move { from: TaskId(from), to: TaskId(to), count });
+            Edit { graph, tasks: 9, carried: carried.collect(), ..Edit::default() }
+        };
+        leave(&run, 0, "zero");
+        leave(&run, 1, "one");
+        let mut lineage = Lineage::default();
+        lineage.push(edited(2, &[(1, 4, 1)]));
+        let run = run.with_lineage(Arc::new(lineage.clone()));
+        leave(&run, 0, "another");
+        leave(&run, 5, "five");
+        // A life whose edit never counted.
+        let mut lost = lineage.clone();
+        lost.push(edited(3, &[]));
+        leave(&run.clone().with_lineage(Arc::new(lost)), 4, "lost");
+        let reader = PackReader::of_run(&run).unwrap();
+        let texts = |reader: &PackReader| {
+            let text = |task| read(reader, task, Piece::Stdout).unwrap_or_default();
+            [0, 1, 4, 5].map(text)
+        };
+        assert_eq!(texts(&reader), ["another", "", "one", "five"]);
+        lineage.push(edited(4, &[(4, 0, 2)]));
+        let reader = PackReader::of_run(&run.with_lineage(Arc::new(lineage))).unwrap();
+        assert_eq!(texts(&reader), ["one", "five", "", ""]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::mapping::Mapping;
 const MAGIC: [u8; 8] = *b"dagmar\0G";
 
 /// The version that this dagmar writes and reads.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Where the checksum stands, and where what it covers starts.
 const CRC: Range<usize> = 12..16;

@@ -88,6 +88,27 @@ pub(super) fn path_of(journal: &Path, number: u32) -> PathBuf {
     path.into()
 }
 
+/// Tells whether another life has taken a run over since this was made.
+#[derive(Debug)]
+pub struct Fence {
+    journal: PathBuf,
+    last: u32,
+}
+
+impl Fence {
+    /// For the life of the run that has it now, whether it has begun its journal yet or not.
+    pub fn of(journal: PathBuf) -> io::Result<Self> {
+        let last = last_segment(&journal)?.max(1);
+        Ok(Fence { journal, last })
+    }
+
+    /// True if there is a later life.
+    pub fn is_passed(&self) -> io::Result<bool> {
+        look_again(&self.journal)?;
+        path_of(&self.journal, self.last + 1).try_exists()
+    }
+}
+
 /// How a segment stands that somebody writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {

@@ -8,11 +8,12 @@ use crate::core::id::{Incarnation, Rank};
 use crate::core::scheduler::Persist;
 use crate::core::task_list::TaskList;
 use crate::record::layout::RunDirectory;
-use crate::record::lease::Taken;
+use crate::record::resume::OnDamage;
 use crate::worker::function::Functions;
 use crate::worker::hardware::Hardware;
 use crate::worker::output::Output;
 
+use super::edited::TakenOver;
 use super::fit::Fleet;
 use super::geometry::{Geometry, Overrides, divide};
 use super::panic;
@@ -36,8 +37,14 @@ pub struct Plan {
     pub persist: Persist,
     /// How many tasks may fail before the run is stopped; none: as many as do.
     pub max_fails: Option<u32>,
+    /// How often a task may kill the rank it runs in.
+    pub crash_limit: u32,
     /// True if the run directory has what earlier processes of the run left.
     pub resumes: bool,
+    /// True if tasks are left away whose files are there.
+    pub if_missing: bool,
+    /// Whether a journal that is damaged is refused.
+    pub on_damage: OnDamage,
 }
 
 /// Ranks that are up, their workers waiting for a run.
@@ -140,16 +147,27 @@ impl Cluster {
     pub fn run(
         &mut self,
         plan: Plan,
-        (directory, taken): (RunDirectory, Option<Taken>),
+        (directory, taken): (RunDirectory, Option<TakenOver>),
         watcher: &mut dyn Watcher,
     ) -> Result<Outcome, StartError> {
         for warning in &self.geometry.warnings {
             log::warn!("{warning}");
         }
         let signals = self.signals.clone();
-        let Plan { graph, asked, persist, max_fails, resumes } = plan;
-        let setup =
-            scheduler_loop::Setup { graph, asked, persist, max_fails, resumes, taken, directory, signals };
+        let Plan { graph, asked, persist, max_fails, crash_limit, resumes, if_missing, on_damage } = plan;
+        let setup = scheduler_loop::Setup {
+            graph,
+            asked,
+            persist,
+            max_fails,
+            crash_limit,
+            resumes,
+            if_missing,
+            on_damage,
+            taken,
+            directory,
+            signals,
+        };
         let geometry = &self.geometry;
         self.runs += 1;
         let incarnation = Incarnation(self.runs);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::edit::Lineage;
 use crate::core::id::{Incarnation, Rank};
 use crate::core::message::{FromWorker, PeerMessage, ToWorker};
 use crate::core::resources::Resources;
@@ -63,6 +64,8 @@ pub struct Welcome {
     pub share: Share,
     /// The run directory, an absolute path on a shared file system.
     pub run_directory: String,
+    /// The edits that the run has had.
+    pub lineage: Lineage,
 }
 
 /// A standard stream of a program.

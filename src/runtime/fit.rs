@@ -87,9 +87,10 @@ mod tests {
     use super::*;
     use crate::core::graph::{Definition, GraphBuilder};
     use crate::core::key::Group;
-    use crate::core::scheduler::Persist;
+    use crate::core::scheduler::{CRASH_LIMIT, Persist};
     use crate::core::task::{Body, Call, Operation, Ranks};
     use crate::core::task_list::TaskList;
+    use crate::record::resume::OnDamage;
 
     /// What is said of a task of so many nodes with so many cores on each.
     fn refusal(nodes: u32, cpus: u32, workers: &[(&str, u32)]) -> Option<String> {
@@ -106,7 +107,10 @@ mod tests {
             asked: TaskList::from(&[TaskId(0)]),
             persist: Persist::Kept,
             max_fails: None,
+            crash_limit: CRASH_LIMIT,
             resumes: false,
+            if_missing: false,
+            on_damage: OnDamage::Refuse,
         };
         let hosts: Vec<String> = workers.iter().map(|(host, _)| (*host).to_owned()).collect();
         let capacities: Vec<Resources> = workers.iter().map(|(_, cpus)| Resources::cores(*cpus)).collect();

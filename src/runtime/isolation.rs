@@ -105,6 +105,7 @@ fn launch(keeper: &KeeperLink, memory: &File) -> io::Result<()> {
         environment: Vec::new(),
         directory: env::current_dir()?.to_string_lossy().into_owned(),
         cpus: Vec::new(),
+        memory_bytes: None,
     };
     keeper.launch(&launch, streams)
 }

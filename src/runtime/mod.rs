@@ -5,6 +5,7 @@
 
 pub mod beginning;
 pub mod cluster;
+pub mod edited;
 pub mod envelope;
 pub mod exit;
 pub mod fault;
@@ -12,6 +13,8 @@ pub mod fit;
 pub mod geometry;
 pub mod isolation;
 pub mod logger;
+mod looks;
+pub mod margin;
 pub mod panic;
 #[cfg(feature = "mpi")]
 pub mod processes;
@@ -24,4 +27,5 @@ pub mod start;
 pub mod syncing;
 pub mod threads;
 pub mod typed;
+mod up_to_date;
 pub mod worker_loop;

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::edit::Lineage;
 use crate::core::event::Outcome;
 use crate::core::graph::Graph;
 use crate::core::id::{Incarnation, Rank};
@@ -17,6 +18,7 @@ use crate::transport::mpi::Mpi;
 use crate::worker::function::Functions;
 use crate::worker::hardware::{self, Hardware};
 use crate::worker::keep::Keep;
+use crate::worker::last_words;
 use crate::worker::output::Output;
 use crate::worker::spawner::SpawnerLink;
 
@@ -74,7 +76,8 @@ impl Processes {
         let ended = scheduler_loop::run(&mut self.mpi, setup, watcher).map_err(StartError::Scheduler)?;
         self.lost.extend(ended.lost);
         say_rest(&mut self.mpi, &self.lost);
-        self.is_broken = !self.lost.is_empty();
+        // An MPI that knows of a loss ends in order without the rank.
+        self.is_broken = self.lost.iter().any(|&rank| !self.mpi.has_failed(rank));
         Ok(ended.outcome)
     }
 
@@ -128,7 +131,10 @@ impl Processes {
     pub fn dismiss(mut self, exit_code: u8) {
         match self.is_broken {
             true => say_goodbye(&mut self.mpi, exit_code, &self.lost),
-            false => dismiss(self.mpi, exit_code),
+            false => {
+                say_goodbye(&mut self.mpi, exit_code, &self.lost);
+                leave(self.mpi);
+            }
         }
     }
 }
@@ -169,7 +175,8 @@ fn welcome(
     for (number, ((capacity, share), hardware)) in geometry.workers().zip(hardware).enumerate() {
         let (capacity, share, run_directory) = (capacity.clone(), share.clone(), run_directory.clone());
         let host = hardware.host.clone();
-        let welcome = Welcome { incarnation, host, capacity, share, run_directory };
+        let lineage = Lineage::clone(setup.directory.lineage());
+        let welcome = Welcome { incarnation, host, capacity, share, run_directory, lineage };
         let body = if is_sent(hardware) { &graph } else { &nothing };
         Envelope::Welcome(welcome).send_with(body.clone().into(), Rank::from(number + 1), mpi)?;
     }
@@ -190,12 +197,13 @@ fn read_graph(welcome: &Welcome, body: &[u8]) -> Result<Graph, StartError> {
         return packed::read(body).map_err(|error| damaged(error.to_string()));
     }
     let directory = RunDirectory::open(welcome.run_directory.as_ref());
-    let path = directory.map_err(|error| damaged(error.to_string()))?.graph();
+    let path = directory.map_err(|error| damaged(error.to_string()))?.graph_of(welcome.lineage.current());
     packed::open(&path).map_err(|error| damaged(error.to_string()))
 }
 
 /// The orderly end of a rank: everything sent, then MPI finalized with the others.
 fn leave(mut mpi: Mpi) {
+    last_words::leave();
     let left = mpi.close().and_then(|()| mpi.finish(true));
     if let Err(error) = left {
         log::warn!("left MPI in disorder: {error}");
@@ -236,7 +244,8 @@ fn setup(
 ) -> Result<worker_loop::Setup, StartError> {
     let directory = RunDirectory::open(welcome.run_directory.as_ref());
     let directory = directory
-        .map_err(|error| StartError::Io("open the run directory", io::Error::other(error.to_string())))?;
+        .map_err(|error| StartError::Io("open the run directory", io::Error::other(error.to_string())))?
+        .with_lineage(Arc::new(welcome.lineage));
     logger::start(&directory.log(mpi.rank())).map_err(|error| StartError::Io("write its log", error))?;
     Ok(worker_loop::Setup {
         graph: Arc::new(graph),

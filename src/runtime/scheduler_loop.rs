@@ -1,8 +1,8 @@
 //! Rank 0 at work: what came in goes to the machine, what the machine answers is done.
 
-use std::env;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,17 +19,20 @@ use crate::core::time::{Micros, Timestamp};
 use crate::record::commit::{Commit, CommitError, WINDOW};
 use crate::record::journal::JournalWriter;
 use crate::record::layout::RunDirectory;
-use crate::record::lease::{Lease, LeaseError, Taken};
+use crate::record::lease::{Lease, LeaseError};
 use crate::record::mailbox::{Mailbox, Order};
 use crate::record::outcome::Finished;
-use crate::record::resume::ResumeError;
+use crate::record::pack_reader::PackError;
+use crate::record::resume::{OnDamage, ResumeError};
 use crate::transport::codec::CodecError;
 use crate::transport::endpoint::{Endpoint, Parcel, TransportError};
 
-use super::beginning::Beginning;
+use super::beginning::{self, Beginning};
+use super::edited::TakenOver;
 use super::envelope::{Envelope, StandardStream};
 use super::exit;
 use super::fault::Fault;
+use super::margin::{self, Margin};
 use super::signals::Signals;
 use super::silence::Silence;
 
@@ -46,9 +49,6 @@ const FLUSH_EVERY: Micros = Micros::from_millis(10);
 /// How often it is synced at least.
 const COMMIT_EVERY: Micros = Micros::from_secs(1);
 
-/// The variable that says when everything must be over, in seconds since 1970.
-pub const UNTIL: &str = "DAGMAR_UNTIL";
-
 /// The most orders that place tasks before they are sent: some 150 us of work.
 pub const ORDERS_PER_TURN: u32 = 512;
 
@@ -60,8 +60,13 @@ pub trait Watcher {
     /// A task printed bytes that go to a standard stream of this program.
     fn on_output(&mut self, stream: StandardStream, bytes: &[u8]);
 
-    /// The run goes on after its processes ended; what happened before was told.
-    fn on_resumed(&mut self, left: Left);
+    /// The next event is about this graph: the one that the run began with, or, if that event is `GraphEdited`, the one
+    /// that it goes on with. Not said of runs that were never edited.
+    fn on_graph(&mut self, graph: Arc<Graph>);
+
+    /// The run goes on after its processes ended; what happened before was told. `news` says what runs because an output
+    /// is lost or the graph was edited, and what is gone, a task a line.
+    fn on_resumed(&mut self, left: Left, news: &[String]);
 
     /// The loop came round; called often.
     fn on_turn(&mut self, now: Timestamp);
@@ -77,10 +82,16 @@ pub struct Setup {
     pub persist: Persist,
     /// How many tasks may fail before the run is stopped.
     pub max_fails: Option<u32>,
+    /// How often a task may kill the rank it runs in.
+    pub crash_limit: u32,
     /// True if the directory has what earlier processes of the run left.
     pub resumes: bool,
+    /// True if tasks are left away whose files are there.
+    pub if_missing: bool,
+    /// Whether a journal that is damaged is refused.
+    pub on_damage: OnDamage,
     /// The right to schedule it, if this process has it already.
-    pub taken: Option<Taken>,
+    pub taken: Option<TakenOver>,
     /// The run's directory.
     pub directory: RunDirectory,
     /// The signals to obey.
@@ -100,6 +111,10 @@ pub enum SchedulerError {
     Lease(Box<LeaseError>),
     /// Another process has begun the run meanwhile.
     Begun,
+    /// Another process has edited the run meanwhile.
+    Edited,
+    /// A graph of the run cannot be read, or not be written: which, and why.
+    Graph(PathBuf, String),
     /// The run cannot be taken over.
     Resume(Box<ResumeError>),
     /// The journal does not belong to the graph.
@@ -108,6 +123,8 @@ pub enum SchedulerError {
     Hang(Micros, Vec<String>),
     /// What is recorded is not durable, and will not be.
     Commit(CommitError),
+    /// What tasks left cannot be read.
+    Packs(PackError),
     /// The run directory cannot be written: what, and why.
     Record(&'static str, io::Error),
     /// A second signal came: everything is left as it is.
@@ -124,6 +141,12 @@ impl fmt::Display for SchedulerError {
             SchedulerError::Worker(rank, why) => write!(out, "rank {rank} cannot go on: {why}"),
             SchedulerError::Lease(error) => write!(out, "cannot take the run: {error}"),
             SchedulerError::Begun => write!(out, "cannot begin the run: another process has begun it"),
+            SchedulerError::Edited => {
+                write!(out, "cannot resume the run: another process has just edited its graph")
+            }
+            SchedulerError::Graph(path, why) => {
+                write!(out, "cannot resume the run: its graph `{}`: {why}", path.display())
+            }
             SchedulerError::Resume(error) => write!(out, "cannot resume the run: {error}"),
             SchedulerError::Past(error) => write!(out, "cannot resume the run from its journal: {error}"),
             SchedulerError::Hang(still, reasons) => {
@@ -134,6 +157,7 @@ impl fmt::Display for SchedulerError {
                 )
             }
             SchedulerError::Commit(error) => write!(out, "the run cannot go on: {error}"),
+            SchedulerError::Packs(error) => write!(out, "cannot resume the run: {error}"),
             SchedulerError::Record(what, error) => write!(out, "cannot write the run's {what}: {error}"),
             SchedulerError::Urgent(_) => write!(out, "stopped at once by a second signal"),
         }
@@ -151,7 +175,7 @@ impl SchedulerError {
             // This process was taken for dead.
             SchedulerError::Commit(CommitError::Superseded(_)) => exit::RANK_LOST,
             SchedulerError::Lease(error) if !matches!(**error, LeaseError::Io(..)) => exit::USAGE,
-            SchedulerError::Begun => exit::USAGE,
+            SchedulerError::Begun | SchedulerError::Edited => exit::USAGE,
             // A worker that says so is not lost: what it cannot do, such as write to a full disk, its
             // successor cannot do either.
             SchedulerError::Worker(..)
@@ -160,6 +184,8 @@ impl SchedulerError {
             | SchedulerError::Lease(_)
             | SchedulerError::Resume(_)
             | SchedulerError::Past(_)
+            | SchedulerError::Graph(..)
+            | SchedulerError::Packs(_)
             | SchedulerError::Hang(..)
             | SchedulerError::Commit(_) => exit::BROKEN,
         }
@@ -221,6 +247,7 @@ struct Hands<'a> {
     signals: Signals,
     fault: Fault,
     silence: Silence,
+    margin: Margin,
     /// Workers that were given up: nothing is sent to them, which could last for ever.
     lost: Vec<Rank>,
     /// None before the first turn: an order may be older than the run.
@@ -245,7 +272,8 @@ impl<'a> Hands<'a> {
             precedence: Precedence::default(),
         };
         let unwritten = |error| SchedulerError::Record("journal", error);
-        let Beginning { lease, journal, machine, event } = Beginning::of(&mut setup, options, watcher)?;
+        let Beginning { lease, journal, machine, events, must_last } =
+            Beginning::of(&mut setup, options, watcher)?;
         let disk = journal.disk().map_err(unwritten)?;
         let before = journal.event_count();
         let commit = Commit::start(disk, before, WINDOW, Arc::new(|| ())).map_err(unwritten)?;
@@ -262,6 +290,7 @@ impl<'a> Hands<'a> {
             signals: setup.signals,
             fault: Fault::of(endpoint.rank()),
             silence: Silence::new(ranks, began),
+            margin: Margin::new(),
             lost: Vec::new(),
             looked_around: None,
             began,
@@ -271,11 +300,20 @@ impl<'a> Hands<'a> {
             outcome: None,
             endpoint,
             watcher,
-            machine: machine.with_pace(ORDERS_PER_TURN).with_end(end()).with_max_fails(setup.max_fails),
+            machine: machine
+                .with_pace(ORDERS_PER_TURN)
+                .with_end(margin::until())
+                .with_max_fails(setup.max_fails)
+                .with_crash_limit(setup.crash_limit),
         };
-        hands.record(event);
+        events.into_iter().for_each(|event| hands.record(event));
         hands.write_events()?;
         hands.flush()?;
+        if must_last {
+            // Tasks that changed write other files from now on: nobody may go on without the edit then. Nor may anybody
+            // decide again which files were there before: some will be half written.
+            hands.commit.wait_until(hands.journal.event_count()).map_err(SchedulerError::Commit)?;
+        }
         Ok(hands)
     }
 
@@ -313,7 +351,7 @@ impl<'a> Hands<'a> {
 
     fn on_transport_error(&mut self, error: TransportError) -> Result<(), SchedulerError> {
         let TransportError::Gone(worker) = error else { return Err(error.into()) };
-        self.give_up(worker, "is gone");
+        self.give_up(&[worker], "is gone");
         Ok(())
     }
 
@@ -323,21 +361,37 @@ impl<'a> Hands<'a> {
         for report in reports {
             match report {
                 Report::Heartbeat(true) => self.silence.move_on(now),
+                Report::WritesPerSecond(bytes) => self.margin.hear(from, *bytes),
                 Report::Left(_) => self.silence.forget(from),
                 _ => {}
             }
         }
     }
 
-    /// A worker is lost. The others go on, and do what it had to do.
-    fn give_up(&mut self, worker: Rank, why: &str) {
-        log::error!("rank {worker} {why}");
-        self.silence.move_on(clock::now());
-        if !self.lost.contains(&worker) {
-            self.lost.push(worker);
+    /// Workers are lost. The others go on, and do what these had to do. What they said last is read once for all.
+    fn give_up(&mut self, workers: &[Rank], why: &str) {
+        if workers.is_empty() {
+            return;
         }
-        if let Some(incarnation) = self.machine.incarnation(worker) {
-            self.feed(Input::WorkerLost { worker, incarnation });
+        let words = beginning::last_words(&self.directory);
+        self.silence.move_on(clock::now());
+        for &worker in workers {
+            log::error!("rank {worker} {why}");
+            if !self.lost.contains(&worker) {
+                self.lost.push(worker);
+            }
+            for &killing in words.iter().filter(|it| it.worker == worker) {
+                log::error!(
+                    "task {} {} killed rank {worker} {}",
+                    killing.task,
+                    killing.attempt,
+                    killing.death
+                );
+                self.feed(Input::KilledRank(killing));
+            }
+            if let Some(incarnation) = self.machine.incarnation(worker) {
+                self.feed(Input::WorkerLost { worker, incarnation });
+            }
         }
     }
 
@@ -361,8 +415,11 @@ impl<'a> Hands<'a> {
         if self.lease.is_lost() {
             return Err(SchedulerError::Commit(CommitError::Superseded(self.directory.journal())));
         }
-        for worker in self.silence.given_up(now) {
-            self.give_up(worker, "has said nothing for long, and is given up");
+        let silent = self.silence.given_up(now);
+        self.give_up(&silent, "has said nothing for long, and is given up");
+        if !self.is_stopping && self.margin.is_over(now, || self.machine.unsaved_bytes()) {
+            log::warn!("what is to be saved takes until the end: the run is stopped");
+            self.stop(StopReason::Terminated);
         }
         self.look_into_mailbox();
         match self.silence.standstill(now).filter(|_| self.machine.may_hang()) {
@@ -487,13 +544,6 @@ impl<'a> Hands<'a> {
         written.map_err(|error| SchedulerError::Record("outcome", error))?;
         Ok(())
     }
-}
-
-/// When everything must be over, if whoever started this process knows.
-fn end() -> Option<Timestamp> {
-    let seconds: u64 = env::var(UNTIL).ok()?.parse().ok()?;
-    log::info!("nothing is started that would run beyond second {seconds} since 1970");
-    Some(Timestamp(0) + Micros::from_secs(seconds))
 }
 
 /// True for events that cost nothing but time if they are lost: what they tell happens once more.

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::core::event::{Outcome, StopReason};
 use crate::core::id::Rank;
+use crate::core::resources::spoken_bytes;
 use crate::transport::endpoint::TransportError;
 
 use super::scheduler_loop::SchedulerError;
@@ -116,6 +117,7 @@ impl fmt::Display for StartError {
             StartError::Transport(error) => write!(out, "cannot reach the other ranks: {error}"),
             StartError::Stopped(_) => write!(out, "stopped before the run began"),
             StartError::Unfit(key, resource, asked, most) => {
+                let (asked, most) = (amount(resource, *asked), amount(resource, *most));
                 write!(
                     out,
                     "task `{key}` asks for {asked} of `{resource}`, but no worker has more than {most}"
@@ -127,6 +129,7 @@ impl fmt::Display for StartError {
             }
             StartError::UnfitNodes(key, resource, asked, [nodes, able]) => {
                 let have = if *able == 1 { "node has" } else { "nodes have" };
+                let asked = amount(resource, *asked);
                 write!(
                     out,
                     "task `{key}` asks for {asked} of `{resource}` on each of {nodes} nodes, but {able} {have} a worker with as much"
@@ -139,6 +142,14 @@ impl fmt::Display for StartError {
             StartError::NotKept(worker) => write!(out, "rank {worker} no longer has an output that it kept"),
             StartError::Graph(why) => write!(out, "the graph that rank 0 gave cannot be read: {why}"),
         }
+    }
+}
+
+/// Memory in units that people read, everything else as it is.
+fn amount(resource: &str, number: u64) -> String {
+    match resource {
+        "memory" => spoken_bytes(number),
+        _ => number.to_string(),
     }
 }
 
@@ -170,13 +181,16 @@ impl StartError {
                 if resource == "cpus" { "--cpus N".into() } else { format!("--resource {resource}=N") }
             )),
             StartError::Scheduler(SchedulerError::Lease(error)) => error.hint().map(str::to_owned),
+            StartError::Scheduler(SchedulerError::Resume(error)) if error.is_damage() => Some(
+                "`dagmar resume --skip-damage` goes on without the events that are lost: their tasks run again".into(),
+            ),
             StartError::Scheduler(SchedulerError::Commit(error)) => error.hint().map(str::to_owned),
             StartError::Scheduler(SchedulerError::Hang(..)) => {
                 Some("`logs/rank-0.log` has more; please report it, and `dagmar resume` goes on".into())
             }
-            StartError::Scheduler(SchedulerError::Worker(..)) => {
-                Some("see `logs/` in the run directory".into())
-            }
+            StartError::Scheduler(SchedulerError::Worker(..) | SchedulerError::Record(..)) => Some(
+                "what is durable is safe: `dagmar resume` goes on once the cause is gone (`logs/` tells more)".into(),
+            ),
             _ => None,
         }
     }

@@ -3,10 +3,11 @@
 //! All that was written by then is synced at once, and after a while again. What is synced is handed to the
 //! worker's loop, which tells rank 0.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -18,6 +19,7 @@ use crate::core::span::Span;
 use crate::core::time::{Micros, Timestamp};
 use crate::record::pack::{PackFiles, PackWriter};
 
+use super::margin::WRITES_PER_SECOND;
 use super::sink::SharedPack;
 
 /// How long after a sync the next one begins.
@@ -135,10 +137,43 @@ pub struct Synced {
     pub volatile: Vec<(Vec<Span>, Attempt)>,
 }
 
+/// How fast the run directory takes what is written, in bytes per second: the median of the last few large syncs, as
+/// a server that hesitates once says nothing.
+#[derive(Debug)]
+struct Rates(VecDeque<u64>);
+
+impl Rates {
+    /// So many are looked at.
+    const LAST: usize = 5;
+    /// Less says more of waiting than of writing.
+    const BYTES_MIN: u64 = 16 << 20;
+    /// Some of it had been written before the sync began, so what was measured may be too good.
+    const MAX: u64 = 1_000_000_000;
+
+    fn new() -> Self {
+        Rates(VecDeque::from([WRITES_PER_SECOND; Rates::LAST]))
+    }
+
+    fn measure(&mut self, bytes: u64, took: Micros) {
+        if bytes >= Rates::BYTES_MIN {
+            let rate = u128::from(bytes) * 1_000_000 / u128::from(took.0.max(1));
+            self.0.pop_front();
+            self.0.push_back(u64::try_from(rate).unwrap_or(u64::MAX).clamp(1, Rates::MAX));
+        }
+    }
+
+    fn median(&self) -> u64 {
+        let mut rates: Vec<u64> = self.0.iter().copied().collect();
+        rates.sort_unstable();
+        rates[Rates::LAST / 2]
+    }
+}
+
 /// The thread, and what it has synced.
 #[derive(Debug)]
 pub struct Syncing {
     queue: Arc<Queue>,
+    writes_per_second: Arc<AtomicU64>,
     is_idle: bool,
     synced: Receiver<io::Result<Synced>>,
     thread: Option<JoinHandle<()>>,
@@ -152,16 +187,30 @@ impl Syncing {
         let (sender, synced) = unbounded();
         let pack = SharedPack::new(pack, queue.clone());
         let (shared, ours) = (pack.clone(), queue.clone());
+        let writes_per_second = Arc::new(AtomicU64::new(WRITES_PER_SECOND));
+        let measured = writes_per_second.clone();
         let builder = thread::Builder::new().name("sync".to_owned());
         let thread = builder.spawn(move || {
-            let mut disk = PackDisk { pack: shared, files, known: HashSet::new() };
+            let mut disk = PackDisk {
+                pack: shared,
+                files,
+                known: HashSet::new(),
+                synced: 0,
+                rates: Rates::new(),
+                measured,
+            };
             serve(&ours, &mut disk, &|synced| {
                 // A loop that is gone needs no word.
                 let _ = sender.send(synced);
                 wake();
             });
         })?;
-        Ok((pack, Syncing { queue, is_idle: false, synced, thread: Some(thread) }))
+        Ok((pack, Syncing { queue, writes_per_second, is_idle: false, synced, thread: Some(thread) }))
+    }
+
+    /// How many bytes the run directory takes in a second.
+    pub fn writes_per_second(&self) -> u64 {
+        self.writes_per_second.load(Ordering::Relaxed)
     }
 
     /// Whether the worker has nothing to do, so that syncs disturb nobody.
@@ -231,6 +280,10 @@ struct PackDisk {
     files: PackFiles,
     /// Directories above those of files, which are synced once: nobody knows who made them.
     known: HashSet<PathBuf>,
+    /// Bytes of the pack that were synced.
+    synced: u64,
+    rates: Rates,
+    measured: Arc<AtomicU64>,
 }
 
 impl Disk for PackDisk {
@@ -240,7 +293,12 @@ impl Disk for PackDisk {
             pack.flush()?;
             pack.flushed()
         };
-        self.files.sync(bytes)
+        let began = clock::now();
+        self.files.sync(bytes)?;
+        self.rates.measure(bytes.saturating_sub(self.synced), clock::now().since(began));
+        self.measured.store(self.rates.median(), Ordering::Relaxed);
+        self.synced = bytes;
+        Ok(())
     }
 
     /// A file that cannot be synced, as somebody has removed it, costs its task what it would be worth after
@@ -355,6 +413,21 @@ mod tests {
         serve(&queue, &mut disk, &|synced| told.set(told.get() + usize::from(synced.is_err())));
         assert_eq!((disk.0, told.get()), (1, 1));
     }
+
+    #[test]
+    fn one_slow_sync_says_nothing_and_several_do() {
+        let mut rates = Rates::new();
+        let slow = |rates: &mut Rates| rates.measure(20_000_000, Micros::from_secs(20));
+        slow(&mut rates);
+        slow(&mut rates);
+        rates.measure(1_000, Micros::from_secs(100));
+        assert_eq!(rates.median(), WRITES_PER_SECOND);
+        slow(&mut rates);
+        assert_eq!(rates.median(), 1_000_000);
+        (0..3).for_each(|_| rates.measure(20_000_000, Micros(1)));
+        assert_eq!(rates.median(), Rates::MAX);
+    }
+
     #[test]
     fn an_idle_worker_does_not_wait_long() {
         let last = LastSync { ended: Timestamp(1_000_000), took: Micros(4_000) };

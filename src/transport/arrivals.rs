@@ -119,11 +119,23 @@ impl Arrivals {
     /// The piece of the parcel at `place` is there.
     pub(super) fn on_piece(&mut self, place: Place, filled: Filled) {
         let from = &mut self.sources[place.source.index()];
-        let index = usize::try_from(place.number - from.first).expect("the queue is in memory");
+        let Some(index) = place.number.checked_sub(from.first) else {
+            // Of a rank that was given up meanwhile.
+            return;
+        };
+        let index = usize::try_from(index).expect("the queue is in memory");
         let arriving = &mut from.queue[index];
         let taken = arriving.head.take_back(filled).or_else(|filled| arriving.body.take_back(filled));
         taken.expect("a room is of the parcel at its place");
         self.hand_on(place.source);
+    }
+
+    /// Nothing comes from this rank any more. What is not complete never will be; its memory stays, for a receive
+    /// may be under way.
+    pub(super) fn give_up(&mut self, source: Rank) {
+        let from = &mut self.sources[source.index()];
+        from.first += from.queue.len() as u64;
+        from.queue.clear();
     }
 
     /// Moves what is complete at the front of a source's queue to where it can be had.

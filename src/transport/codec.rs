@@ -121,7 +121,7 @@ mod tests {
     use super::*;
     use crate::core::addition::{Addition, Grown, NewTask, Origin, Source, Work};
     use crate::core::batch::Batch;
-    use crate::core::event::{Cause, Event, Failure, Success, Totals};
+    use crate::core::event::{Cause, Death, Event, Failure, Shortage, Success, Totals};
     use crate::core::id::{Attempt, Incarnation, OperationId, OptionsId, Rank, TaskId};
     use crate::core::message::{
         Assignment, FromWorker, InputLocation, Order, PeerMessage, PeerWord, Report, Special, ToWorker,
@@ -204,6 +204,7 @@ mod tests {
                     operation_id,
                     options,
                     options_id,
+                    orders: values.clone(),
                     values,
                 })
             },
@@ -242,7 +243,8 @@ mod tests {
         prop_oneof![
             any::<i32>().prop_map(Cause::ExitCode),
             any::<u64>().prop_map(|limit| Cause::Timeout(Micros(limit))),
-            Just(Cause::OutOfMemory),
+            Just(Cause::KilledRank { death: Death::Signal(11), times: 2, limit: 3 }),
+            Just(Cause::OutOfMemory(Shortage { limit_bytes: 1, used_bytes: 2, is_most: true })),
             ".*".prop_map(Cause::Panic),
             addition().prop_map(|addition| Cause::HandedOn(Box::new(addition))),
         ]
@@ -274,6 +276,7 @@ mod tests {
                 input
             }),
             any::<bool>().prop_map(Report::Heartbeat),
+            any::<u64>().prop_map(Report::WritesPerSecond),
             any::<(u64, u64, u64, u64)>().prop_map(
                 |(sent_bytes, received_bytes, spilled_bytes, read_back_bytes)| {
                     Report::Left(Totals { sent_bytes, received_bytes, spilled_bytes, read_back_bytes })

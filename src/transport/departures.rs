@@ -81,6 +81,12 @@ impl Departures {
         self.consider(to);
     }
 
+    /// Nothing goes to this rank any more.
+    pub(super) fn give_up(&mut self, to: Rank) {
+        self.queues.remove(&to);
+        self.able.retain(|other| *other != to);
+    }
+
     fn consider(&mut self, to: Rank) {
         let Some(queue) = self.queues.get_mut(&to) else { return };
         if queue.bodies.is_empty() && queue.under_way == 0 {
@@ -113,6 +119,19 @@ mod tests {
         departures.on_sent(Rank(1));
         assert_eq!(next(&mut departures), Some((1, 30..35)));
         assert_eq!(next(&mut departures), None);
+    }
+
+    #[test]
+    fn nothing_goes_to_a_rank_that_was_given_up() {
+        let mut departures = Departures::default();
+        departures.add(Rank(1), body(35));
+        departures.add(Rank(2), body(5));
+        assert_eq!(next(&mut departures), Some((1, 0..10)));
+        departures.give_up(Rank(1));
+        departures.on_sent(Rank(1));
+        assert_eq!((next(&mut departures), next(&mut departures)), (Some((2, 0..5)), None));
+        departures.on_sent(Rank(2));
+        assert!(departures.is_empty());
     }
 
     #[test]

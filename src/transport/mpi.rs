@@ -12,6 +12,7 @@ pub(super) mod fence;
 pub mod library;
 mod life;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -85,12 +86,12 @@ pub struct Mpi {
 
 /// How far the ranks are in leaving each other. Plain messages: a barrier that does not block is the
 /// one call of MPI that this endpoint would need besides them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Parting {
     /// True once this rank has said that it sent its last message.
     has_told: bool,
     /// Who has said so to this rank: at rank 0 the workers, at a worker rank 0.
-    heard: u32,
+    heard: BTreeSet<Rank>,
 }
 
 impl Mpi {
@@ -229,32 +230,42 @@ impl Mpi {
     fn accept(&mut self, message: Probed) -> Result<(), TransportError> {
         let source = message.source;
         match message.tag {
-            TAG_HEAD => {
-                let parcel = Parcel { head: self.world.take(message)?, body: self.no_body.clone() };
-                self.arrivals.add(source, parcel);
-                Ok(())
-            }
-            TAG_WHOLE => {
-                let parcel =
-                    whole(self.world.take(message)?).ok_or_else(|| misfit(source, Misfit::Unannounced))?;
-                self.arrivals.add(source, parcel);
-                Ok(())
-            }
-            TAG_ANNOUNCEMENT => {
-                let announced = announced(self.world.take(message)?)
-                    .ok_or_else(|| misfit(source, Misfit::Unannounced))?;
-                self.arrivals.announce(source, announced).map_err(|why| misfit(source, why))
-            }
-            TAG_PARTING => {
-                self.parting.heard += 1;
-                self.world.take(message).map(drop)
-            }
-            _ => {
+            TAG_PIECE => {
                 let room = self.arrivals.room(source, message.bytes());
                 let (place, room) = room.map_err(|why| misfit(source, why))?;
                 self.world.receive(message, place, room)
             }
+            tag => match self.world.take(message)? {
+                Some(bytes) => self.on_message(source, tag, bytes),
+                None => Ok(()),
+            },
         }
+    }
+
+    fn on_message(&mut self, source: Rank, tag: i32, bytes: Vec<u8>) -> Result<(), TransportError> {
+        let unannounced = || misfit(source, Misfit::Unannounced);
+        match tag {
+            TAG_HEAD => self.arrivals.add(source, Parcel { head: bytes, body: self.no_body.clone() }),
+            TAG_WHOLE => self.arrivals.add(source, whole(bytes).ok_or_else(unannounced)?),
+            TAG_ANNOUNCEMENT => {
+                let announced = announced(bytes).ok_or_else(unannounced)?;
+                self.arrivals.announce(source, announced).map_err(|why| misfit(source, why))?;
+            }
+            TAG_PARTING => drop(self.parting.heard.insert(source)),
+            _ => return Err(unannounced()),
+        }
+        Ok(())
+    }
+
+    /// A rank has failed, and the MPI goes on: nothing comes from it any more, and nothing goes there.
+    fn give_up(&mut self, rank: Rank) {
+        self.arrivals.give_up(rank);
+        self.departures.give_up(rank);
+    }
+
+    /// True if this rank has failed and the MPI goes on without it.
+    pub fn has_failed(&self, rank: Rank) -> bool {
+        self.world.failed().contains(&rank)
     }
 
     fn send_in_pieces(&mut self, to: Rank, parcel: Parcel) -> Result<(), TransportError> {
@@ -299,15 +310,18 @@ impl Mpi {
     /// Says, the first time, that this rank has sent its last message. True once all have said so.
     fn part(&mut self) -> Result<bool, TransportError> {
         let is_scheduler = self.world.rank == Rank::SCHEDULER;
-        let expected = if is_scheduler { self.world.size - 1 } else { 1 };
-        let is_heard = self.parting.heard >= expected;
+        let others = if is_scheduler { 1..self.world.size } else { 0..1 };
+        let mut living = others.map(Rank).filter(|rank| !self.has_failed(*rank));
+        let is_heard = living.all(|rank| self.parting.heard.contains(&rank));
         // Rank 0 answers when it has heard all; the others begin.
         if !self.parting.has_told && (is_heard || !is_scheduler) {
             self.parting.has_told = true;
             let hearers = if is_scheduler { 1..self.world.size } else { 0..1 };
             for hearer in hearers.map(Rank) {
-                self.world.send(hearer, TAG_PARTING, vec![0])?;
-                self.ring(hearer);
+                if !self.has_failed(hearer) {
+                    self.world.send(hearer, TAG_PARTING, vec![0])?;
+                    self.ring(hearer);
+                }
             }
         }
         Ok(is_heard && !self.is_sending())
@@ -352,6 +366,9 @@ impl Endpoint for Mpi {
         if to.0 >= self.world.size {
             return Err(TransportError::Gone(to));
         }
+        if self.has_failed(to) {
+            return Ok(());
+        }
         self.backoff.on_traffic(clock::now());
         let (head_bytes, body_bytes) = (parcel.head.len(), parcel.body.len());
         if body_bytes == 0 && head_bytes <= EAGER_BYTES {
@@ -369,6 +386,10 @@ impl Endpoint for Mpi {
         if !self.arrivals.is_ready() {
             self.failure.take().map_or(Ok(()), Err)?;
             self.advance()?;
+            if let Some(rank) = self.world.next_failed() {
+                self.give_up(rank);
+                return Err(TransportError::Gone(rank));
+            }
         }
         Ok(self.arrivals.next())
     }

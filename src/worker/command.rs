@@ -6,9 +6,11 @@
 mod capture;
 mod feed;
 mod preparation;
+mod publishing;
 mod ranks;
 mod running;
 mod service;
+mod staging;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -24,6 +26,8 @@ use super::sink::OutputSink;
 use super::spawner::SpawnerLink;
 use crate::core::event::Cause;
 use crate::core::id::{Attempt, TaskId};
+use publishing::Publishing;
+use running::Ending;
 use service::Service;
 
 /// Runs the tasks that are commands.
@@ -41,6 +45,8 @@ pub struct CommandExecutor {
 enum Order {
     Start(Job),
     Stop(TaskId, Attempt, Cause),
+    /// The files of an attempt whose program ended well are in their places, or are not.
+    Published(TaskId, Attempt, Ending),
     Close,
 }
 
@@ -55,7 +61,8 @@ impl CommandExecutor {
         raise_descriptor_limit();
         let (bell, hearing) = Bell::new()?;
         let (orders, received) = crossbeam_channel::unbounded();
-        let service = Service::new(link.into(), sink, (ended, wake), (received, hearing));
+        let publishing = Publishing::new(orders.clone(), bell.clone());
+        let service = Service::new(link.into(), sink, (ended, wake), (received, hearing), publishing);
         let thread = std::thread::Builder::new().name("commands".to_owned()).spawn(move || service.run())?;
         Ok(CommandExecutor { orders, bell, thread: Some(thread) })
     }

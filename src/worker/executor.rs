@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::core::event::{Cause, Failure, Success};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, TaskId};
+use crate::record::segment::Fence;
 
 use super::binding::Binding;
 use super::output::Output;
@@ -28,6 +29,8 @@ pub struct Job {
     pub keep_value: bool,
     /// True if the output must be written into the run directory.
     pub persist: bool,
+    /// Tells whether the run has been taken over, after which files are put nowhere any more.
+    pub fence: Option<Arc<Fence>>,
     /// What it is bound to, if to anything.
     pub binding: Option<Box<Binding>>,
     /// Where its ranks run, if it is an MPI program.

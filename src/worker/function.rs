@@ -86,7 +86,7 @@ impl Functions {
         };
         let stops = Stops::default();
         let context = Context::new(task, attempt, None, &stops);
-        in_user_code(|| function(&context, arguments, inputs))
+        in_user_code((task, attempt), name, || function(&context, arguments, inputs))
     }
 
     /// What this process keeps from run to run for the functions that know of it.

@@ -10,6 +10,7 @@ mod growing;
 pub mod hardware;
 pub mod json;
 pub mod keep;
+pub mod last_words;
 pub mod memory;
 mod memory_events;
 pub mod output;

@@ -15,6 +15,7 @@
 
 mod descendants;
 mod keeper;
+mod memory_watch;
 mod program;
 mod server;
 mod wire;

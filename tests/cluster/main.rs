@@ -6,16 +6,23 @@
 mod harness;
 
 mod bad_graphs;
+mod culprits;
+mod editing;
 mod failures;
 mod faults;
+mod full_disks;
 mod imports;
 mod memory;
 mod mpi_programs;
 mod obstacles;
 mod outputs;
+mod publishing;
 mod resources;
 mod resuming;
 mod shapes;
+mod shortage;
 mod signals;
+mod skipping;
 mod slots;
+mod ulfm;
 mod views;

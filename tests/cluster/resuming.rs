@@ -106,6 +106,7 @@ fn a_stopped_run_is_resumed_and_a_cancelled_one_too() {
         running.signal(signal);
         let ran = running.end();
         assert_eq!(ran.code(), Some(code), "{ran}");
+        ran.tells("; `dagmar resume g-0001` goes on with what is left").tells("not finished in");
         assert_eq!(place.expect(0, Ranks::Alone, &["resume", "--cpus", "4"]).text().trim(), "820");
     }
 }
@@ -134,6 +135,26 @@ fn a_file_that_is_gone_is_made_again_if_somebody_needs_it() {
     unfinish(&place);
     place.expect(0, Ranks::Alone, &["resume"]);
     assert_eq!(place.read("log").lines().count(), 2, "`b` is durable, and nobody else needs it");
+}
+
+#[test]
+fn an_output_that_cannot_be_read_is_told_of_and_made_again() {
+    for ranks in BOTH {
+        let graph = "name = \"g\"\n[tasks.a]\nrun = \"echo made >> log; echo 20\"\n\
+                     [tasks.b]\nrun = \"test -e there && cat\"\nstdin = \"@a\"\n";
+        let place = Place::with(graph);
+        place.expect(3, ranks, &["run", "g.toml", "b"]);
+        for entry in fs::read_dir(place.run().join("output")).expect("it is there").flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "pack") {
+                let text = fs::read_to_string(entry.path()).expect("it is text");
+                fs::write(entry.path(), text.replace("20", "21")).expect("it can be written");
+            }
+        }
+        place.write("there", "");
+        let resumed = place.expect(0, ranks, &["resume"]);
+        assert_eq!((resumed.text(), place.read("log").lines().count()), ("20\n", 2), "{resumed}");
+        resumed.tells("warning: the output of `a` cannot be read, and is looked for again: `");
+    }
 }
 
 #[test]
@@ -169,7 +190,33 @@ fn a_journal_that_is_damaged_is_refused_and_named() {
     bytes[60] ^= 1;
     fs::write(&journal, bytes).expect("it can be written");
     let refused = place.expect(1, Ranks::Alone, &["resume"]);
-    refused.tells("is damaged from byte 40 to byte");
+    refused.tells("is damaged from byte 40 to byte").tells("`dagmar resume --skip-damage` goes on without");
+    // What is told behind the damage counts.
+    let before = started(&place);
+    let ran = place.expect(0, Ranks::Alone, &["resume", "--skip-damage"]);
+    ran.tells("events are lost, and what they told is done again: ");
+    let (durable, to_do) = resumed(&ran);
+    assert_eq!((ran.text().trim(), durable + to_do), ("820", 41), "{ran}");
+    assert_eq!(started(&place), before + to_do.saturating_sub(1), "{ran}");
+    assert_eq!(place.status()["exit_code"], 0);
+    // What is damaged stays so.
+    unfinish(&place);
+    place.expect(1, Ranks::Alone, &["resume"]).tells("is damaged from byte 40 to byte");
+}
+
+#[test]
+fn a_run_whose_journal_is_gone_is_not_begun_anew() {
+    let place = Place::with(GRAPH);
+    place.expect(0, Ranks::Alone, &["run", "g.toml", "sum", "--cpus", "8"]);
+    unfinish(&place);
+    fs::remove_file(place.run().join("journal")).expect("it was there");
+    let refused = place.expect(1, Ranks::Alone, &["resume"]);
+    refused
+        .tells("cannot resume `g-0001`: its journal `")
+        .tells("` is gone, and outputs of its tasks are there");
+    place.expect(1, Ranks::Alone, &["resume", "g-0001", "g.toml"]).tells("is gone");
+    assert_eq!(started(&place), 40);
+    place.expect(0, Ranks::Alone, &["logs", "g-0001", "a[7]", "--stdout"]).tells("");
 }
 
 #[test]
@@ -230,4 +277,21 @@ fn nothing_is_started_that_would_not_be_over_in_time() {
     assert_eq!((ran.code(), place.read("began").as_str()), (Some(4), "short\n"), "{ran}");
     place.expect(0, Ranks::Alone, &["resume"]);
     assert_eq!(place.read("began"), "short\nlong\n");
+}
+
+/// As long as nothing is known of it, a run directory is taken to write 100 MB in a second.
+#[test]
+fn a_run_that_holds_much_stops_early_enough_to_save_it() {
+    let graph = "name = \"g\"\n[tasks.block]\neach = { i = \"1..3\" }\ncall = \"range\"\nargs = [3000000]\n\
+                 [tasks.wait]\nrun = \"test -e there || sleep 1000\"\n\
+                 [tasks.len]\neach = { i = \"1..3\" }\ncall = \"len\"\nargs = [\"@block[{i}]\"]\nafter = [\"wait\"]\n";
+    let place = Place::with(graph);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970");
+    let mut command = place.command(Ranks::Alone);
+    command.env("DAGMAR_UNTIL", (now.as_secs() + 8).to_string()).args(["run", "g.toml", "--cpus", "2"]);
+    let ran = place.spawn(command).end();
+    assert_eq!(ran.code(), Some(4), "{ran}");
+    place.write("there", "");
+    let ran = place.expect(0, Ranks::Alone, &["resume"]);
+    ran.tells("resumed: 3 durable, 4 to do, 0 repeated");
 }

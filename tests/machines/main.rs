@@ -1,9 +1,12 @@
 //! Both machines as equations: what comes in, what must be done. Each test is a situation from real
 //! life and what must follow; the simulator covers their combinations.
 
+mod culprits;
 mod durable;
+mod editing;
 mod following;
 mod growing;
+mod shortage;
 mod worker_machine;
 
 use std::sync::Arc;

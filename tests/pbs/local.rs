@@ -58,3 +58,24 @@ fn a_run_is_submitted_and_waited_for_in_one() {
     let site = Site::with("[tasks.a]\nrun = \"false\"\n");
     site.expect(3, &["submit", "g.toml", "--cluster", "pbs", "-t", "2m", "--wait"]);
 }
+
+#[test]
+fn a_task_that_kills_its_rank_does_not_stop_the_others() {
+    let site = Site::with(concat!(
+        "name = \"poisoned\"\n[tasks.good]\neach = { i = \"1..50\" }\nrun = \"echo {i}\"\n",
+        "[tasks.bad]\ncall = \"crash\"\nargs = [\"segv\"]\n",
+        "[tasks.worse]\ncall = \"crash\"\nargs = [\"exit\"]\n[tasks.behind]\ncall = \"list\"\nargs = [\"@bad\"]\n",
+    ));
+    site.expect(3, &["submit", "g.toml", "--cluster", "local", "--wait"]).tells("poisoned-0001 is over");
+    let counts = site.status()["report"]["tasks"].clone();
+    assert_eq!(
+        (&counts["finished"], &counts["failed"], &counts["aborted"]),
+        (&50.into(), &2.into(), &1.into())
+    );
+    // Six times a rank was lost: twice as often as may be in vain.
+    let words = site.place.run().join("output");
+    let words = std::fs::read_dir(words).unwrap().flatten().map(|entry| entry.file_name());
+    let words = words.filter(|name| name.to_string_lossy().ends_with(".last-words")).count();
+    assert_eq!(words, 6, "{}", site.printed("poisoned-0001"));
+    site.place.expect_nothing_left();
+}

@@ -7,11 +7,12 @@ use TaskState::{Aborted, Assigned, Cancelled, Failed, Finished, Running, Waiting
 use dagmar::core::scheduler::TaskState;
 
 /// Every step of a task that the scheduler's table allows.
-const STEPS: [(TaskState, TaskState); 12] = [
+const STEPS: [(TaskState, TaskState); 13] = [
     (Waiting, Assigned),
     (Waiting, Finished),
     (Waiting, Aborted),
     (Waiting, Cancelled),
+    (Waiting, Failed),
     (Assigned, Running),
     (Assigned, Finished),
     (Assigned, Waiting),
@@ -84,9 +85,27 @@ pub enum Happening {
     FollowerAhead,
     FollowerCameBack,
     StoppedByFailures,
+    GraphEdited,
+    DoneRunEdited,
+    CarriedTaskKept,
+    KillingCarried,
+    SkippedTaskOutdated,
+    ChangedTaskRuns,
+    EditAfterEdit,
+    RankKilled,
+    JobKilled,
+    KillingTriedAgain,
+    KillingRecordedLater,
+    KillerQuarantined,
+    KillerUnknown,
+    MemoryRaised,
+    MemoryAtMost,
+    NobodyHasMore,
+    MemoryRecalled,
+    TasksSkipped,
 }
 
-const HAPPENINGS: [Happening; 59] = [
+const HAPPENINGS: [Happening; 77] = [
     Happening::WorkerLost,
     Happening::WorkerCameBack,
     Happening::OldLifeSpoke,
@@ -146,6 +165,24 @@ const HAPPENINGS: [Happening; 59] = [
     Happening::FollowerAhead,
     Happening::FollowerCameBack,
     Happening::StoppedByFailures,
+    Happening::GraphEdited,
+    Happening::DoneRunEdited,
+    Happening::CarriedTaskKept,
+    Happening::KillingCarried,
+    Happening::SkippedTaskOutdated,
+    Happening::ChangedTaskRuns,
+    Happening::EditAfterEdit,
+    Happening::RankKilled,
+    Happening::JobKilled,
+    Happening::KillingTriedAgain,
+    Happening::KillingRecordedLater,
+    Happening::KillerQuarantined,
+    Happening::KillerUnknown,
+    Happening::MemoryRaised,
+    Happening::MemoryAtMost,
+    Happening::NobodyHasMore,
+    Happening::MemoryRecalled,
+    Happening::TasksSkipped,
 ];
 
 /// Counts of steps and happenings.

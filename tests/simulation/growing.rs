@@ -11,7 +11,7 @@ use dagmar::core::task::{Argument, Body, Call, Operation, TaskOptions};
 use dagmar::core::value::Value;
 use fastrand::Rng;
 
-use crate::oracle::mix;
+use crate::oracle::{hash, mix};
 
 /// So often in a row a task may submit tasks or become another.
 const LEVELS: u32 = 3;
@@ -31,7 +31,19 @@ impl Who {
         let operation = graph.operation(task);
         // Programs submit nothing.
         let level = if matches!(operation.body, Body::Command(_)) { LEVELS } else { 0 };
-        Who::in_operation(operation).unwrap_or(Who { number: mix(u64::from(task.0) + 1), level })
+        // Numbers of tasks differ between the graphs of a run, and names do not.
+        let number = match &operation.body {
+            Body::Command(command) => {
+                mix(hash(&graph.key(task)) ^ hash(&format!("{:?}", command.environment)))
+            }
+            _ => mix(hash(&graph.key(task))),
+        };
+        Who::in_operation(operation).unwrap_or(Who { number, level })
+    }
+
+    /// Somebody of this number, who may submit tasks.
+    pub fn numbered(number: u64) -> Self {
+        Who { number, level: 0 }
     }
 
     fn in_operation(operation: &Operation) -> Option<Self> {
@@ -46,7 +58,8 @@ impl Who {
         }
     }
 
-    fn operation(self) -> Operation {
+    /// What says so.
+    pub fn operation(self) -> Operation {
         let number = |number: u64| Argument::Value(Value::Int(number as i64));
         let arguments = vec![number(self.number), number(u64::from(self.level))];
         let body = Body::Call(Call { function: "simulated".into(), arguments });

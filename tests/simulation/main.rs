@@ -3,11 +3,13 @@
 //!
 //! Every run has two phases: *safety*, with faults, every invariant checked after every step; then
 //! *liveness*, without, in which everything must come to its end. A failure prints the line that
-//! repeats it. `SEED=n` runs one seed, `SEEDS=n` runs that many.
+//! repeats it. `SEED=n` runs one seed, `SEEDS=n` runs that many, `FROM=n` begins with that one.
 
 mod coverage;
+mod editing;
 mod growing;
 mod oracle;
+mod skipping;
 mod world;
 
 use coverage::Coverage;
@@ -44,7 +46,8 @@ fn seeds_keep_every_promise_under_faults_and_come_to_an_end() {
         return println!("{coverage}");
     }
     let seeds = variable("SEEDS").unwrap_or(SEEDS);
-    for seed in 0..seeds {
+    let first = variable("FROM").unwrap_or(0);
+    for seed in first..first + seeds {
         run(seed, &mut coverage);
     }
     println!("{seeds} seeds\n{coverage}");

@@ -111,9 +111,13 @@ fn random_options(rng: &mut Rng, nodes_max: u32, spread_of_256: u8, light_of_256
     let is_spread = rng.u8(..) < spread_of_256 && nodes_max > 1;
     let nodes = if is_spread { rng.u32(2..=nodes_max) } else { 1 };
     let cpus = rng.u32(1..=CORES_MAX);
+    let memory_bytes = rng.u64(0..3);
+    let may_get_more = memory_bytes > 0 && !is_spread && rng.bool();
+    let memory_max_bytes = if may_get_more { rng.u64(memory_bytes..=9) } else { 0 };
     TaskOptions {
         ranks: is_spread.then_some(Ranks { count: nodes * cpus, nodes, cpus: 1 }),
-        resources: Resources { memory_bytes: rng.u64(0..3), ..Resources::cores(cpus) },
+        resources: Resources { memory_bytes, ..Resources::cores(cpus) },
+        memory_max_bytes,
         retries,
         priority,
         keep,
@@ -141,6 +145,11 @@ fn random_asked(rng: &mut Rng, graph: &Graph) -> Vec<TaskId> {
     }
     let asked: Vec<TaskId> = graph.tasks().filter(shown).filter(|_| rng.u8(..) < 60).collect();
     if asked.is_empty() { graph.tasks().filter(shown).take(1).collect() } else { asked }
+}
+
+/// A number for a text.
+pub fn hash(text: &str) -> u64 {
+    text.bytes().fold(14_695_981_039_346_656_037, |hash, byte| mix(hash ^ u64::from(byte)))
 }
 
 /// A 64-bit finalizer: every bit of the input changes about half of the output.

@@ -1,32 +1,38 @@
 //! The simulated world: ranks, the network between them, their stores, and the faults.
 
+mod culprits;
 mod disk;
 mod end;
 mod memory;
 mod pool;
 mod room;
+mod shortage;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use dagmar::core::addition::Addition;
-use dagmar::core::event::{Cause, Event, Outcome, StopReason, Totals};
+use dagmar::core::event::{Cause, Event, Failure, Outcome, StopReason, Totals};
 use dagmar::core::graph::Graph;
 use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::message::{FromWorker, Order, PeerMessage, PeerWord, Report, ToWorker};
 use dagmar::core::resources::Resources;
 use dagmar::core::scheduler::{self, Persist, Precedence, Scheduler, TaskState};
+use dagmar::core::task_list::TaskList;
 use dagmar::core::time::Timestamp;
 use dagmar::core::worker::memory::Room;
 use dagmar::core::worker::{self, Worker};
 use fastrand::Rng;
 
 use crate::coverage::{Coverage, Happening};
-use crate::oracle::{CORES_MAX, Problem, mix};
+use crate::oracle::{CORES_MAX, Problem, hash, mix};
+use crate::skipping;
+use culprits::Culprits;
 use disk::Disk;
 use memory::{Limits, Memory, Writing};
 use pool::{Pool, Run, Terms};
+use shortage::Shortages;
 
 /// Simulated time after which a run without faults must be over, in microseconds.
 const LIVENESS_US: u64 = 600_000_000;
@@ -56,6 +62,13 @@ enum Due {
         task: TaskId,
         attempt: Attempt,
         cause: Option<Cause>,
+    },
+    /// A task ends the rank it runs in.
+    Kills {
+        worker: Rank,
+        life: Incarnation,
+        task: TaskId,
+        attempt: Attempt,
     },
     /// The pool of a worker may start something.
     Pool(Rank, Incarnation),
@@ -102,9 +115,12 @@ enum Due {
 #[derive(Clone, Copy, Debug)]
 struct Faults {
     failures_of_256: u8,
+    killings_of_256: u8,
     losses: u32,
     /// How often in all everything ends at once.
     crashes: u32,
+    /// How often in all the graph is edited.
+    edits: u32,
     /// What is lost comes back after a while.
     lost_come_back: bool,
     stop: Option<StopReason>,
@@ -168,10 +184,14 @@ pub struct World {
     /// The value of the latest success of each task, and its failures.
     finished: BTreeMap<TaskId, u64>,
     own_failures: BTreeMap<TaskId, u32>,
+    /// Tasks whose files were there before the run.
+    skipped: BTreeSet<TaskId>,
     outcome: Option<Outcome>,
     is_stopping: bool,
     /// How many tasks may fail in this life.
     max_fails: Option<u32>,
+    culprits: Culprits,
+    shortages: Shortages,
     story: VecDeque<String>,
     digest: u64,
     pub coverage: Coverage,
@@ -189,8 +209,10 @@ impl World {
         let stops = [StopReason::Interrupted, StopReason::Terminated, StopReason::Cancelled];
         let faults = Faults {
             failures_of_256: if rng.bool() { rng.u8(0..60) } else { 0 },
+            killings_of_256: [0, 0, 8, 60][rng.usize(..4)],
             losses: if rng.bool() { rng.u32(0..6) } else { 0 },
             crashes: if rng.bool() { rng.u32(0..4) } else { 0 },
+            edits: if rng.u8(..) < 100 { rng.u32(1..4) } else { 0 },
             lost_come_back: rng.u8(..) < 180,
             stop: (rng.u8(..) < 40).then(|| stops[rng.usize(..3)]),
             delay_us_max: [10, 500, 50_000][rng.usize(..3)],
@@ -207,9 +229,16 @@ impl World {
         let pace = [1, 3, u32::MAX, u32::MAX][rng.usize(..4)];
         // The first life may have little time.
         let end = (rng.u8(..) < 30).then(|| Timestamp(1_000_000 + rng.u64(0..3 * faults.run_us_max)));
-        let scheduler = Scheduler::new(problem.graph.clone(), &problem.asked, options);
+        let skipping = (rng.u8(..) < 40).then(|| skipping::draw(&problem, &mut rng));
+        let asked = TaskList::from(&problem.asked);
+        let scheduler = match &skipping {
+            Some(skipping) => Scheduler::of_tasks(problem.graph.clone(), &asked, &skipping.runs, options),
+            None => Scheduler::new(problem.graph.clone(), asked, options),
+        };
         let max_fails = (rng.u8(..) < 30).then(|| rng.u32(0..3));
+        let culprits = Culprits::new(rng.u32(1..=3));
         let scheduler = scheduler.with_pace(pace).with_end(end).with_max_fails(max_fails);
+        let scheduler = scheduler.with_crash_limit(culprits.limit);
         let states = problem.graph.tasks().map(|task| scheduler.state(task)).collect();
         let mut world = World {
             expected: problem.values(),
@@ -238,9 +267,12 @@ impl World {
             followers: BTreeSet::new(),
             finished: BTreeMap::new(),
             own_failures: BTreeMap::new(),
+            skipped: BTreeSet::new(),
             outcome: None,
             is_stopping: false,
             max_fails,
+            culprits,
+            shortages: Shortages::default(),
             story: VecDeque::new(),
             digest: seed,
             coverage: Coverage::default(),
@@ -249,6 +281,11 @@ impl World {
             world.begin_life(rank, Incarnation(1));
         }
         world.plan_faults(workers);
+        if let Some(skipping) = skipping.filter(|skipping| !skipping.skipped.is_empty()) {
+            world.coverage.happened(Happening::TasksSkipped);
+            world.skipped = skipping.skipped.iter().flat_map(|span| span.tasks()).collect();
+            world.record(Event::TasksSkipped { tasks: skipping.skipped });
+        }
         world
     }
 
@@ -280,7 +317,7 @@ impl World {
             self.now = key.0;
             assert!(self.now < deadline, "not over after {LIVENESS_US} us without faults");
             if self.now > faults_end {
-                self.faults.failures_of_256 = 0;
+                (self.faults.failures_of_256, self.faults.killings_of_256) = (0, 0);
             }
             self.coverage.inputs += 1;
             assert!(self.coverage.inputs < STEPS_MAX, "{STEPS_MAX} steps and not over");
@@ -303,6 +340,11 @@ impl World {
             self.faults.stop = None;
             self.resume();
         }
+        if self.outcome == Some(Outcome::Done) && self.faults.edits > 0 && self.rng.bool() {
+            self.check_end();
+            self.coverage.happened(Happening::DoneRunEdited);
+            self.resume();
+        }
         self.outcome.is_none() && self.without_room.is_none()
     }
 
@@ -314,9 +356,13 @@ impl World {
                     self.coverage.happened(Happening::OldLifeSpoke);
                 }
                 self.count_followers_back(&message);
+                if matches!(message.reports[..], [Report::Joined { .. }, ..]) {
+                    self.read_last_words(worker);
+                }
                 self.scheduler_takes(scheduler::Input::FromWorker { worker, message });
             }
             Due::NoticeLoss(worker, incarnation) => {
+                self.read_last_words(worker);
                 self.scheduler_takes(scheduler::Input::WorkerLost { worker, incarnation });
             }
             Due::Stop(reason) => {
@@ -339,6 +385,7 @@ impl World {
             Due::Ended { worker, life, task, attempt, cause } => {
                 self.end(worker, life, (task, attempt), cause)
             }
+            Due::Kills { worker, life, task, attempt } => self.kill(worker, life, (task, attempt)),
             Due::Pool(worker, life) => self.pool_starts(worker, life),
             Due::Flush(worker, life) => self.flush(worker, life),
             Due::Write(worker, life) => self.begin_write(worker, life),
@@ -385,6 +432,15 @@ impl World {
             let at = self.rng.u64(0..100);
             self.plan(at, Due::Tick(Rank::SCHEDULER));
         }
+        self.scheduler.check();
+        self.note_steps();
+        self.perform_scheduler(actions);
+    }
+
+    /// The same of what is not to be decided upon before what follows it.
+    fn scheduler_takes_only(&mut self, input: scheduler::Input) {
+        let mut actions = Vec::new();
+        self.scheduler.handle(Timestamp(self.now), input, &mut actions);
         self.scheduler.check();
         self.note_steps();
         self.perform_scheduler(actions);
@@ -439,7 +495,7 @@ impl World {
 
     fn record(&mut self, event: Event) {
         self.write_event(event.clone());
-        self.digest = mix(self.digest ^ mix(hash_text(&format!("{event:?}"))));
+        self.digest = mix(self.digest ^ mix(hash(&format!("{event:?}"))));
         match event {
             Event::OutputLost { task } => {
                 self.coverage.happened(Happening::OutputMadeAgain);
@@ -461,6 +517,20 @@ impl World {
                         self.coverage.happened(Happening::SubmittedTaskRetried);
                     }
                 }
+            }
+            Event::MemorySet { task, memory_bytes, .. } => self.on_memory_set(task, memory_bytes),
+            Event::AttemptFailed {
+                task,
+                failure: Failure { cause: Cause::OutOfMemory(shortage), .. },
+                retried,
+                ..
+            } => {
+                self.check_shortage(task, shortage, retried);
+            }
+            Event::AttemptFailed { task, attempt, worker, failure, retried }
+                if matches!(failure.cause, Cause::KilledRank { .. }) =>
+            {
+                self.check_killing((task, attempt, worker), &failure.cause, retried);
             }
             Event::AttemptFailed { task, worker, failure, retried, .. } if matches!(failure.cause, Cause::LostRank(lost) if lost != worker) =>
             {
@@ -490,6 +560,7 @@ impl World {
     /// What was added is worth what it must be worth, whatever happens to it.
     fn on_tasks_added(&mut self, by: TaskId, addition: &Addition) {
         self.own_failures.remove(&by);
+        self.forget_memory(by);
         self.coverage.happened(match addition.tasks.len() {
             0 => Happening::TaskBecameAnotherAlone,
             _ if self.problem.graph.began_with(by) => Happening::TasksSubmitted,
@@ -548,7 +619,8 @@ impl World {
 
     fn capacity(&self, rank: Rank) -> Resources {
         let cores = if rank.0 <= self.large { CORES_MAX } else { 1 };
-        Resources { memory_bytes: 2, ..Resources::cores(cores) }
+        let memory_bytes = if rank.0 <= self.large && self.sharers == 2 { 4 } else { 2 };
+        Resources { memory_bytes, ..Resources::cores(cores) }
     }
 
     /// A turn without input, so that heartbeats and late starts are reported.
@@ -840,8 +912,4 @@ fn is_idle_talk(due: &Due) -> bool {
         Due::ToScheduler(_, message) => matches!(message.reports[..], [Report::Heartbeat(_)]),
         _ => false,
     }
-}
-
-fn hash_text(text: &str) -> u64 {
-    text.bytes().fold(14_695_981_039_346_656_037, |hash, byte| mix(hash ^ u64::from(byte)))
 }

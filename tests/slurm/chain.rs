@@ -1,34 +1,16 @@
-//! Runs that outlive a job, a step or a rank: what is durable is not repeated.
+//! Runs that outlive their job: what is durable is not repeated.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::time::Duration;
 
 use crate::harness::{json, until_within};
-use crate::testbed::Site;
+use crate::testbed::{Site, beginnings, field};
 
 /// Tasks of ten seconds; each says when it begins, and does not end well if it is told to stop.
 fn tens(count: u32) -> String {
     format!(
         "name = \"tens\"\n[tasks.a]\neach = {{ i = \"1..{count}\" }}\nrun = \"echo {{i}} >> began; sleep 10; echo {{i}}\"\n"
     )
-}
-
-/// How often each task began.
-fn beginnings(site: &Site) -> BTreeMap<String, u32> {
-    let mut counts = BTreeMap::new();
-    for line in site.place.read("began").lines() {
-        *counts.entry(line.to_owned()).or_default() += 1;
-    }
-    counts
-}
-
-/// A field of what Slurm says of a job.
-fn field(site: &Site, job: &str, name: &str) -> String {
-    let shown = site.slurm(&["scontrol", "--oneliner", "show", "job", job]);
-    let begin = format!("{name}=");
-    let word = shown.text().split_whitespace().find_map(|word| word.strip_prefix(&begin));
-    word.unwrap_or_else(|| panic!("{name} of job {job}: {shown}")).to_owned()
 }
 
 #[test]
@@ -139,53 +121,4 @@ fn the_next_job_waits_for_one_that_is_queued_again() {
     let said = site.expect(0, &["cancel", "long-0001"]);
     said.tells(&format!("jobs {first}, {second} of `long-0001` are cancelled"));
     site.expect(4, &["wait"]);
-}
-
-#[test]
-fn a_killed_worker_costs_no_run_under_mpirun() {
-    check_loss("mpirun", |site, _| site.kill_rank(2));
-}
-
-#[test]
-fn a_killed_worker_costs_no_run_under_srun() {
-    check_loss("srun", |site, _| site.kill_rank(2));
-}
-
-#[test]
-fn a_killed_step_costs_no_run_under_mpirun() {
-    check_loss("mpirun", kill_step);
-}
-
-#[test]
-fn a_killed_step_costs_no_run_under_srun() {
-    check_loss("srun", kill_step);
-}
-
-/// The last step of a job is the one with the ranks.
-fn kill_step(site: &Site, job: &str) {
-    let steps = site.slurm(&["squeue", "-h", "-s", "-j", job, "-o", "%i"]);
-    let mut own =
-        steps.text().lines().map(str::trim).filter(|step| step.ends_with(|c: char| c.is_ascii_digit()));
-    let step = own.next_back().unwrap_or_else(|| panic!("the ranks are in a step: {steps}"));
-    let killed = site.slurm(&["scancel", "--signal=KILL", step]);
-    assert_eq!(killed.code(), Some(0), "{killed}");
-}
-
-/// The run ends well in the same allocation, and nothing durable is repeated.
-fn check_loss(launcher: &str, strike: impl Fn(&Site, &str)) {
-    let graph = "name = \"eight\"\n[tasks.a]\neach = { i = \"1..8\" }\nrun = \"echo {i} >> began; sleep 4; echo {i}\"\n";
-    let Some(site) = Site::with(graph) else { return };
-    let job = site.submit(&["-t", "5m", "-N", "2", "-c", "1", "--launcher", launcher]);
-    site.await_tasks("finished", 2);
-    strike(&site, &job);
-    site.expect(0, &["wait"]).tells("8 finished, 0 failed");
-    let counts = beginnings(&site);
-    let all: u32 = counts.values().sum();
-    // Each of two cores had a command, and may have begun another before the blow fell.
-    assert!(counts.len() == 8 && all <= 8 + 4 && counts["1"] == 1, "{counts:?}");
-    until_within(Duration::from_secs(60), "the job is over", || {
-        let state = field(&site, &job, "JobState");
-        if state == "COMPLETED" { Ok(()) } else { Err(state) }
-    });
-    assert_eq!(field(&site, &job, "Restarts"), "0");
 }

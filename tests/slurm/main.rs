@@ -11,5 +11,6 @@ mod by_hand;
 mod chain;
 mod ends;
 mod launchers;
+mod losses;
 mod submission;
 mod testbed;

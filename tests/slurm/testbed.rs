@@ -1,15 +1,18 @@
 //! The cluster that `scripts/testbed/slurm` has started.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Debug;
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::harness::{Place, Ran, json, kill, until_within};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_dagmar");
 
 /// Longer than a job of these tests waits for others and runs.
 const JOB_PATIENCE: Duration = Duration::from_secs(240);
@@ -19,14 +22,48 @@ pub struct Site {
     pub place: Place,
     environment: Vec<(String, String)>,
     program: PathBuf,
+    /// The cluster, if it is there for this test alone.
+    own: Option<OwnTestbed>,
+}
+
+/// A testbed that a test may damage.
+struct OwnTestbed(PathBuf);
+
+impl OwnTestbed {
+    fn script(order: &str, directory: &Path, words: &[&str]) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/testbed/slurm");
+        let ended = Command::new(script).arg(order).arg("-d").arg(directory).args(words).status();
+        assert!(ended.as_ref().is_ok_and(ExitStatus::success), "the testbed: {order} {words:?}: {ended:?}");
+    }
+}
+
+impl Drop for OwnTestbed {
+    fn drop(&mut self) {
+        OwnTestbed::script("down", &self.0, &[]);
+    }
 }
 
 impl Site {
     /// A folder with the graph `g.toml`; `None`, and a word why, where there is no cluster.
     pub fn with(graph: &str) -> Option<Self> {
-        let environment = environment()?;
-        let program = env!("CARGO_BIN_EXE_dagmar").into();
-        Some(Site { place: Place::with(graph), environment, program })
+        let environment = environment(&shared_testbed()?);
+        Some(Site { place: Place::with(graph), environment, program: PROGRAM.into(), own: None })
+    }
+
+    /// The same on a cluster of its own, of nodes with one core each.
+    pub fn alone_with(graph: &str, nodes: u32) -> Option<Self> {
+        // Where there is none, there cannot be another one.
+        shared_testbed()?;
+        let place = Place::with(graph);
+        let own = OwnTestbed(place.path().join("testbed"));
+        OwnTestbed::script("up", &own.0, &["-n", &nodes.to_string(), "-c", "1", "-g", "0"]);
+        let environment = environment(&own.0);
+        Some(Site { place, environment, program: PROGRAM.into(), own: Some(own) })
+    }
+
+    /// Ends all that runs on a node of a cluster that is this test's own.
+    pub fn crash(&self, node: &str) {
+        OwnTestbed::script("crash", &self.own.as_ref().expect("it is this test's own").0, &[node]);
     }
 
     /// The same with the dagmar that was built with MPICH.
@@ -137,12 +174,34 @@ pub fn hosts_at_work(status: &Value) -> Vec<String> {
     hosts
 }
 
-/// What `env.sh` of the testbed exports.
-fn environment() -> Option<Vec<(String, String)>> {
-    let Some(directory) = std::env::var_os("DAGMAR_TESTBED").map(PathBuf::from) else {
+/// How often each task began that writes its name into `began`.
+pub fn beginnings(site: &Site) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    for line in site.place.read("began").lines() {
+        *counts.entry(line.to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+/// A field of what Slurm says of a job.
+pub fn field(site: &Site, job: &str, name: &str) -> String {
+    let shown = site.slurm(&["scontrol", "--oneliner", "show", "job", job]);
+    let begin = format!("{name}=");
+    let word = shown.text().split_whitespace().find_map(|word| word.strip_prefix(&begin));
+    word.unwrap_or_else(|| panic!("{name} of job {job}: {shown}")).to_owned()
+}
+
+/// The testbed for all tests, if there is one.
+fn shared_testbed() -> Option<PathBuf> {
+    let directory = std::env::var_os("DAGMAR_TESTBED").map(PathBuf::from);
+    if directory.is_none() {
         eprintln!("cannot run here: DAGMAR_TESTBED names no testbed; `scripts/testbed/slurm up` starts one");
-        return None;
-    };
+    }
+    directory
+}
+
+/// What `env.sh` of a testbed exports.
+fn environment(directory: &Path) -> Vec<(String, String)> {
     let script = directory.join("env.sh");
     let text = Command::new("bash")
         .args(["-c", ". \"$1\" && env -0", "env"])
@@ -154,5 +213,5 @@ fn environment() -> Option<Vec<(String, String)>> {
     let text = String::from_utf8(text.stdout).expect("the environment is text");
     let pairs = text.split('\0').filter_map(|entry| entry.split_once('='));
     let own = |name: &str| !["PATH", "PWD", "SHLVL", "_"].contains(&name);
-    Some(pairs.filter(|(name, _)| own(name)).map(|(name, value)| (name.into(), value.into())).collect())
+    pairs.filter(|(name, _)| own(name)).map(|(name, value)| (name.into(), value.into())).collect()
 }

@@ -192,6 +192,28 @@ impl Graph {
         Ok(())
     }
 
+    /// The row that a task gets when it is given so much memory: it is the same otherwise.
+    pub fn row_with_memory(&self, task: TaskId, numbering: Numbering, memory_bytes: u64) -> Grown {
+        let before = self.grown(task);
+        let mut options = self.options(task).clone();
+        options.resources.memory_bytes = memory_bytes;
+        let ids = |row: Row<'_>| row.iter().map(|task| task.0).collect();
+        Grown {
+            version: numbering.version,
+            origin: before.and_then(|row| row.origin.clone()),
+            submitted: numbering.submitted,
+            operation: match before {
+                Some(row) => row.operation.clone(),
+                None => Arc::new(self.operation(task).clone()),
+            },
+            operation_id: self.operation_id(task),
+            options: Arc::new(options),
+            options_id: numbering.options,
+            values: ids(self.value_inputs(task)),
+            orders: ids(self.order_inputs(task)),
+        }
+    }
+
     /// Refuses numbers that are others' already, or go beyond what can be numbered.
     fn check_numbering(
         &self,
@@ -261,6 +283,11 @@ impl Graph {
         task.index() < self.table.task_count()
     }
 
+    /// How many tasks were there from the beginning.
+    pub fn count_begun(&self) -> usize {
+        self.table.task_count()
+    }
+
     #[cold]
     #[inline(never)]
     pub(super) fn count_all(&self) -> usize {
@@ -287,7 +314,11 @@ impl Graph {
             *at += 1;
             let takes = match self.grown(taker) {
                 None => true,
-                Some(row) => version == Some(row.version) || row.values.contains(&task.0),
+                Some(row) => {
+                    version == Some(row.version)
+                        || row.values.contains(&task.0)
+                        || row.orders.contains(&task.0)
+                }
             };
             if takes {
                 return Some(taker);
@@ -304,7 +335,7 @@ impl Graph {
                 operation: row.operation_id,
                 options: row.options_id,
                 values: Row::listed(&row.values),
-                orders: Row::listed(&[]),
+                orders: Row::listed(&row.orders),
             },
         }
     }
@@ -344,7 +375,7 @@ impl Graph {
     pub(super) fn grown_orders(&self, task: TaskId) -> Row<'_> {
         match self.grown(task) {
             None => self.table.orders(task),
-            Some(_) => Row::listed(&[]),
+            Some(row) => Row::listed(&row.orders),
         }
     }
 
@@ -411,6 +442,7 @@ mod tests {
             options_id,
             options,
             values: values.to_vec(),
+            orders: vec![],
         })
     }
 

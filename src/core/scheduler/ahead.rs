@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::core::addition::Addition;
 use crate::core::graph::{Facts, Graph};
 use crate::core::id::{OptionsId, Rank, TaskId};
-use crate::core::task::{Body, Operation};
+use crate::core::task::{Body, Operation, TaskOptions};
 
 use super::growth::function_of;
 use super::machine::Scheduler;
@@ -73,8 +73,12 @@ impl Ahead {
             self.takes_values_only.push(runs && inputs.is_empty());
             self.is_program.push(is_program(operation));
         }
-        let is_of_one_node = addition.options.iter().map(|options| options.several_nodes().is_none());
-        self.is_of_one_node.extend(is_of_one_node);
+        addition.options.iter().for_each(|options| self.learn_options(options));
+    }
+
+    /// Adds a set of options.
+    pub fn learn_options(&mut self, options: &TaskOptions) {
+        self.is_of_one_node.push(options.several_nodes().is_none());
     }
 
     /// True if dependents may be assigned before the task has finished.

@@ -17,6 +17,7 @@ use crate::core::task_list::TaskList;
 use crate::core::time::{Micros, Timestamp};
 
 use super::ahead::Ahead;
+use super::culprits::{CRASH_LIMIT, Killing, PastKillings};
 use super::dispatch::Dealing;
 use super::division::Division;
 use super::durations::Durations;
@@ -44,6 +45,8 @@ pub enum Input {
         /// Which life.
         incarnation: Incarnation,
     },
+    /// A worker that is about to be given up, or its rank, was ended by a task that it ran.
+    KilledRank(Killing),
     /// The run shall end before everything is done.
     Stop(StopReason),
     /// Everything that came has been handed in: decide.
@@ -126,8 +129,13 @@ pub struct Scheduler {
     pub(super) dealing: Dealing,
     pub(super) ahead: Ahead,
     pub(super) out_of_memory_failures: u32,
-    /// The run is stopped once more tasks have failed.
+    /// The run is stopped once more tasks have failed, those not counted that had failed before this life.
     max_fails: u32,
+    pub(super) failed_before: u32,
+    /// How often a task may kill its rank.
+    pub(super) crash_limit: u32,
+    /// What killed ranks in earlier lives of the run, until tasks are placed.
+    pub(super) past_killings: PastKillings,
     /// When everything must be over, if that is known, and what time it was last.
     pub(super) end: Option<Timestamp>,
     pub(super) now: Timestamp,
@@ -158,6 +166,9 @@ impl Scheduler {
             ahead: Ahead::of(&graph),
             out_of_memory_failures: 0,
             max_fails: u32::MAX,
+            failed_before: 0,
+            crash_limit: CRASH_LIMIT,
+            past_killings: PastKillings::default(),
             end: None,
             now: Timestamp::default(),
             held_back: BTreeSet::new(),
@@ -244,6 +255,7 @@ impl Scheduler {
         match input {
             Input::FromWorker { worker, message } => self.on_message(worker, message, actions),
             Input::WorkerLost { worker, incarnation } => self.on_worker_lost(worker, incarnation, actions),
+            Input::KilledRank(killing) => self.on_killed_rank(killing, actions),
             Input::Stop(reason) => self.on_stop(reason, actions),
             Input::Turn => self.on_turn(actions),
         }
@@ -257,7 +269,7 @@ impl Scheduler {
 
     /// A task has failed for good.
     pub(super) fn stop_if_too_many_failed(&mut self, actions: &mut Vec<Action>) {
-        if self.tasks.count(TaskState::Failed) > self.max_fails {
+        if self.tasks.count(TaskState::Failed) - self.failed_before > self.max_fails {
             self.on_stop(StopReason::TooManyFailures, actions);
         }
     }
@@ -293,19 +305,37 @@ impl Scheduler {
         }
         let graph = Arc::clone(&self.graph);
         let tasks = tasks.iter().flat_map(|span| span.tasks());
-        for task in tasks.filter(|&task| self.tasks.has(task, Marks::HELD)).collect::<Vec<_>>() {
-            let is_safe = self.tasks.has(task, Marks::STORED) || self.is_persisted(task, &graph.facts(task));
-            if self.tasks.consumers.get(task) > 0 && !is_safe {
-                let order = Order::Persist(task, self.tasks.attempt.get(task));
-                self.workers.order(self.tasks.worker.get(task), order);
+        for task in tasks.filter(|&task| self.is_to_be_saved(&graph, task)).collect::<Vec<_>>() {
+            let order = Order::Persist(task, self.tasks.attempt.get(task));
+            self.workers.order(self.tasks.worker.get(task), order);
+        }
+    }
+
+    fn is_to_be_saved(&self, graph: &Graph, task: TaskId) -> bool {
+        let is_held = self.tasks.has(task, Marks::HELD) && self.tasks.consumers.get(task) > 0;
+        is_held && !self.tasks.has(task, Marks::STORED) && !self.is_persisted(task, &graph.facts(task))
+    }
+
+    /// Bytes that each worker would have to save if the run were stopped now. Takes time for each task.
+    pub fn unsaved_bytes(&self) -> BTreeMap<Rank, u64> {
+        let mut unsaved = BTreeMap::new();
+        if self.options.persist != Persist::None {
+            for task in self.graph.tasks().filter(|&task| self.is_to_be_saved(&self.graph, task)) {
+                let bytes = self.tasks.size_bytes.get(task) as u64;
+                *unsaved.entry(self.tasks.worker.get(task)).or_default() += bytes;
             }
         }
+        unsaved
     }
 
     fn on_turn(&mut self, actions: &mut Vec<Action>) {
         if self.phase == Phase::Gathering && self.workers.len() >= self.options.workers as usize {
             self.phase = Phase::Working;
-            self.enter_ready_tasks(actions);
+            self.fit_memory(actions);
+            self.take_up_killings(actions);
+            if self.phase == Phase::Working {
+                self.enter_ready_tasks(actions);
+            }
         }
         if self.phase == Phase::Working {
             self.serve_multi_node_tasks(actions);
@@ -376,7 +406,9 @@ impl Scheduler {
     /// Enters every task that waits for nothing, once: where many are alike, all of them at once.
     fn enter_ready_tasks(&mut self, actions: &mut Vec<Action>) {
         let end = TaskId::from(self.graph.len());
-        let are_all_waiting = self.tasks.count(TaskState::Waiting) as usize == self.graph.len();
+        // Those that became others may have other options than their neighbours.
+        let are_all_waiting =
+            self.tasks.count(TaskState::Waiting) as usize == self.graph.len() && !self.graph.has_grown();
         let mut task = TaskId(0);
         while task < end {
             let run = Span { first: task, count: self.urgency.run_end(task).0 - task.0 };

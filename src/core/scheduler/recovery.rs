@@ -36,6 +36,7 @@ impl Scheduler {
         for &task in &returned {
             self.give_back_lost(task, worker, actions);
         }
+        self.recall_expectant();
         if let Some(task) = record.reserved_for {
             self.on_team_member_lost(worker, task);
         }
@@ -54,6 +55,20 @@ impl Scheduler {
         for task in returned.into_iter().chain(record.parked.into_tasks()) {
             if self.state(task) == TaskState::Waiting {
                 self.settle(task, actions);
+            }
+        }
+    }
+
+    /// Calls back whatever was assigned ahead of its inputs. A lost worker may owe an answer for a try that was
+    /// given back or failed before, and where promises pointed to is not known any more.
+    fn recall_expectant(&mut self) {
+        let is_expectant =
+            |&task: &TaskId| self.state(task) == TaskState::Assigned && self.tasks.has(task, Marks::AHEAD);
+        for task in self.graph.tasks().filter(is_expectant).collect::<Vec<_>>() {
+            let worker = self.tasks.worker.get(task);
+            if self.workers.get(worker).is_some() {
+                let order = Order::Retract(Span::one(task), self.tasks.attempt.get(task));
+                self.workers.retract(worker, task, order);
             }
         }
     }
@@ -105,7 +120,7 @@ impl Scheduler {
 
     /// Calls back the tasks that were told to fetch an output from where it no longer is. Those that
     /// have it, or have started, stay. The workers that live are asked; the tasks of others came back.
-    fn recall_consumers(&mut self, task: TaskId) {
+    pub(super) fn recall_consumers(&mut self, task: TaskId) {
         for dependent in Arc::clone(&self.graph).dependents(task) {
             let worker = self.tasks.worker.get(dependent);
             let may_be_fetching = self.state(dependent) == TaskState::Assigned
@@ -118,7 +133,8 @@ impl Scheduler {
         }
     }
 
-    /// Puts a finished task back, and with it whatever it needs that is gone as well.
+    /// Puts a finished task back, and with it whatever it needs that is gone as well. One that killed its rank too
+    /// often does not run again.
     pub(super) fn make_again(&mut self, task: TaskId, actions: &mut Vec<Action>) {
         let graph = Arc::clone(&self.graph);
         let mut lost = vec![task];
@@ -140,7 +156,7 @@ impl Scheduler {
             self.tasks.begin_after_unseen(task);
             for input in graph.value_inputs(task) {
                 self.needed_once_more(input);
-                if !self.has_or_will_have(input) {
+                if !self.is_quarantined(task) && !self.has_or_will_have(input) {
                     lost.push(input);
                 }
             }
@@ -151,7 +167,10 @@ impl Scheduler {
         }
         for task in again {
             if self.state(task) == TaskState::Waiting {
-                self.settle(task, actions);
+                match self.is_quarantined(task) {
+                    true => self.fail_for_killings(task, actions),
+                    false => self.settle(task, actions),
+                }
             }
         }
     }
@@ -160,6 +179,11 @@ impl Scheduler {
     pub(super) fn needed_once_more(&mut self, task: TaskId) {
         self.tasks.consumers.set(task, self.tasks.consumers.get(task) + 1);
         let worker = self.tasks.worker.get(task);
+        if self.state(task).is_active() && !self.tasks.has(task, Marks::KEPT) {
+            // It may have started, and its value is dropped at its end: then it is made again. So nothing is to
+            // be expected of this try.
+            return self.revoke_announcement(task);
+        }
         if self.tasks.has(task, Marks::HELD) || self.state(task).is_active() {
             self.tasks.mark(task, Marks::SHARED);
             self.workers.order(worker, Order::Hold(task, self.tasks.attempt.get(task)));

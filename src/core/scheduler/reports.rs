@@ -45,7 +45,7 @@ impl Scheduler {
             Report::InputMissing { task, attempt, input } => {
                 self.on_input_missing(worker, (task, attempt), input, actions);
             }
-            Report::Heartbeat(_) => {}
+            Report::Heartbeat(_) | Report::WritesPerSecond(_) => {}
             Report::Left(totals) => self.on_left(worker, totals, actions),
             Report::Bound(task, attempt, slot) => self.on_bound(worker, (task, attempt), slot, actions),
         }
@@ -230,25 +230,45 @@ impl Scheduler {
         if let Phase::Stopping(reason) = self.phase {
             return self.on_ended_by_stop((task, attempt, worker), failure, reason, actions);
         }
+        let mut failure = failure;
+        if let Cause::OutOfMemory(shortage) = &mut failure.cause
+            && let Some(memory_bytes) = self.more_memory(task, shortage)
+        {
+            actions.push(Action::Record(Event::AttemptFailed {
+                task,
+                attempt,
+                worker,
+                failure,
+                retried: true,
+            }));
+            self.set_memory(task, memory_bytes, actions);
+            self.put_back(task);
+            return self.settle(task, actions);
+        }
         let failures = self.tasks.failures.entry(task).or_default();
         *failures += u32::from(!failure.cause.is_infrastructure());
         let retried = *failures <= self.graph.options(task).retries;
-        let by_memory = failure.cause == Cause::OutOfMemory;
+        let by_memory = matches!(failure.cause, Cause::OutOfMemory(_));
         actions.push(Action::Record(Event::AttemptFailed { task, attempt, worker, failure, retried }));
         if retried {
             self.put_back(task);
             return self.settle(task, actions);
         }
+        self.out_of_memory_failures += u32::from(by_memory);
+        self.fail(task, actions);
+    }
+
+    /// A task has failed for good.
+    pub(super) fn fail(&mut self, task: TaskId, actions: &mut Vec<Action>) {
         self.tasks.step(task, TaskState::Failed);
         self.revoke_announcement(task);
-        self.out_of_memory_failures += u32::from(by_memory);
         self.after_end(task);
         self.abort_dependents(task, actions);
         self.stop_if_too_many_failed(actions);
     }
 
     /// An attempt that ended because the run is being stopped: no fault of the task.
-    fn on_ended_by_stop(
+    pub(super) fn on_ended_by_stop(
         &mut self,
         (task, attempt, worker): (TaskId, Attempt, Rank),
         failure: Failure,

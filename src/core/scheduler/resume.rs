@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::core::addition::{Addition, Numbering};
 use crate::core::event::Event;
+use crate::core::graph::Graph;
 use crate::core::id::{Rank, TaskId};
 use crate::core::span::Span;
 use crate::core::task::Body;
@@ -14,7 +15,7 @@ use crate::core::task_list::TaskList;
 use crate::core::task_set::TaskSet;
 
 use super::machine::{Options, Scheduler};
-use super::past::{Past, PastError};
+use super::past::{Became, Past, PastError};
 use super::tasks::TaskState;
 
 /// How much of a run is left, hidden tasks not counted.
@@ -39,9 +40,13 @@ impl Scheduler {
     ) -> Result<(Self, Event, Left), PastError> {
         let asked = asked.into();
         let mut scheduler = Scheduler::new(Arc::clone(past.graph()), asked.clone(), options);
-        for (by, numbering, addition) in &past.additions {
-            scheduler.grow_again(*by, *numbering, addition)?;
+        for (by, numbering, became) in &past.additions {
+            match became {
+                Became::Another(addition) => scheduler.grow_again(*by, *numbering, addition)?,
+                Became::Larger(memory_bytes) => scheduler.set_memory_again(*by, *numbering, *memory_bytes)?,
+            }
         }
+        scheduler.past_killings = past.killings.clone();
         let to_do = scheduler.find_left(past, &asked);
         let left = scheduler.take_up(past, &to_do);
         let tasks = scheduler.graph.len();
@@ -50,21 +55,72 @@ impl Scheduler {
         Ok((scheduler, Event::RunResumed { life: past.lives() + 1, to_do: spans }, left))
     }
 
+    /// A scheduler for a run that does these tasks only, of those that `asked` needs; what else they need is there.
+    ///
+    /// Takes time for each task and each dependency.
+    pub fn of_tasks(graph: Arc<Graph>, asked: &TaskList, runs: &TaskSet, options: Options) -> Self {
+        let mut scheduler = Scheduler::new(Arc::clone(&graph), asked, options);
+        for task in graph.tasks().filter(|&task| !runs.contains(task)) {
+            if scheduler.state(task) == TaskState::Waiting {
+                scheduler.tasks.step(task, TaskState::Culled);
+                scheduler.let_go(task, graph.value_inputs(task));
+            }
+        }
+        graph.tasks().filter(|&task| runs.contains(task)).for_each(|task| scheduler.count_met(task));
+        scheduler
+    }
+
     /// The tasks that must run: those asked for, and whatever they take, up to what is durable.
     fn find_left(&self, past: &Past, asked: &TaskList) -> TaskSet {
         let mut to_do = TaskSet::new(self.graph.len());
-        let is_open = |task: &TaskId| !past.is_durable(*task);
-        let mut ways: Vec<TaskId> = asked.iter().filter(is_open).collect();
+        let is_open = |task: &TaskId| !past.is_durable(*task) && !past.is_skipped(*task);
+        let first: Vec<TaskId> = asked.iter().filter(is_open).collect();
+        self.go_back(past, first, &mut to_do);
+        if past.skipped().next().is_some() {
+            self.find_outdated(past, &mut to_do);
+        }
+        to_do
+    }
+
+    /// These tasks must run, and whatever they take. Returns all that were not known to.
+    fn go_back(&self, past: &Past, mut ways: Vec<TaskId>, to_do: &mut TaskSet) -> Vec<TaskId> {
+        let has_no_value = |task: &TaskId| !past.is_durable(*task);
+        let is_open = |task: &TaskId| has_no_value(task) && !past.is_skipped(*task);
         ways.iter().for_each(|&task| to_do.insert(task));
+        let mut found = ways.clone();
         while let Some(task) = ways.pop() {
-            for input in self.graph.inputs(task).filter(is_open) {
+            let values = self.graph.value_inputs(task).iter().filter(has_no_value);
+            for input in values.chain(self.graph.order_inputs(task).iter().filter(is_open)) {
                 if !to_do.contains(input) {
                     to_do.insert(input);
                     ways.push(input);
+                    found.push(input);
                 }
             }
         }
-        to_do
+        found
+    }
+
+    /// Tasks that were skipped must run if something that they depend on does. Outputs that this run made stay as they
+    /// are, whatever they were made of.
+    fn find_outdated(&self, past: &Past, to_do: &mut TaskSet) {
+        let graph = &self.graph;
+        // A join does nothing by itself: it passes on what its inputs do.
+        let acts = |task: &TaskId| !graph.is_join(*task);
+        let mut due: Vec<TaskId> = to_do.iter(graph.len()).filter(acts).collect();
+        let mut seen = TaskSet::new(graph.len());
+        while let Some(task) = due.pop() {
+            if seen.contains(task) {
+                continue;
+            }
+            seen.insert(task);
+            if past.is_skipped(task) && !to_do.contains(task) {
+                due.extend(self.go_back(past, vec![task], to_do).iter().copied().filter(acts));
+            }
+            let is_made = |task: TaskId| past.is_durable(task) || past.is_to_be_repeated(task);
+            let is_left = |task: &TaskId| self.state(*task) == TaskState::Waiting && !is_made(*task);
+            due.extend(graph.dependents(task).iter().filter(is_left));
+        }
     }
 
     /// Enters what is known of each task. What nobody needs any more and was not seen to finish is culled.

@@ -1,6 +1,6 @@
 //! The scheduler's table of tasks: one column for each fact, indexed by task.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::BitOr;
 
 use crate::core::column::{Column, Entry};
@@ -11,6 +11,7 @@ use crate::core::task_list::TaskList;
 use crate::core::task_set::TaskSet;
 
 use super::copies::Copies;
+use super::culprits::Killing;
 
 /// Where a task stands, in the words that users see.
 ///
@@ -140,6 +141,10 @@ pub struct Tasks {
     pub file_sizes: BTreeMap<TaskId, Vec<u64>>,
     /// Attempts that failed by their own fault, of the tasks that had any.
     pub failures: BTreeMap<TaskId, u32>,
+    /// Tasks that ask for another amount of memory than they began with.
+    pub resized: BTreeSet<TaskId>,
+    /// How often a task has killed its rank, and the last time, of those that did.
+    pub killings: BTreeMap<TaskId, (u32, Killing)>,
     /// Tries of an earlier life that left something, of tasks that are not known any more, and the number
     /// after which those that are added begin.
     begin_after: (BTreeMap<TaskId, Attempt>, Attempt),
@@ -166,6 +171,8 @@ impl Tasks {
             copies: Copies::new(count),
             file_sizes: BTreeMap::new(),
             failures: BTreeMap::new(),
+            resized: BTreeSet::new(),
+            killings: BTreeMap::new(),
             begin_after: Default::default(),
             unsaved: 0,
             counts: [0; 8],
@@ -351,6 +358,8 @@ fn is_legal_step(from: TaskState, to: TaskState) -> bool {
         // When a run is resumed; and back, when an output that was durable cannot be read.
         (Waiting, Culled) | (Culled, Waiting) => true,
         (Assigned | Running, Failed) => true,
+        // It killed its rank too often in earlier lives of the run.
+        (Waiting, Failed) => true,
         (Waiting, Aborted | Cancelled) => true,
         _ => false,
     }

@@ -43,6 +43,8 @@ pub enum Input {
     Volatile(Vec<Span>, Attempt),
     /// Whether outputs move or wait for room, for the next heartbeat.
     Moves(bool),
+    /// The run directory takes so many bytes in a second.
+    WritesPerSecond(u64),
     /// An attempt ended badly.
     Failed {
         /// The task.
@@ -274,6 +276,7 @@ impl Worker {
             Input::Durable(tasks, attempt) => self.on_synced(&tasks, attempt, true),
             Input::Volatile(tasks, attempt) => self.on_synced(&tasks, attempt, false),
             Input::Moves(moves) => self.moves = moves,
+            Input::WritesPerSecond(bytes) => self.reports.push(Report::WritesPerSecond(bytes)),
             Input::Failed { task, attempt, failure } => self.on_failed(task, attempt, failure, actions),
             Input::Revoked(tasks, attempt) => self.on_revoked(tasks, attempt, actions),
             Input::Kept(task, attempt) => self.on_kept(task, attempt, actions),

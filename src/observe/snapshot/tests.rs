@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::*;
 use crate::core::addition::{NewTask, Source, Work};
 use crate::core::batch::Batch;
+use crate::core::edit::Move;
 use crate::core::event::{Failure, Success};
-use crate::core::id::{OperationId, OptionsId};
+use crate::core::id::{Incarnation, OperationId, OptionsId};
 use crate::core::task::{Body, Call, Operation};
 use crate::observe::scenario::{Scenario, graph};
 
@@ -62,6 +63,37 @@ fn a_worker_that_came_back_offers_only_the_time_it_was_there() {
     let worker = run.snapshot.workers().next().unwrap();
     assert_eq!((worker.tasks_finished, worker.busy, worker.busy_cpus), (1, Micros(300), Micros(300)));
     assert_eq!(worker.presence, Presence::Here);
+}
+
+#[test]
+fn a_resumed_run_has_the_workers_it_has_now() {
+    let graph = graph("a:\nb:");
+    let mut run = Scenario::new(&graph);
+    run.joins(1, 4).joins(2, 4).waits(1_000).finishes("a", 2, 300);
+    let to_do = vec![Span::one(TaskId(1))];
+    run.waits(9_000).tells(Event::RunResumed { life: 2, to_do }).joins(1, 2).waits(1_000);
+    run.finishes("b", 1, 500);
+    assert_eq!(run.snapshot.workers().map(|worker| worker.tasks_finished).collect::<Vec<_>>(), [1]);
+    assert_eq!(run.snapshot.offered_cpus(), Micros(2 * 4 * 1_000 + 2 * 1_000), "nobody was there in between");
+    assert_eq!(run.snapshot.busy_cpus(), Micros(300 + 500));
+    let report = run.report.report();
+    assert_eq!((report.workers, report.cpus, report.tasks.finished), (1, 2, 2));
+}
+
+#[test]
+fn only_tries_of_its_own_that_failed_are_counted() {
+    let graph = graph("a:");
+    let mut run = Scenario::new(&graph);
+    let fails = |cause, attempt, retried| {
+        let failure = Failure { started: Timestamp(0), ran: Micros(1), cause };
+        Event::AttemptFailed { task: TaskId(0), attempt: Attempt(attempt), worker: Rank(1), failure, retried }
+    };
+    run.joins(1, 1).tells(fails(Cause::ExitCode(1), 1, true));
+    run.tells(Event::RunResumed { life: 2, to_do: vec![Span::one(TaskId(0))] }).joins(1, 1);
+    run.tells(fails(Cause::LostRank(Rank(1)), 3, true)).joins(1, 1);
+    run.tells(fails(Cause::ExitCode(1), 4, true)).tells(fails(Cause::ExitCode(1), 5, false));
+    let tries: Vec<u32> = run.snapshot.failures().iter().map(|failure| failure.tries).collect();
+    assert_eq!(tries, [1, 1, 2]);
 }
 
 /// `a` submits `part`, and becomes something that takes it.
@@ -175,4 +207,35 @@ fn events_about_unknown_tasks_and_workers_are_left_out() {
     let (task, attempt, worker) = (TaskId(9), Attempt::FIRST, Rank(9));
     run.tells(Event::TasksFinished { worker, batch: Batch::one(task, attempt, Success::default()) });
     assert_eq!(run.snapshot.counts().finished, 0);
+}
+
+#[test]
+fn an_edit_is_told_of_a_graph_that_has_grown_already() {
+    let grown = graph("b:\na:\nc: a");
+    let (task, addition) = (TaskId(1), part_of_a());
+    let Event::TasksAdded { attempt, worker, started, ran, mut numbering, addition, .. } = addition else {
+        unreachable!("it is one")
+    };
+    numbering.task = TaskId(3);
+    let added = Event::TasksAdded { task, attempt, worker, started, ran, numbering, addition };
+    Scenario::new(&grown).tells(added.clone());
+    assert_eq!(grown.len(), 4);
+    let old = graph("a:\nb:");
+    let mut run = Scenario::new(&old);
+    run.finishes("b", 1, 50);
+    let mut report = run.report;
+    report.on_graph(Arc::new(grown));
+    let carried = vec![
+        Move { from: TaskId(0), to: TaskId(1), count: 1 },
+        Move { from: TaskId(1), to: TaskId(0), count: 1 },
+    ];
+    let edit = Edit { graph: 2, tasks: 3, carried, ..Edit::default() };
+    report.on_event(Timestamp(0), &Event::GraphEdited(Box::new(edit)));
+    assert_eq!(report.snapshot().state(TaskId(0)), State::Finished);
+    assert_eq!(report.durations().get(TaskId(0)), Some(Micros(50)));
+    report.on_event(Timestamp(0), &added);
+    let batch = Batch::one(TaskId(3), Attempt::FIRST, Success { ran: Micros(30), ..Success::default() });
+    report.on_event(Timestamp(0), &Event::TasksFinished { worker, batch });
+    assert_eq!(report.snapshot().state(TaskId(3)), State::Finished);
+    assert_eq!(report.durations().get(TaskId(3)), Some(Micros(30)));
 }

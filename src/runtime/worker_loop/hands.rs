@@ -23,12 +23,14 @@ use crate::core::worker::memory::Room;
 use crate::core::worker::{Action, Input, Worker};
 use crate::record::layout::RunDirectory;
 use crate::record::pack::PackWriter;
+use crate::record::segment::Fence;
 use crate::transport::codec::CodecError;
-use crate::transport::endpoint::{Body as Bytes, Endpoint, Parcel, Rest, Waker};
+use crate::transport::endpoint::{Body as Bytes, Endpoint, Parcel, Rest, TransportError, Waker};
 use crate::worker::binding::Slots;
 use crate::worker::command::CommandExecutor;
 use crate::worker::executor::Ended;
 use crate::worker::function::{FunctionExecutor, Stops};
+use crate::worker::last_words::{self, Place};
 use crate::worker::output::Output;
 use crate::worker::plain;
 use crate::worker::pool::{self, Ends, Pool};
@@ -85,6 +87,8 @@ pub(super) struct Hands<E> {
     yielding: Option<u32>,
     totals: Totals,
     fault: Fault,
+    /// Tells whether the run has been taken over.
+    fence: Arc<Fence>,
     actions: Vec<Action>,
     /// True after a `Watch`, until the ends were looked at once more.
     is_watching: bool,
@@ -134,13 +138,19 @@ impl<E: Endpoint> Hands<E> {
         let rank = endpoint.rank();
         let (ended_sender, ended) = unbounded();
         let (forward_sender, forwarded) = unbounded();
-        let stored = Stored::new(directory.output(), endpoint.waker());
+        let stored =
+            Stored::new((directory.clone(), graph.clone()), forward_sender.clone(), endpoint.waker());
         let (bell, waker) = (Waker::default(), endpoint.waker());
         let summons = Summons::new(waker, bell.clone());
         let (wake, take_turn, on_synced) = (summons.clone(), summons.clone(), summons.clone());
         let (wake, take_turn) = (move || wake.wake(), Box::new(move || take_turn.take_turn()));
-        let pack = PackWriter::create(&directory.output(), rank);
-        let syncing = pack.and_then(|pack| Syncing::start(pack, Arc::new(move || on_synced.wake())));
+        let fence = Fence::of(directory.journal());
+        let fence = Arc::new(fence.map_err(|error| WorkerError::Io("look at the run's journal", error))?);
+        let pack = PackWriter::of_run(&directory, rank);
+        let pack = pack.map_err(|error| WorkerError::Io("create its pack", error))?;
+        let place = Some(Place::beside(pack.path(), rank));
+        last_words::listen();
+        let syncing = Syncing::start(pack, Arc::new(move || on_synced.wake()));
         let (pack, syncing) = syncing.map_err(|error| WorkerError::Io("create its pack", error))?;
         let sink = PackSink { pack: pack.clone(), forwarded: forward_sender, waker: endpoint.waker() };
         let on_room: Arc<dyn Fn() + Send + Sync> = Arc::new(wake.clone());
@@ -148,7 +158,7 @@ impl<E: Endpoint> Hands<E> {
         let commands = commands.map_err(|error| WorkerError::Io("serve commands", error))?;
         let stops: Arc<Stops> = Arc::default();
         let heavy_calls =
-            FunctionExecutor::new(functions.clone(), stops.clone(), ended_sender, Arc::new(wake));
+            FunctionExecutor::new(functions.clone(), stops.clone(), place, (ended_sender, Arc::new(wake)));
         let heavy_calls = heavy_calls.map_err(|error| WorkerError::Io("start its threads", error))?;
         let store = recall::store(graph.len(), &share);
         store.memory().into_iter().for_each(|memory| memory.on_room(on_room.clone()));
@@ -159,9 +169,11 @@ impl<E: Endpoint> Hands<E> {
             stops,
             store: store.clone(),
             recorder: Arc::new(pack.clone()),
+            place,
         });
         Ok(Hands {
             slots: Slots::new(share, &capacity),
+            fence,
             machine: Worker::new(graph.clone(), rank, incarnation, host.clone(), capacity),
             fault: Fault::of(rank),
             endpoint: None,
@@ -310,7 +322,7 @@ impl<E: Endpoint> Hands<E> {
         let mut come = Come::Nothing;
         // What comes behind the end of the run is for whoever waits for the next one.
         while self.end.is_none()
-            && let Some((from, parcel)) = self.endpoint.as_mut().expect(IN_USE).receive()?
+            && let Some((from, parcel)) = self.receive()?
         {
             self.on_parcel(from, parcel)?;
             // What it brought may start before the next one is looked at.
@@ -332,6 +344,18 @@ impl<E: Endpoint> Hands<E> {
             come = Come::Ends;
         }
         Ok(come)
+    }
+
+    /// Without another worker this one goes on: rank 0 hears of that as well, and says what follows.
+    fn receive(&mut self) -> Result<Option<(Rank, Parcel)>, WorkerError> {
+        loop {
+            match self.endpoint.as_mut().expect(IN_USE).receive() {
+                Err(TransportError::Gone(rank)) if rank != Rank::SCHEDULER => {
+                    log::warn!("rank {rank} is gone");
+                }
+                received => return Ok(received?),
+            }
+        }
     }
 
     /// True if there is no task here.
@@ -409,6 +433,7 @@ impl<E: Endpoint> Hands<E> {
         self.hand_in();
         self.tell_room();
         self.tell_moving();
+        self.tell_how_fast_saving_is(clock::now());
         loop {
             self.feed(Input::Turn);
             self.untold.forget();

@@ -8,6 +8,8 @@
 //! because its `Universe` finalizes MPI when it is dropped, even by a panic, which hangs the job.
 #![allow(unsafe_code)]
 
+mod failures;
+
 use std::env;
 use std::ffi::{c_char, c_int};
 use std::ptr::null_mut;
@@ -19,6 +21,7 @@ use crate::core::id::Rank;
 use crate::transport::arrivals::Place;
 use crate::transport::departures::Piece;
 use crate::transport::endpoint::TransportError;
+use failures::Failures;
 
 type Result<T> = std::result::Result<T, TransportError>;
 
@@ -100,7 +103,7 @@ impl Started {
         check("MPI_Comm_size", unsafe { ffi::MPI_Comm_size(all, &mut size) })?;
         let (rank, size) = (rank_of(rank), rank_of(size).0);
         let (sends, receives) = (InFlight::default(), InFlight::default());
-        Ok(World { rank, size, sends, receives, all })
+        Ok(World { rank, size, sends, receives, failures: Failures::new(), all })
     }
 }
 
@@ -134,6 +137,7 @@ pub(super) struct World {
     pub(super) size: u32,
     pub(super) sends: InFlight<Outgoing>,
     pub(super) receives: InFlight<(Place, Room)>,
+    failures: Failures,
     all: MPI_Comm,
 }
 
@@ -210,8 +214,7 @@ impl World {
             let (source, tag) = (ffi::RSMPI_ANY_SOURCE, ffi::RSMPI_ANY_TAG);
             ffi::MPI_Iprobe(source, tag, self.all, &mut found, &mut status)
         };
-        check("MPI_Iprobe", code)?;
-        if found == 0 {
+        if !self.has_served("MPI_Iprobe", code)? || found == 0 {
             return Ok(None);
         }
         // SAFETY: the status is that of a message, and `count` is written.
@@ -221,8 +224,27 @@ impl World {
         Ok(Some(Probed { source, tag: status.MPI_TAG, bytes }))
     }
 
-    /// The bytes of a small message. They are here already, so this does not wait.
-    pub(super) fn take(&mut self, probed: Probed) -> Result<Vec<u8>> {
+    /// True if a call did what it should, false if that concerned a rank that has failed.
+    fn has_served(&mut self, call: &'static str, code: c_int) -> Result<bool> {
+        if !self.failures.is_meant(code) {
+            return check(call, code).map(|()| true);
+        }
+        self.failures.learn(self.all).map(|()| false)
+    }
+
+    /// The next rank that has failed, each told once; only an MPI that tolerates it tells of any.
+    pub(super) fn next_failed(&mut self) -> Option<Rank> {
+        self.failures.next()
+    }
+
+    /// The ranks that have failed.
+    pub(super) fn failed(&self) -> &[Rank] {
+        self.failures.known()
+    }
+
+    /// The bytes of a small message. They are here already, so this does not wait. None if its sender failed before
+    /// they were.
+    pub(super) fn take(&mut self, probed: Probed) -> Result<Option<Vec<u8>>> {
         let mut bytes = Vec::<u8>::with_capacity(probed.bytes);
         // SAFETY: there is room for all bytes of the message, which is received once.
         let code = unsafe {
@@ -231,10 +253,12 @@ impl World {
             let status = ffi::RSMPI_STATUS_IGNORE;
             ffi::MPI_Recv(to, count, ffi::RSMPI_UINT8_T, source, tag, self.all, status)
         };
-        check("MPI_Recv", code)?;
+        if !self.has_served("MPI_Recv", code)? {
+            return Ok(None);
+        }
         // SAFETY: the call has filled so many bytes.
         unsafe { bytes.set_len(probed.bytes) };
-        Ok(bytes)
+        Ok(Some(bytes))
     }
 
     /// Begins to receive into `room`, which is as large as the message. `received` tells of its end.
@@ -247,31 +271,34 @@ impl World {
             let (source, tag) = (probed.source.0 as c_int, probed.tag);
             ffi::MPI_Irecv(to, count, ffi::RSMPI_UINT8_T, source, tag, self.all, &mut request)
         };
-        check("MPI_Irecv", code)?;
-        self.receives.add(request, (place, room));
+        if self.has_served("MPI_Irecv", code)? {
+            self.receives.add(request, (place, room));
+        }
         Ok(())
     }
 
     /// The receives that are done.
     pub(super) fn received(&mut self) -> Result<Vec<(Place, Filled)>> {
-        let finished = self.receives.finished()?;
-        Ok(finished.into_iter().map(|(place, room)| (place, Filled(room))).collect())
+        let finished = finished(&mut self.receives, &mut self.failures, self.all)?;
+        let whole = finished.into_iter().filter(|(_, is_whole)| *is_whole);
+        Ok(whole.map(|((place, room), _)| (place, Filled(room))).collect())
     }
 
     /// Sends a message of its own. Most are gone when this returns; `sent` tells of the others.
     pub(super) fn send(&mut self, to: Rank, tag: i32, bytes: Vec<u8>) -> Result<()> {
         // SAFETY: `bytes` is freed only when the request is done: else it is held, or forgotten.
-        let mut request = unsafe { self.begin_send(to, tag, &bytes)? };
+        let Some(mut request) = (unsafe { self.begin_send(to, tag, &bytes)? }) else { return Ok(()) };
         let mut done = 0;
         // SAFETY: the request is under way, and `done` is written.
         let code = unsafe { ffi::MPI_Test(&mut request, &mut done, ffi::RSMPI_STATUS_IGNORE) };
-        if let Err(error) = check("MPI_Test", code) {
-            // Nobody knows whether MPI still reads them.
-            std::mem::forget(bytes);
-            return Err(error);
-        }
-        if done == 0 {
-            self.sends.add(request, Outgoing::Message(bytes));
+        match self.has_served("MPI_Test", code) {
+            Ok(true) if done == 0 => self.sends.add(request, Outgoing::Message(bytes)),
+            Ok(true) => {}
+            served => {
+                // Nobody knows whether MPI still reads them.
+                std::mem::forget(bytes);
+                return served.map(drop);
+            }
         }
         Ok(())
     }
@@ -281,13 +308,16 @@ impl World {
         // SAFETY: the piece shares the body, whose bytes nobody moves or changes until it is dropped,
         // and it is held until the request is done.
         let request = unsafe { self.begin_send(piece.to, tag, &piece.body[piece.range.clone()])? };
-        self.sends.add(request, Outgoing::Piece(piece));
+        if let Some(request) = request {
+            self.sends.add(request, Outgoing::Piece(piece));
+        }
         Ok(())
     }
 
     /// The sends that are done, without the messages that left at once.
     pub(super) fn sent(&mut self) -> Result<Vec<Outgoing>> {
-        self.sends.finished()
+        let finished = finished(&mut self.sends, &mut self.failures, self.all)?;
+        Ok(finished.into_iter().map(|(outgoing, _)| outgoing).collect())
     }
 
     /// Ends MPI, which waits until all ranks do so.
@@ -296,11 +326,11 @@ impl World {
         check("MPI_Finalize", unsafe { ffi::MPI_Finalize() })
     }
 
-    /// Begins to send `bytes`.
+    /// Begins to send `bytes`; none of them if their receiver has failed.
     ///
     /// # Safety
     /// They stay where and as they are until the request is done.
-    unsafe fn begin_send(&mut self, to: Rank, tag: i32, bytes: &[u8]) -> Result<MPI_Request> {
+    unsafe fn begin_send(&mut self, to: Rank, tag: i32, bytes: &[u8]) -> Result<Option<MPI_Request>> {
         let to = c_int::try_from(to.0).expect("MPI numbers ranks with C integers");
         let count = c_int::try_from(bytes.len()).expect("a message is never longer than a piece");
         let mut request = no_request();
@@ -309,8 +339,17 @@ impl World {
             let from = bytes.as_ptr().cast();
             ffi::MPI_Isend(from, count, ffi::RSMPI_UINT8_T, to, tag, self.all, &mut request)
         };
-        check("MPI_Isend", code).map(|()| request)
+        Ok(self.has_served("MPI_Isend", code)?.then_some(request))
     }
+}
+
+/// What is done of the requests, and whether it was served: not if it concerned a rank that has failed.
+fn finished<T>(requests: &mut InFlight<T>, failures: &mut Failures, all: MPI_Comm) -> Result<Vec<(T, bool)>> {
+    let finished = requests.finished(|code| failures.is_meant(code))?;
+    if finished.iter().any(|(_, is_served)| !is_served) {
+        failures.learn(all)?;
+    }
+    Ok(finished)
 }
 
 impl Probed {
@@ -351,8 +390,9 @@ impl<T> InFlight<T> {
         }
     }
 
-    /// What is done, taken out. After an error, what was done with it is forgotten.
-    fn finished(&mut self) -> Result<Vec<T>> {
+    /// What is done, taken out, each with true unless its code is one of those that are `excused`. After any other
+    /// error, what was done with it is forgotten.
+    fn finished(&mut self, excused: impl Fn(c_int) -> bool) -> Result<Vec<(T, bool)>> {
         if self.is_empty() {
             return Ok(Vec::new());
         }
@@ -366,29 +406,36 @@ impl<T> InFlight<T> {
         };
         // The count is negative if no request was given that is under way.
         let done = usize::try_from(count).unwrap_or(0);
-        let finished = self.take_out(done);
-        self.check_each(code, done).map(|()| finished)
+        let codes = self.codes(code, done)?;
+        let served = codes.iter().map(|&code| match excused(code) {
+            true => Ok(false),
+            false => check("MPI_Testsome", code).map(|()| true),
+        });
+        let served: Result<Vec<bool>> = served.collect();
+        Ok(self.take_out(&served?))
     }
 
-    /// Takes out the requests whose places are the first `done` of the indices.
-    fn take_out(&mut self, done: usize) -> Vec<T> {
+    /// Takes out the requests whose places are the first indices, each with what belongs to it.
+    fn take_out(&mut self, served: &[bool]) -> Vec<(T, bool)> {
+        let mut places: Vec<(usize, bool)> =
+            self.indices.iter().zip(served).map(|(&place, &served)| (place as usize, served)).collect();
         // From the last to the first: taking one out moves only those behind it.
-        self.indices[..done].sort_unstable();
-        let mut taken = Vec::with_capacity(done);
-        for place in (0..done).rev() {
-            let place = self.indices[place] as usize;
+        places.sort_unstable();
+        let mut taken = Vec::with_capacity(places.len());
+        for (place, served) in places.into_iter().rev() {
             self.requests.swap_remove(place);
-            taken.push(self.held.swap_remove(place));
+            taken.push((self.held.swap_remove(place), served));
         }
         taken
     }
 
-    /// The first error among the requests that are done.
-    fn check_each(&self, code: c_int, done: usize) -> Result<()> {
+    /// The code of each of the requests that are done, in the order of the indices.
+    fn codes(&self, code: c_int, done: usize) -> Result<Vec<c_int>> {
         if code != ffi::MPI_ERR_IN_STATUS as c_int {
-            return check("MPI_Testsome", code);
+            check("MPI_Testsome", code)?;
+            return Ok(vec![code; done]);
         }
-        self.statuses[..done].iter().try_for_each(|status| check("MPI_Testsome", status.MPI_ERROR))
+        Ok(self.statuses[..done].iter().map(|status| status.MPI_ERROR).collect())
     }
 }
 

@@ -11,8 +11,10 @@ use nix::fcntl::OFlag;
 use super::capture::{Capture, pipe_to_read, set_nonblocking};
 use super::feed::Feed;
 use super::ranks::{self, Hostfile};
+use super::staging::Stage;
 use crate::core::event::Cause;
-use crate::core::task::{Body, Command, CommandLine, Stdin, Stream};
+use crate::core::id::Attempt;
+use crate::core::task::{Body, Command, CommandLine, Stdin, Stream, Text};
 use crate::worker::executor::Job;
 use crate::worker::files;
 use crate::worker::sink::CapturedStream;
@@ -25,6 +27,7 @@ pub struct Preparation {
     pub stdout: Option<Capture>,
     pub stderr: Option<Capture>,
     pub hostfile: Option<Hostfile>,
+    pub stage: Option<Stage>,
     streams: [Arc<OwnedFd>; 3],
 }
 
@@ -36,14 +39,17 @@ impl Preparation {
             return Err(Cause::NotStarted("it is not a command".to_owned()));
         };
         files::create_directories(&operation.outputs, job.attempt)?;
+        let stage = Stage::make(operation, command, job.attempt, job.fence.clone())?;
+        let texts = Texts { attempt: job.attempt, stage: stage.as_ref() };
         let (stdin, stdin_end) = open_stdin(job, command.stdin)?;
-        let mut out = Opened::new(job, command, CapturedStream::Stdout)?;
-        let mut err = Opened::new(job, command, CapturedStream::Stderr)?;
+        let mut out = Opened::new(job, (command, &texts), CapturedStream::Stdout)?;
+        let mut err = Opened::new(job, (command, &texts), CapturedStream::Stderr)?;
         share_file(job, command, &mut out, &mut err)?;
         out.keep(job.keep_value);
         let streams = [stdin_end, out.end, err.end];
         Ok(Preparation {
-            launch: launch(job, command),
+            launch: launch(job, command, &texts),
+            stage,
             stdin,
             stdout: out.capture,
             stderr: err.capture,
@@ -58,24 +64,40 @@ impl Preparation {
     }
 }
 
-fn launch(job: &Job, command: &Command) -> Launch {
-    let attempt = job.attempt;
-    let (program, arguments) = match &command.line {
-        CommandLine::Shell(text) => {
-            ("/bin/sh".to_owned(), vec!["-c".to_owned(), text.resolve(attempt).into_owned()])
+/// Texts of a command as its program is given them.
+struct Texts<'a> {
+    attempt: Attempt,
+    stage: Option<&'a Stage>,
+}
+
+impl Texts<'_> {
+    fn of(&self, text: &Text) -> String {
+        let resolved = text.resolve(self.attempt);
+        match self.stage {
+            Some(stage) => stage.text(&resolved),
+            None => resolved.into_owned(),
         }
+    }
+}
+
+fn launch(job: &Job, command: &Command, texts: &Texts<'_>) -> Launch {
+    let (program, arguments) = match &command.line {
+        CommandLine::Shell(text) => ("/bin/sh".to_owned(), vec!["-c".to_owned(), texts.of(text)]),
         CommandLine::Arguments(words) => {
-            let mut words = words.iter().map(|word| word.resolve(attempt).into_owned());
+            let mut words = words.iter().map(|word| texts.of(word));
             (words.next().unwrap_or_default(), words.collect())
         }
     };
-    let directory = command.directory.resolve(attempt).into_owned();
+    let directory = texts.of(&command.directory);
     let cpus = job.binding.as_ref().map_or_else(Vec::new, |binding| binding.slot.cpus.clone());
-    Launch { program, arguments, environment: environment(job, command), directory, cpus }
+    let memory_bytes = job.graph.options(job.task).resources.memory_bytes;
+    let memory_bytes = (memory_bytes > 0).then_some(memory_bytes);
+    let environment = environment(job, command, texts);
+    Launch { program, arguments, environment, directory, cpus, memory_bytes }
 }
 
 /// What is added to the inherited environment. The user's own variables come last and win.
-fn environment(job: &Job, command: &Command) -> Vec<(String, String)> {
+fn environment(job: &Job, command: &Command, texts: &Texts<'_>) -> Vec<(String, String)> {
     let cpus = ranks::cpus_each(job);
     let mut environment = vec![
         ("DAGMAR_KEY".to_owned(), job.graph.key(job.task)),
@@ -83,10 +105,14 @@ fn environment(job: &Job, command: &Command) -> Vec<(String, String)> {
         ("DAGMAR_CPUS".to_owned(), cpus.to_string()),
         ("OMP_NUM_THREADS".to_owned(), cpus.max(1).to_string()),
     ];
+    let memory_bytes = job.graph.options(job.task).resources.memory_bytes;
+    if memory_bytes > 0 {
+        environment.push(("DAGMAR_MEMORY".to_owned(), memory_bytes.to_string()));
+    }
     environment.extend(ranks::environment(job));
     environment.extend(job.binding.iter().flat_map(|binding| binding.environment.iter().cloned()));
     let added = command.environment.iter();
-    environment.extend(added.map(|(name, value)| (name.clone(), value.resolve(job.attempt).into_owned())));
+    environment.extend(added.map(|(name, value)| (name.clone(), texts.of(value))));
     environment
 }
 
@@ -121,7 +147,11 @@ struct Opened {
 }
 
 impl Opened {
-    fn new(job: &Job, command: &Command, stream: CapturedStream) -> Result<Self, Cause> {
+    fn new(
+        job: &Job,
+        (command, texts): (&Command, &Texts<'_>),
+        stream: CapturedStream,
+    ) -> Result<Self, Cause> {
         let target = match stream {
             CapturedStream::Stdout => &command.stdout,
             CapturedStream::Stderr => &command.stderr,
@@ -131,7 +161,7 @@ impl Opened {
             Stream::Forward => Opened::captured(job, command, stream, true),
             Stream::Discard => Opened::file("/dev/null"),
             Stream::File(path) => {
-                let path = path.resolve(job.attempt);
+                let path = texts.of(path);
                 files::create_parent(&path)?;
                 Opened::file(&path)
             }

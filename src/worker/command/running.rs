@@ -8,9 +8,11 @@ use nix::libc;
 use super::capture::Capture;
 use super::feed::Feed;
 use super::preparation::Preparation;
+use super::publishing::Publication;
 use super::ranks::Hostfile;
+use super::staging::Stage;
 use crate::clock::now;
-use crate::core::event::{Cause, Failure, Success};
+use crate::core::event::{Cause, Failure, Shortage, Success};
 use crate::core::task::{Body, CommandLine};
 use crate::core::time::{Micros, Timestamp};
 use crate::worker::executor::Job;
@@ -43,6 +45,8 @@ pub struct Running {
     stderr: Option<Capture>,
     /// Removed with the attempt.
     _hostfile: Option<Hostfile>,
+    /// Where its files are until they are put into their places.
+    stage: Option<Stage>,
     /// Why dagmar ends it. The first reason stays.
     cause: Option<Cause>,
 }
@@ -50,10 +54,10 @@ pub struct Running {
 impl Running {
     /// The attempt starts now.
     pub fn new(job: Job, keeper: KeeperLink, prepared: Preparation) -> Self {
-        let Preparation { stdin, stdout, stderr, hostfile: _hostfile, .. } = prepared;
+        let Preparation { stdin, stdout, stderr, hostfile: _hostfile, stage, .. } = prepared;
         let started = now();
         let deadline = job.graph.options(job.task).timeout.map(|limit| started + limit);
-        Running { job, keeper, started, deadline, stdin, stdout, stderr, _hostfile, cause: None }
+        Running { job, keeper, started, deadline, stdin, stdout, stderr, _hostfile, stage, cause: None }
     }
 
     pub fn stdin_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -127,10 +131,27 @@ impl Running {
         }
     }
 
+    /// True if files must be put into their places before the attempt has ended, which may take a while.
+    pub fn must_publish(&self, exit: &Exit) -> bool {
+        let is_well = libc::WIFEXITED(exit.status) && libc::WEXITSTATUS(exit.status) == 0;
+        self.stage.is_some() && self.cause.is_none() && is_well
+    }
+
+    /// What is left to do, and the keeper, which is not needed for it.
+    pub fn into_publication(mut self) -> (KeeperLink, Publication) {
+        let size_bytes = self.stdout.as_ref().map_or(0, |capture| capture.size);
+        let value = self.take_value();
+        let Running { job, keeper, started, stage, .. } = self;
+        let stage = stage.expect("asked before");
+        (keeper, Publication { job, started, size_bytes, value, stage })
+    }
+
     /// What became of an attempt whose program exited.
     pub fn ending(&mut self, exit: Exit, memory: &mut MemoryEvents) -> Ending {
         let ran = now().since(self.started);
-        match self.verdict(exit.status, memory) {
+        // What it wrote is gone before anybody hears of its end.
+        self.stage = None;
+        match self.verdict(exit, memory) {
             Err(cause) => Err(Failure { started: self.started, ran, cause }),
             Ok(file_sizes) => {
                 let size_bytes = self.stdout.as_ref().map_or(0, |capture| capture.size);
@@ -143,23 +164,31 @@ impl Running {
     /// The attempt failed, if for no earlier reason then for `cause`.
     pub fn failure(&mut self, cause: Cause) -> Ending {
         let cause = self.cause.take().unwrap_or(cause);
+        self.stage = None;
         Err(Failure { started: self.started, ran: now().since(self.started), cause })
     }
 
-    fn verdict(&mut self, status: i32, memory: &mut MemoryEvents) -> Result<Vec<u64>, Cause> {
+    fn verdict(&mut self, exit: Exit, memory: &mut MemoryEvents) -> Result<Vec<u64>, Cause> {
         if let Some(cause) = self.cause.take() {
             return Err(cause);
         }
+        if let Some(used_bytes) = exit.over_memory_bytes {
+            let limit_bytes = self.job.graph.options(self.job.task).resources.memory_bytes;
+            return Err(Cause::OutOfMemory(Shortage { limit_bytes, used_bytes, is_most: false }));
+        }
+        let status = exit.status;
         let operation = self.job.graph.operation(self.job.task);
         if libc::WIFSIGNALED(status) {
             return Err(match libc::WTERMSIG(status) {
-                libc::SIGKILL if memory.is_short() => Cause::OutOfMemory,
+                libc::SIGKILL if memory.is_short() => killed_by_system(&exit),
                 signal => Cause::Signal(signal),
             });
         }
         match libc::WEXITSTATUS(status) {
             0 => files::output_sizes(&operation.outputs, self.job.attempt),
-            KILLED_UNDER_SHELL if is_shell(&operation.body) && memory.is_short() => Err(Cause::OutOfMemory),
+            KILLED_UNDER_SHELL if is_shell(&operation.body) && memory.is_short() => {
+                Err(killed_by_system(&exit))
+            }
             code => Err(Cause::ExitCode(code)),
         }
     }
@@ -169,6 +198,11 @@ impl Running {
         let kept = self.stdout.as_mut().and_then(|capture| capture.kept.take());
         self.job.keep_value.then(|| Arc::new(Output::Captured(kept.unwrap_or_default())))
     }
+}
+
+/// The system's limit is not the task's, and it is not told.
+fn killed_by_system(exit: &Exit) -> Cause {
+    Cause::OutOfMemory(Shortage { used_bytes: exit.max_rss_bytes, ..Shortage::default() })
 }
 
 fn is_shell(body: &Body) -> bool {

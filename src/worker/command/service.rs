@@ -8,6 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::capture::CHUNK_BYTES;
 use super::preparation::Preparation;
+use super::publishing::Publishing;
 use super::running::Running;
 use super::{Hearing, Order};
 use crate::clock::now;
@@ -38,6 +39,8 @@ pub struct Service {
     /// Attempts whose files are not to be seen yet.
     waiting: Vec<Waiting>,
     running: Vec<Running>,
+    /// Attempts whose files are being put into their places.
+    publishing: Publishing,
     /// Keepers without an attempt.
     idle: Vec<KeeperLink>,
     memory: MemoryEvents,
@@ -73,6 +76,7 @@ impl Service {
         sink: Box<dyn OutputSink>,
         (ended, wake): (Sender<Ended>, Box<dyn Fn() -> bool + Send>),
         (orders, hearing): (Receiver<Order>, Hearing),
+        publishing: Publishing,
     ) -> Self {
         Service {
             link,
@@ -83,6 +87,7 @@ impl Service {
             hearing,
             waiting: Vec::new(),
             running: Vec::new(),
+            publishing,
             idle: Vec::new(),
             memory: MemoryEvents::new(),
             buffer: vec![0; CHUNK_BYTES],
@@ -112,6 +117,7 @@ impl Service {
             match order {
                 Order::Start(job) => self.start(job),
                 Order::Stop(task, attempt, cause) => self.stop(task, attempt, cause),
+                Order::Published(task, attempt, ending) => self.send(task, attempt, ending),
                 Order::Close => return false,
             }
         }
@@ -257,6 +263,9 @@ impl Service {
         let mut running = self.running.swap_remove(place);
         running.finish_streams(&mut *self.sink, &mut self.buffer);
         let ending = match reply {
+            Ok(Some(Reply::Exited(exit))) if running.must_publish(&exit) => {
+                return self.publish(running, exit.remaining == 0);
+            }
             Ok(Some(Reply::Exited(exit))) => {
                 let ending = running.ending(exit, &mut self.memory);
                 if exit.remaining == 0 {
@@ -272,6 +281,19 @@ impl Service {
             Ok(None) | Err(_) => running.failure(self.loss()),
         };
         self.send(running.job.task, running.job.attempt, ending);
+    }
+
+    /// The program has ended well, and its files are put into their places.
+    fn publish(&mut self, running: Running, is_keeper_free: bool) {
+        let (keeper, publication) = running.into_publication();
+        if is_keeper_free {
+            self.idle.push(keeper);
+        }
+        let (job, started) = (publication.job.clone(), publication.started);
+        if let Err(error) = self.publishing.start(publication) {
+            let why = format!("no thread to put its files into their places: {error}");
+            self.fail(&job, started, Cause::NotRecorded(why));
+        }
     }
 
     /// Why a keeper is gone. A spawner's end ends all keepers. It is looked for only here and where a
@@ -298,11 +320,14 @@ impl Service {
     /// it all processes.
     fn close(mut self) {
         let time = now();
+        self.publishing.finish();
         let mut open: Vec<(Job, Timestamp)> =
             self.waiting.drain(..).map(|waiting| (waiting.job, waiting.since)).collect();
         for order in self.orders.try_iter().collect::<Vec<_>>() {
-            if let Order::Start(job) = order {
-                open.push((job, time));
+            match order {
+                Order::Start(job) => open.push((job, time)),
+                Order::Published(task, attempt, ending) => self.send(task, attempt, ending),
+                Order::Stop(..) | Order::Close => {}
             }
         }
         open.extend(self.running.drain(..).map(|running| (running.job, running.started)));

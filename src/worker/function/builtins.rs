@@ -11,6 +11,7 @@ use super::number::{Number, Place, add, argument, arithmetic, div, integer, mul,
 use super::{Arguments, Context, Functions};
 use crate::clock::now;
 use crate::core::value::Value;
+use crate::worker::last_words;
 
 type Outcome = Result<Value, String>;
 type Builtin = fn(&Context, Arguments<'_>) -> Outcome;
@@ -20,7 +21,7 @@ const RANGE_MAX: u64 = 100_000_000;
 
 /// Enters all built-in functions.
 pub(super) fn register(functions: &mut Functions) {
-    let table: [(&str, Builtin); 19] = [
+    let table: [(&str, Builtin); 20] = [
         ("add", |_, arguments| fold("add", &arguments, add)),
         ("sub", |_, arguments| pair("sub", &arguments, sub)),
         ("mul", |_, arguments| fold("mul", &arguments, mul)),
@@ -40,9 +41,18 @@ pub(super) fn register(functions: &mut Functions) {
         ("kernel", |context, arguments| kernel(context, &arguments)),
         ("checksum", |_, arguments| checksum(&arguments)),
         ("fail", |_, arguments| Err(message(&arguments))),
+        ("crash", |_, arguments| crash(&take::<1>("crash", arguments)?[0])),
     ];
     for (name, function) in table {
         functions.register(name, function);
+    }
+}
+
+/// Ends the rank.
+fn crash(how: &Value) -> Outcome {
+    match how {
+        Value::Text(how) => last_words::crash(how).map(|()| Value::Null),
+        _ => Err("`crash` takes a text".to_owned()),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::core::task::{Body, Call, Operation};
 use crate::core::time::{Micros, Timestamp};
 use crate::core::value::Value;
 use crate::worker::files;
+use crate::worker::last_words;
 use crate::worker::output::Output;
 
 /// How deep the value of a task may nest: a list of numbers has one level. Copying, sending and
@@ -121,25 +122,32 @@ impl Caller {
         call: &Call,
         context: &Context,
     ) -> Result<Arc<Output>, Cause> {
-        let (_, function) = self.last.as_ref().expect("the function was looked up");
+        let (name, function) = self.last.as_ref().expect("the function was looked up");
+        let at = (attempted.task, attempted.attempt);
         match function {
             Registered::OfValues(function) => {
                 let arguments = arguments::resolve(call, &attempted).map_err(Cause::Function)?;
-                let value = in_user_code(|| function(context, arguments).map_err(Cause::Function))?;
+                let value = in_user_code(at, name, || function(context, arguments).map_err(Cause::Function))?;
                 Ok(Arc::new(Output::Value(value)))
             }
             Registered::Native(function) => {
-                in_user_code(|| function(context, &call.arguments, attempted.inputs))
+                in_user_code(at, name, || function(context, &call.arguments, attempted.inputs))
             }
         }
     }
 }
 
-/// Calls what a user wrote: its panic fails the attempt and nothing else.
-pub(super) fn in_user_code<T>(call: impl FnOnce() -> Result<T, Cause>) -> Result<T, Cause> {
+/// Calls what a user wrote: its panic fails the attempt and nothing else. Whatever ends the process instead
+/// is told by last words.
+pub(super) fn in_user_code<T>(
+    at: (TaskId, Attempt),
+    function: &str,
+    call: impl FnOnce() -> Result<T, Cause>,
+) -> Result<T, Cause> {
     IN_USER_CODE.set(true);
-    let caught = catch_unwind(AssertUnwindSafe(call));
+    let caught = catch_unwind(AssertUnwindSafe(|| last_words::at_attempt(at, function, call)));
     IN_USER_CODE.set(false);
+    last_words::is_over();
     caught.unwrap_or_else(|payload| Err(Cause::Panic(panic_message(&*payload))))
 }
 

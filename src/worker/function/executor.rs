@@ -15,6 +15,7 @@ use crate::clock::now;
 use crate::core::event::{Cause, Failure, Success};
 use crate::core::id::{Attempt, TaskId};
 use crate::worker::executor::{Ended, Executor, Job};
+use crate::worker::last_words::{self, Place};
 use crate::worker::output::Output;
 
 /// How long dropping an executor waits for functions that do not look whether they should return.
@@ -41,8 +42,8 @@ impl FunctionExecutor {
     pub fn new(
         functions: Arc<Functions>,
         stops: Arc<Stops>,
-        ended: Sender<Ended>,
-        wake: Arc<dyn Fn() + Send + Sync>,
+        place: Option<&'static Place>,
+        (ended, wake): (Sender<Ended>, Arc<dyn Fn() + Send + Sync>),
     ) -> io::Result<Self> {
         let (jobs, received) = unbounded();
         let (living, alive) = crossbeam_channel::bounded(0);
@@ -51,6 +52,7 @@ impl FunctionExecutor {
             jobs: received,
             functions,
             stops: stops.clone(),
+            place,
             running: running.clone(),
             ended,
             wake,
@@ -100,6 +102,8 @@ struct JobThread {
     jobs: Receiver<Job>,
     functions: Arc<Functions>,
     stops: Arc<Stops>,
+    /// Where it leaves its last words.
+    place: Option<&'static Place>,
     running: Arc<AtomicUsize>,
     ended: Sender<Ended>,
     wake: Arc<dyn Fn() + Send + Sync>,
@@ -108,6 +112,7 @@ struct JobThread {
 
 impl JobThread {
     fn run(self) {
+        last_words::work_at(self.place);
         let mut caller = Caller::new(self.functions.clone(), self.stops.clone());
         for job in &self.jobs {
             self.finish(job, &mut caller);
@@ -180,7 +185,8 @@ mod tests {
             });
             let (sender, ended) = unbounded();
             let executor =
-                FunctionExecutor::new(Arc::new(functions), Arc::default(), sender, Arc::new(|| {})).unwrap();
+                FunctionExecutor::new(Arc::new(functions), Arc::default(), None, (sender, Arc::new(|| {})))
+                    .unwrap();
             World { executor, ended }
         }
 
@@ -190,8 +196,18 @@ mod tests {
             let (keep_value, persist) = (true, false);
             let task = TaskId(0);
             let (binding, ranks) = (None, None);
-            let job =
-                Job { graph, task, attempt, inputs, expected_files, keep_value, persist, binding, ranks };
+            let job = Job {
+                graph,
+                task,
+                attempt,
+                inputs,
+                expected_files,
+                fence: None,
+                keep_value,
+                persist,
+                binding,
+                ranks,
+            };
             self.executor.start(job);
         }
 
@@ -247,7 +263,8 @@ mod tests {
         });
         let (sender, ended) = unbounded();
         let mut executor =
-            FunctionExecutor::new(Arc::new(functions), Arc::default(), sender, Arc::new(|| {})).unwrap();
+            FunctionExecutor::new(Arc::new(functions), Arc::default(), None, (sender, Arc::new(|| {})))
+                .unwrap();
         let custom = [("licence".to_owned(), vec![2])].into();
         let slot = Slot { gpus: vec!["GPU-1f".into()], custom, ..Slot::default() };
         for binding in [Some(Box::new(Binding { slot, environment: vec![] })), None] {
@@ -260,6 +277,7 @@ mod tests {
                 attempt,
                 inputs,
                 expected_files,
+                fence: None,
                 keep_value,
                 persist,
                 binding,

@@ -37,6 +37,7 @@ use crate::core::time::{Micros, Timestamp};
 use crate::core::worker::memory::Room;
 
 use super::function::{Functions, Stops};
+use super::last_words::Place;
 use super::output::Output;
 use super::plain;
 use super::store::{Store, Terms, Ticket};
@@ -115,6 +116,8 @@ pub struct Setup {
     pub store: Arc<Store>,
     /// Where values go that are persisted.
     pub recorder: Arc<dyn Recorder>,
+    /// Where a function leaves its last words that ends the process; nowhere in tests.
+    pub place: Option<&'static Place>,
 }
 
 /// Runs light tasks.

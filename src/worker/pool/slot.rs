@@ -16,6 +16,7 @@ use crate::core::time::{Micros, Timestamp};
 use crate::core::worker::memory::Room;
 use crate::worker::files;
 use crate::worker::function::{Attempted, Caller, Returned};
+use crate::worker::last_words;
 use crate::worker::output::Output;
 use crate::worker::store::{Terms, Waiters};
 
@@ -97,6 +98,7 @@ impl Slot {
 
     /// Works until the pool is closed.
     pub fn run(mut self) {
+        last_words::work_at(self.pool.setup.place);
         self.pool.crew.join(self.number);
         while !self.pool.is_closing() {
             if self.pool.crew.begin() {

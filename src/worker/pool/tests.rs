@@ -132,6 +132,7 @@ impl World {
             stops: Arc::default(),
             store,
             recorder: recorded.clone(),
+            place: None,
             graph: graph.clone(),
         };
         let (pool, collector) = (Arc::new(Pool::new(setup)), Arc::new(Collector::default()));

@@ -14,6 +14,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getppid};
 
 use super::descendants::{descendants, signal_all};
+use super::memory_watch::MemoryWatch;
 use super::program::{Program, inherited_environment};
 use super::wire::{Exit, Launch, Reply, Request, Room, receive_json, send_json};
 use super::{Nest, PARENT_DIED, Reaping, ready, reap};
@@ -57,6 +58,8 @@ struct Attempt {
     main: Pid,
     exit: Option<Exit>,
     pressure: Pressure,
+    /// Its use of memory, if that has a limit.
+    memory: Option<MemoryWatch>,
 }
 
 /// How hard the attempt is pressed to end.
@@ -110,7 +113,7 @@ impl Keeper {
 
     fn wait(&self) -> [bool; 2] {
         let limit = match self.attempt.as_ref().map(|attempt| attempt.pressure) {
-            None | Some(Pressure::None) => PollTimeout::NONE,
+            None | Some(Pressure::None) => self.next_look().map_or(PollTimeout::NONE, limit),
             Some(Pressure::Settling { until } | Pressure::Asked { until }) => limit(until),
             Some(Pressure::Forced { .. }) => limit(now() + KILL_AGAIN),
         };
@@ -119,6 +122,10 @@ impl Keeper {
             return [signalled, false];
         }
         ready([self.signals.as_fd(), self.socket.as_fd()], limit)
+    }
+
+    fn next_look(&self) -> Option<Timestamp> {
+        self.attempt.as_ref()?.memory.as_ref().map(MemoryWatch::next_look)
     }
 
     fn check_parent(&mut self) {
@@ -141,7 +148,10 @@ impl Keeper {
             Err(_) => Err("its standard streams did not arrive".to_owned()),
         };
         match started {
-            Ok(main) => self.attempt = Some(Attempt { main, exit: None, pressure: Pressure::None }),
+            Ok(main) => {
+                let memory = launch.memory_bytes.map(MemoryWatch::begin);
+                self.attempt = Some(Attempt { main, exit: None, pressure: Pressure::None, memory });
+            }
             Err(why) => self.reply(&Reply::NotStarted(why)),
         }
     }
@@ -170,9 +180,16 @@ impl Keeper {
     fn tend(&mut self) -> Result<(), ()> {
         let Some(attempt) = &mut self.attempt else { return Ok(()) };
         if attempt.reap_all() {
-            let exit = attempt.exit.unwrap_or(UNKNOWN_EXIT);
+            let over_memory_bytes = attempt.memory.as_ref().and_then(MemoryWatch::over_bytes);
+            let exit = Exit { over_memory_bytes, ..attempt.exit.unwrap_or(UNKNOWN_EXIT) };
             self.attempt = None;
             self.reply(&Reply::Exited(exit));
+            return Ok(());
+        }
+        if matches!(attempt.pressure, Pressure::None | Pressure::Settling { .. })
+            && attempt.memory.as_mut().is_some_and(MemoryWatch::is_exceeded)
+        {
+            attempt.force(now() + KILL_PATIENCE);
             return Ok(());
         }
         match attempt.pressure {
@@ -189,7 +206,10 @@ impl Keeper {
     }
 
     fn give_up(&mut self) -> Result<(), ()> {
-        let exit = self.attempt.as_ref().and_then(|attempt| attempt.exit).unwrap_or(UNKNOWN_EXIT);
+        let attempt = self.attempt.as_ref();
+        let exit = attempt.and_then(|attempt| attempt.exit).unwrap_or(UNKNOWN_EXIT);
+        let memory = attempt.and_then(|attempt| attempt.memory.as_ref());
+        let exit = Exit { over_memory_bytes: memory.and_then(MemoryWatch::over_bytes), ..exit };
         let remaining = u32::try_from(descendants().len()).unwrap_or(u32::MAX).max(1);
         self.reply(&Reply::Exited(Exit { remaining, ..exit }));
         Err(())
@@ -203,7 +223,8 @@ impl Keeper {
 }
 
 /// For a main process that KILL did not end.
-const UNKNOWN_EXIT: Exit = Exit { status: Signal::SIGKILL as i32, max_rss_bytes: 0, remaining: 0 };
+const UNKNOWN_EXIT: Exit =
+    Exit { status: Signal::SIGKILL as i32, max_rss_bytes: 0, over_memory_bytes: None, remaining: 0 };
 
 impl Attempt {
     /// True once nothing of the attempt is left.
@@ -212,7 +233,7 @@ impl Attempt {
             match reap() {
                 Reaping::Reaped(child) if child.pid == self.main => {
                     let (status, max_rss_bytes) = (child.status, child.max_rss_bytes);
-                    self.exit = Some(Exit { status, max_rss_bytes, remaining: 0 });
+                    self.exit = Some(Exit { status, max_rss_bytes, over_memory_bytes: None, remaining: 0 });
                 }
                 Reaping::Reaped(_) => {}
                 Reaping::Running => return false,

@@ -183,6 +183,7 @@ mod tests {
             environment,
             directory: "/".to_owned(),
             cpus: Vec::new(),
+            memory_bytes: None,
         };
         Program::new(&launch, &*INHERITED).unwrap()
     }
@@ -236,6 +237,7 @@ mod tests {
             environment: Vec::new(),
             directory: "/".to_owned(),
             cpus: Vec::new(),
+            memory_bytes: None,
         };
         assert!(Program::new(&launch, &[]).is_err());
     }

@@ -37,6 +37,8 @@ pub struct Launch {
     pub directory: String,
     /// The CPUs that it is kept on; with none it has those of the spawner.
     pub cpus: Vec<u32>,
+    /// The most memory that it and all that it starts may hold together; as much as there is, if nothing is said.
+    pub memory_bytes: Option<u64>,
 }
 
 /// What a rank asks of a keeper, which owns the launch that it receives.
@@ -64,6 +66,8 @@ pub struct Exit {
     pub status: i32,
     /// The most memory that it, or one of its children that it waited for, held at once.
     pub max_rss_bytes: u64,
+    /// What all processes of the attempt held when they were killed for taking more than they may.
+    pub over_memory_bytes: Option<u64>,
     /// Processes that even KILL did not end in time; they hang inside the kernel. The keeper
     /// leaves after such a reply and cannot be used again.
     pub remaining: u32,

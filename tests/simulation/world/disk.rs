@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use dagmar::core::edit::{Comparison, Edit};
 use dagmar::core::event::Event;
+use dagmar::core::graph::Graph;
 use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::message::{PeerMessage, PeerWord, Report};
 use dagmar::core::scheduler::{Past, Persist, Scheduler, TaskState};
@@ -15,6 +17,7 @@ use dagmar::core::worker;
 
 use super::{Due, World};
 use crate::coverage::Happening;
+use crate::editing::edited;
 
 /// Longest time until something is synced, in microseconds.
 const SYNC_US_MAX: u64 = 30_000;
@@ -28,7 +31,11 @@ const UNREADABLE_OF_256: u8 = 3;
 pub struct Disk {
     /// The value of each persisted output, and whether it is synced.
     outputs: BTreeMap<(TaskId, Attempt), (u64, bool)>,
-    journal: Vec<Event>,
+    pub(super) journal: Vec<Event>,
+    /// The graphs that the run had before the one that it has, as they began; by their numbers.
+    graphs: BTreeMap<u32, Arc<Graph>>,
+    /// The number of the one that it has.
+    graph: u32,
     /// So many events of the journal are synced,
     synced: usize,
     /// and a sync of so many is under way.
@@ -106,6 +113,12 @@ impl World {
             return;
         }
         let synced = self.disk.syncing.take().expect("one was under way");
+        self.promise(synced);
+        self.sync_journal_later();
+    }
+
+    /// So many events are synced.
+    fn promise(&mut self, synced: usize) {
         for place in self.disk.synced..synced {
             match &self.disk.journal[place] {
                 Event::TasksDurable { tasks, attempt, .. } => {
@@ -117,7 +130,6 @@ impl World {
             }
         }
         self.disk.synced = synced;
-        self.sync_journal_later();
     }
 
     /// No task runs again whose output is safe, unless that cannot be read.
@@ -186,28 +198,30 @@ impl World {
         self.due.clear();
         self.last_arrival.clear();
         self.teams.clear();
+        self.followers.clear();
         self.own_failures.clear();
         (self.outcome, self.is_stopping, self.disk.syncing) = (None, false, None);
         self.run_life += 1;
         (self.has_end, self.max_fails) = (false, None);
         self.problem.graph = Arc::new(self.problem.beginning.clone());
-        let mut past = Past::new(self.problem.graph.clone());
-        for event in &self.disk.journal {
-            past.on_event(event).expect("the journal belongs to the graph");
-        }
+        let mut past = self.past(&self.problem.graph);
+        let changed = self.edit(&mut past);
         for (task, attempt) in self.disk.outputs.keys() {
             past.on_trace(*task, *attempt);
         }
+        self.leave_last_words(&mut past);
         let options = self.options;
         let resumed = Scheduler::resume(&past, &self.problem.asked[..], options);
         let (scheduler, event, left) = resumed.expect("the journal belongs to the graph");
-        self.scheduler = scheduler.with_pace(self.pace);
+        self.scheduler = scheduler.with_pace(self.pace).with_crash_limit(self.culprits.limit);
         self.scheduler.check();
         let tasks = self.problem.graph.len();
         self.expected.truncate(tasks);
         self.finished.retain(|task, _| task.index() < tasks);
         self.states = self.problem.graph.tasks().map(|task| self.scheduler.state(task)).collect();
+        self.recall_memory();
         self.check_left(&past, left);
+        self.check_changed(&changed);
         self.record(event);
         let workers: Vec<(Rank, Incarnation)> =
             self.nodes.iter().map(|(rank, node)| (*rank, node.life)).collect();
@@ -227,6 +241,9 @@ impl World {
                 Persist::Kept => keep,
                 Persist::Asked | Persist::All => true,
             };
+            if self.scheduler.state(task) == TaskState::Culled {
+                continue; // Its files were there.
+            }
             let attempt = self.scheduler.location(task).1;
             let is_excused =
                 [&self.disk.volatile, &self.disk.unreadable].iter().any(|set| set.contains(&(task, attempt)));
@@ -237,11 +254,9 @@ impl World {
 
     /// The events tell what the scheduler knows.
     fn check_past(&self) {
-        let mut past = Past::new(Arc::new(self.problem.beginning.clone()));
-        for event in &self.disk.journal {
-            past.on_event(event).expect("the journal belongs to the graph");
-        }
-        for task in self.problem.graph.tasks() {
+        let past = self.past(&Arc::new(self.problem.beginning.clone()));
+        let is_there = |task: &TaskId| self.scheduler.state(*task) != TaskState::Culled;
+        for task in self.problem.graph.tasks().filter(is_there) {
             let is_stored = self.scheduler.is_stored(task);
             let is_unreadable = self.disk.unreadable.iter().any(|(other, _)| *other == task);
             assert!(
@@ -251,8 +266,89 @@ impl World {
         }
     }
 
+    /// What the journal tells; `current` is the graph that the run has now, as it began.
+    fn past(&self, current: &Arc<Graph>) -> Past {
+        let graph = |number: u32| self.disk.graphs.get(&number).unwrap_or(current).clone();
+        let mut past = Past::new(graph(0));
+        for event in &self.disk.journal {
+            let folded = match event {
+                Event::GraphEdited(edit) => past.on_edit(edit, graph(edit.graph)),
+                event => past.on_event(event),
+            };
+            folded.expect("the journal belongs to the graph");
+        }
+        past
+    }
+
+    /// Now and then somebody edits the graph before the run goes on. Returns the tasks that are not what they were.
+    fn edit(&mut self, past: &mut Past) -> Vec<TaskId> {
+        if self.faults.edits == 0 {
+            return Vec::new();
+        }
+        self.faults.edits -= 1;
+        self.coverage.happened(Happening::GraphEdited);
+        if self.disk.graph > 0 {
+            self.coverage.happened(Happening::EditAfterEdit);
+        }
+        let (graph, asked) = edited(&self.problem, &mut self.rng, self.run_life);
+        let old = std::mem::replace(&mut self.problem.beginning, graph.clone());
+        let mut comparison = Comparison::of(&old, &graph);
+        comparison.edit.graph = self.run_life;
+        self.disk.graphs.insert(std::mem::replace(&mut self.disk.graph, self.run_life), Arc::new(old));
+        (self.problem.graph, self.problem.asked) = (Arc::new(graph), asked);
+        past.on_edit(&comparison.edit, self.problem.graph.clone()).expect("the edit belongs to the graphs");
+        // It is synced before anything runs, with all that came before.
+        self.promise(self.disk.journal.len());
+        self.take_over(&comparison.edit);
+        self.record(Event::GraphEdited(Box::new(comparison.edit)));
+        self.disk.synced = self.disk.journal.len();
+        comparison.reasons.into_keys().collect()
+    }
+
+    /// Everything that names tasks of the graph before names those of the new one.
+    fn take_over(&mut self, edit: &Edit) {
+        fn tries<T>(edit: &Edit, all: BTreeMap<(TaskId, Attempt), T>) -> BTreeMap<(TaskId, Attempt), T> {
+            let now = |((task, attempt), it)| Some(((edit.now(task)?, attempt), it));
+            all.into_iter().filter_map(now).collect()
+        }
+        let set = |all: &BTreeSet<(TaskId, Attempt)>| -> BTreeSet<(TaskId, Attempt)> {
+            all.iter().filter_map(|&(task, attempt)| Some((edit.now(task)?, attempt))).collect()
+        };
+        self.disk.outputs = tries(edit, std::mem::take(&mut self.disk.outputs));
+        (self.disk.unreadable, self.disk.volatile) = (set(&self.disk.unreadable), set(&self.disk.volatile));
+        let promised = std::mem::take(&mut self.disk.promised).into_iter();
+        self.disk.promised =
+            promised.filter_map(|(task, attempt)| Some((edit.now(task)?, attempt))).collect();
+        self.skipped = self.skipped.iter().filter_map(|task| edit.now(*task)).collect();
+        let finished = std::mem::take(&mut self.finished).into_iter();
+        self.finished = finished.filter_map(|(task, value)| Some((edit.now(task)?, value))).collect();
+        if self.culprits.take_over(edit) {
+            self.coverage.happened(Happening::KillingCarried);
+        }
+        let before = std::mem::replace(&mut self.expected, self.problem.values());
+        for (from, to) in edit.carried.iter().flat_map(|tasks| tasks.tasks()) {
+            let (before, now) = (before[from.index()], self.expected[to.index()]);
+            assert_eq!(before, now, "task {from} is taken over as task {to}, and is worth something else");
+        }
+    }
+
+    /// What is not what it was, and is needed, is done.
+    fn check_changed(&mut self, changed: &[TaskId]) {
+        let needed = self.problem.beginning.needed_by(&self.problem.asked);
+        for &task in changed.iter().filter(|task| needed.contains(**task)) {
+            assert_eq!(self.scheduler.state(task), TaskState::Waiting, "task {task} has changed");
+            self.coverage.happened(Happening::ChangedTaskRuns);
+        }
+        if !changed.is_empty() && !self.disk.promised.is_empty() {
+            self.coverage.happened(Happening::CarriedTaskKept);
+        }
+    }
+
     fn check_left(&mut self, past: &Past, left: dagmar::core::scheduler::Left) {
         let graph = &self.problem.graph;
+        let beginning = &self.problem.beginning;
+        let needed = beginning.needed_by(&self.problem.asked);
+        let is_needed = |task: TaskId| task.index() >= beginning.len() || needed.contains(task);
         let shown = || graph.tasks().filter(|&task| !graph.is_join(task));
         let waiting = shown().filter(|&task| self.scheduler.state(task) == TaskState::Waiting);
         assert_eq!(waiting.count() as u32, left.to_do, "tasks to do");
@@ -261,11 +357,25 @@ impl World {
         for (task, attempt) in promised.filter(|promise| !unreadable.contains(promise)) {
             assert!(past.is_durable(task), "task {task} was durable");
             assert_eq!(self.disk.outputs[&(task, attempt)], (self.expected[task.index()], true));
-            assert_eq!(self.scheduler.state(task), TaskState::Finished, "task {task} was durable");
+            // What is asked for may be less since the graph was edited.
+            let expected = if is_needed(task) { TaskState::Finished } else { TaskState::Culled };
+            assert_eq!(self.scheduler.state(task), expected, "task {task} was durable");
         }
-        for task in graph.tasks().filter(|&task| past.is_durable(task)) {
+        let is_kept = |task: &TaskId| past.is_durable(*task) && is_needed(*task);
+        for task in graph.tasks().filter(is_kept) {
             let attempt = self.scheduler.location(task).1;
             assert!(self.disk.outputs.get(&(task, attempt)).is_some_and(|output| output.1), "task {task}");
+        }
+        let runs = |task: TaskId| self.scheduler.state(task) == TaskState::Waiting;
+        for task in past.skipped().filter(|&task| is_needed(task)) {
+            let is_outdated = crate::skipping::inputs(graph, task).into_iter().any(runs);
+            assert!(
+                !is_outdated || runs(task),
+                "task {task} was skipped, and something that it depends on runs"
+            );
+            if is_outdated {
+                self.coverage.happened(Happening::SkippedTaskOutdated);
+            }
         }
         match left.repeated {
             0 => {}

@@ -156,6 +156,8 @@ impl World {
     pub(super) fn start(&mut self, rank: Rank, task: TaskId, terms: Terms, is_light: bool) {
         let Terms { attempt, is_kept, is_persisted } = terms;
         self.check_not_promised(task, attempt);
+        self.check_not_quarantined(task, attempt);
+        self.check_memory(rank, task);
         let node = self.nodes.get_mut(&rank).expect("a machine acts on its own node");
         let input = |id: TaskId| {
             let here = node.store.get(&id).map(|(_, value)| *value);
@@ -163,7 +165,7 @@ impl World {
         };
         for before in node.graph.inputs(task).filter(|&input| !self.problem.graph.is_join(input)) {
             assert!(
-                self.finished.contains_key(&before),
+                self.finished.contains_key(&before) || self.skipped.contains(&before),
                 "task {task} starts at {rank} before the end of {before}"
             );
         }
@@ -178,9 +180,12 @@ impl World {
         let life = node.life;
         let read_us = self.take_inputs(rank, task, attempt);
         let run_us = read_us + self.rng.u64(0..=self.faults.run_us_max);
+        if self.kills_its_rank(task) {
+            return self.plan(run_us, Due::Kills { worker: rank, life, task, attempt });
+        }
         let fails = self.rng.u8(..) < self.faults.failures_of_256;
         let cause = match (fails, addition) {
-            (true, _) => Some(Cause::ExitCode(1)),
+            (true, _) => Some(self.fault_of(task)),
             (false, addition) => addition.map(|addition| Cause::HandedOn(Box::new(addition))),
         };
         self.plan(run_us, Due::Ended { worker: rank, life, task, attempt, cause });

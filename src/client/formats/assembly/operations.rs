@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::client::formats::description::{Hole, LineSpec, RunSpec, StreamSpec, TaskSpec, Template, Work};
 use crate::client::formats::disk::absolute_text;
-use crate::client::formats::text::Outcome;
+use crate::client::formats::text::{Fault, Outcome, Span};
 use crate::core::task::{Body, Call, Command, CommandLine, Operation, Stdin, Stream, Text};
 
 use super::arguments::{Slot, build_arguments};
@@ -31,17 +31,47 @@ pub(super) fn build_operation(
     let written = task.outputs.iter().map(|output| output.expand(scope, Style::Plain));
     let written = written.collect::<Outcome<Vec<Text>>>()?;
     let outputs: Vec<Text> = written.iter().map(|path| absolute_text(directory, path.clone())).collect();
-    let shown = if is_elsewhere { &outputs } else { &written };
-    let scope = Scope { inputs: &inputs, outputs: shown, ..*scope };
+    let mut shown = if is_elsewhere { outputs.clone() } else { written };
+    if matches!(&task.work, Work::Run(run) if run.publish.is_some()) {
+        shown = shown.iter().map(Text::staged).collect();
+    }
+    let key = scope.key;
+    let scope = Scope { inputs: &inputs, outputs: &shown, ..*scope };
     let body = match &task.work {
         Work::Call { function, arguments } => {
             let arguments = build_arguments(arguments, slots, &scope)?;
             Body::Call(Call { function: function.clone(), arguments })
         }
-        Work::Run(run) => Body::Command(Box::new(build_command(run, slots, directory, &scope)?)),
+        Work::Run(run) => {
+            let mut command = build_command(run, slots, directory, &scope)?;
+            if let Some(span) = run.publish.filter(|_| !outputs.is_empty()) {
+                stage_streams(&mut command, &outputs);
+                if !command.is_staged() {
+                    return Err(not_staged(key.text(), span));
+                }
+            }
+            Body::Command(Box::new(command))
+        }
     };
     paths.sort_unstable();
     Ok(Operation { body, outputs, inputs: paths.into_iter().map(Text::Plain).collect() })
+}
+
+/// A stream that is a declared output goes where the others go.
+fn stage_streams(command: &mut Command, outputs: &[Text]) {
+    for stream in [&mut command.stdout, &mut command.stderr] {
+        if let Stream::File(path) = stream
+            && outputs.contains(path)
+        {
+            *path = path.staged();
+        }
+    }
+}
+
+fn not_staged(task: &str, span: Span) -> Box<Fault> {
+    let reason = "the command does not say `{outputs}`, so it cannot write its files elsewhere first";
+    Fault::bad_value(span, "publish", &format!("task `{task}`"), "rename", reason)
+        .hint("write `{outputs}` where the command names the files that it makes")
 }
 
 fn build_command(run: &RunSpec, slots: &[Slot], directory: &str, scope: &Scope<'_>) -> Outcome<Command> {

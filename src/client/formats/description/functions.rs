@@ -10,9 +10,9 @@ pub struct Functions {
 
 impl Functions {
     /// The functions that are always there.
-    pub const BUILT_IN: [&'static str; 19] = [
+    pub const BUILT_IN: [&'static str; 20] = [
         "add", "sub", "mul", "div", "sum", "min", "max", "concat", "identity", "list", "get", "len", "range",
-        "noop", "sleep", "spin", "kernel", "checksum", "fail",
+        "noop", "sleep", "spin", "kernel", "checksum", "fail", "crash",
     ];
 
     /// The functions that are always there.

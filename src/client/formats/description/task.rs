@@ -65,6 +65,8 @@ pub struct RunSpec {
     pub stdout: StreamSpec,
     pub stderr: StreamSpec,
     pub capture_limit_bytes: u64,
+    /// Where it says that its files become visible by being renamed.
+    pub publish: Option<Span>,
 }
 
 pub enum LineSpec {

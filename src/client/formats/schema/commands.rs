@@ -4,7 +4,7 @@ use crate::client::formats::description::{
     CAPTURE_LIMIT_BYTES, LineSpec, Reference, RunSpec, StreamSpec, Template, Vocabulary,
 };
 use crate::client::formats::text::units::size;
-use crate::client::formats::text::{Entry, Fault, Node, Outcome, Tree, is_near};
+use crate::client::formats::text::{Entry, Fault, Node, Outcome, Span, Tree, is_near};
 
 use super::fields::Fields;
 
@@ -25,6 +25,7 @@ pub(super) fn read_command(
         stdout: read_stream(fields, "stdout")?,
         stderr: read_stream(fields, "stderr")?,
         capture_limit_bytes: read_capture_limit(fields)?,
+        publish: read_publish(fields)?,
     })
 }
 
@@ -140,6 +141,24 @@ fn refuse_misspelt_stream(fields: &Fields<'_>, field: &str, text: &str, entry: &
             fields.bad(field, text, &format!("it was probably meant to be `{stream}`"), &entry.node),
             format!("write `./{text}` for a file of this name"),
         )),
+    }
+}
+
+/// `publish = "rename"`. A default is for those tasks that have files.
+fn read_publish(fields: &Fields<'_>) -> Outcome<Option<Span>> {
+    let Some(entry) = fields.get("publish") else { return Ok(None) };
+    match &entry.node.tree {
+        Tree::Text(text) if text == "rename" => {}
+        Tree::Text(text) => {
+            return Err(fields.bad("publish", text, "the one way is `\"rename\"`", &entry.node));
+        }
+        _ => return Err(fields.wrong_type("publish", "`\"rename\"`", &entry.node)),
+    }
+    match (fields.own("publish"), fields.own("outputs")) {
+        (Some(_), None) => Err(fields
+            .bad("publish", "rename", "the task declares no `outputs`", &entry.node)
+            .hint("name the files that it makes in `outputs`, and give the command `{outputs}`")),
+        _ => Ok(Some(entry.node.span)),
     }
 }
 

@@ -50,7 +50,7 @@ const FIELDS: [Field; 25] = [
     field("keep", With::Anything, true),
     field("python", With::Nothing, false),
     field("kwargs", With::Nothing, false),
-    field("publish", With::Nothing, true),
+    field("publish", With::Run, true),
     field("isolated", With::Nothing, true),
 ];
 

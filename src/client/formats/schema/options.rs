@@ -10,8 +10,8 @@ use super::resources::read_resources;
 
 /// Reads the options of a task, or of `defaults`.
 pub(super) fn read_options(fields: &Fields<'_>) -> Outcome<TaskOptions> {
-    let (resources, ranks) = read_resources(fields)?;
-    let mut options = TaskOptions { resources, ranks, ..TaskOptions::default() };
+    let (resources, ranks, memory_max_bytes) = read_resources(fields)?;
+    let mut options = TaskOptions { resources, ranks, memory_max_bytes, ..TaskOptions::default() };
     if let Some(entry) = fields.get("retries") {
         options.retries = whole(fields, "retries", &entry.node)?;
     }

@@ -9,7 +9,7 @@ use super::fields::{Fields, entries_of};
 use super::options::{shown, whole};
 
 /// The names that mean something here; all others are resources of the user's own.
-const KNOWN: [&str; 5] = ["cpus", "memory", "gpus", "nodes", "ranks"];
+const KNOWN: [&str; 6] = ["cpus", "memory", "memory_max", "gpus", "nodes", "ranks"];
 
 /// What people write for them; taken as resources of their own, they would never be met.
 const MEANT: [(&str, &str); 11] = [
@@ -26,17 +26,20 @@ const MEANT: [(&str, &str); 11] = [
     ("nnodes", "nodes"),
 ];
 
-/// Reads what a task occupies on each of its nodes, and its ranks if it is an MPI program.
-pub(super) fn read_resources(fields: &Fields<'_>) -> Outcome<(Resources, Option<Ranks>)> {
+/// Reads what a task occupies on each of its nodes, its ranks if it is an MPI program, and how much memory it may
+/// get if it needs more.
+pub(super) fn read_resources(fields: &Fields<'_>) -> Outcome<(Resources, Option<Ranks>, u64)> {
     let mut resources = Resources::cores(1);
     let mut asked = Asked::default();
+    let mut memory_max = None;
     for entry in fields.merged("resources")? {
         let field = format!("resources.{}", entry.key);
         match entry.key.as_str() {
             "cpus" => resources.cpus = read_count(fields, &field, &entry.node)?,
             "gpus" => resources.gpus = whole(fields, &field, &entry.node)?,
             "memory" => resources.memory_bytes = read_memory(fields, &field, &entry.node)?,
-            "ranks" | "nodes" if fields.is_call => check_ranks_of_call(fields, &field, entry)?,
+            "memory_max" | "ranks" | "nodes" if fields.is_call => check_field_of_call(fields, &field, entry)?,
+            "memory_max" => memory_max = Some((read_memory(fields, &field, &entry.node)?, &entry.node)),
             "ranks" => asked.ranks = Some((read_count(fields, &field, &entry.node)?, &entry.node)),
             "nodes" => asked.nodes = Some((read_count(fields, &field, &entry.node)?, &entry.node)),
             _ => {
@@ -47,7 +50,25 @@ pub(super) fn read_resources(fields: &Fields<'_>) -> Outcome<(Resources, Option<
     }
     let ranks = asked.combined(fields, resources.cpus)?;
     resources.cpus = ranks.map_or(resources.cpus, |ranks| ranks.on_node_max() * ranks.cpus);
-    Ok((resources, ranks))
+    let memory_max = check_memory_max(fields, memory_max, resources.memory_bytes, ranks)?;
+    Ok((resources, ranks, memory_max))
+}
+
+/// There must be something to begin with, on one node.
+fn check_memory_max(
+    fields: &Fields<'_>,
+    most: Option<(u64, &Node)>,
+    memory_bytes: u64,
+    ranks: Option<Ranks>,
+) -> Outcome<u64> {
+    let Some((most, node)) = most else { return Ok(0) };
+    let reason = match ranks {
+        Some(ranks) if ranks.nodes > 1 => "a task of several nodes has the same memory in every attempt",
+        _ if memory_bytes == 0 => "there is no `memory` to begin with",
+        _ if most < memory_bytes => "its `memory` is more than that",
+        _ => return Ok(most),
+    };
+    Err(fields.bad("resources.memory_max", &shown(node), reason, node))
 }
 
 /// What is said about ranks, each with where it stands.
@@ -78,8 +99,8 @@ impl Asked<'_> {
     }
 }
 
-/// A function has no ranks: those of `defaults` do not reach it, its own are refused.
-fn check_ranks_of_call(fields: &Fields<'_>, field: &str, entry: &Entry) -> Outcome<()> {
+/// A function has no ranks, and no memory of its own: those of `defaults` do not reach it, its own are refused.
+fn check_field_of_call(fields: &Fields<'_>, field: &str, entry: &Entry) -> Outcome<()> {
     let own = entries_of(fields.own, "resources", &fields.of)?;
     if find(own, &entry.key).is_none() {
         return Ok(());

@@ -34,6 +34,7 @@ impl<E: Endpoint> Hands<E> {
             attempt,
             inputs,
             expected_files: expected_files(&self.graph, &assignment),
+            fence: Some(self.fence.clone()),
             keep_value: terms.is_kept,
             persist: terms.is_persisted,
             ranks: self.rank_places(&assignment),

@@ -10,13 +10,14 @@ use std::path::PathBuf;
 
 use crate::clock;
 use crate::core::id::{Attempt, TaskId};
-use crate::core::time::Micros;
+use crate::core::time::{Micros, Timestamp};
 use crate::core::worker::Input;
 use crate::transport::endpoint::Endpoint;
 use crate::worker::files;
 use crate::worker::pool::Recorder;
 use crate::worker::store::Found;
 
+use super::super::super::margin::WRITES_PER_SECOND;
 use super::super::super::syncing::Synced;
 use super::super::WorkerError;
 use super::Hands;
@@ -29,12 +30,16 @@ const SLICE: Micros = Micros::from_millis(20);
 
 /// Outputs that are to be saved, as they were found: a release that comes later takes nothing away.
 #[derive(Debug, Default)]
-pub(super) struct Saving(VecDeque<(TaskId, Attempt, Found)>);
+pub(super) struct Saving {
+    left: VecDeque<(TaskId, Attempt, Found)>,
+    /// How many bytes the run directory takes in a second, as rank 0 was told; 0 if it was not.
+    told: u64,
+}
 
 impl Saving {
     /// True if nothing is left to save.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.left.is_empty()
     }
 }
 
@@ -42,15 +47,17 @@ impl<E: Endpoint> Hands<E> {
     /// An output goes into the pack that nobody wanted there before.
     pub(super) fn save(&mut self, task: TaskId, attempt: Attempt) {
         let found = self.find(task, Some(attempt));
-        self.saving.0.push_back((task, attempt, found));
+        self.saving.left.push_back((task, attempt, found));
     }
 
     /// Writes some of what is to be saved. True if there was anything.
     pub(super) fn save_a_slice(&mut self) -> Result<bool, WorkerError> {
-        let is_any = !self.saving.is_empty();
+        if self.saving.is_empty() {
+            return Ok(false);
+        }
         let began = clock::now();
         while clock::now().since(began) < SLICE
-            && let Some((task, attempt, found)) = self.saving.0.pop_front()
+            && let Some((task, attempt, found)) = self.saving.left.pop_front()
         {
             let output = match found {
                 Found::Here(output) => output,
@@ -64,7 +71,17 @@ impl<E: Endpoint> Hands<E> {
                 log::warn!("the output of task {task} is not saved: {cause}");
             }
         }
-        Ok(is_any)
+        Ok(true)
+    }
+
+    /// Rank 0 stops a run so much earlier as saving takes longer before the end of its allocation.
+    pub(super) fn tell_how_fast_saving_is(&mut self, now: Timestamp) {
+        let (writes, told) = (self.syncing.writes_per_second(), self.saving.told);
+        let told = if told == 0 { WRITES_PER_SECOND } else { told };
+        if writes < told / 3 * 2 || writes > told / 2 * 3 {
+            self.saving.told = writes;
+            self.machine.handle(now, Input::WritesPerSecond(writes), &mut self.actions);
+        }
     }
 
     /// The files that a task declares.

@@ -2,7 +2,6 @@
 //!
 //! To the machine the run directory is rank 0: it wants an output there, and hears that it came.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -13,13 +12,15 @@ use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::message::{PeerMessage, PeerWord};
 use crate::core::task::Body;
+use crate::record::layout::RunDirectory;
 use crate::record::pack::Piece;
 use crate::record::pack_reader::PackReader;
 use crate::transport::codec::CodecError;
 use crate::transport::endpoint::{Endpoint, Waker};
 use crate::worker::output::Output;
 
-use super::super::super::envelope::Envelope;
+use super::super::super::envelope::{Envelope, StandardStream};
+use super::super::super::sink::Forwarded;
 use super::super::WorkerError;
 use super::Hands;
 
@@ -27,9 +28,15 @@ use super::Hands;
 const RETRIES: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
+/// Looks in vain that a person is told of.
+const TOLD_MAX: u32 = 3;
+
 /// What is asked for, and what was read.
 pub(super) struct Stored {
-    packs: PathBuf,
+    run: RunDirectory,
+    graph: Arc<Graph>,
+    /// What a person is told of goes to rank 0.
+    forwarded: Sender<Forwarded>,
     waker: Waker,
     /// Who reads, once somebody has asked.
     asked: Option<Sender<Asked>>,
@@ -49,10 +56,10 @@ struct Asked {
 type Read = (Asked, Result<Output, String>);
 
 impl Stored {
-    /// For outputs in these packs; `waker` is woken when one is there.
-    pub fn new(packs: PathBuf, waker: Waker) -> Self {
+    /// For outputs in the packs of a run; `waker` is woken when one is there.
+    pub fn new((run, graph): (RunDirectory, Arc<Graph>), forwarded: Sender<Forwarded>, waker: Waker) -> Self {
         let (sender, receiver) = unbounded();
-        Stored { packs, waker, asked: None, under_way: 0, sender, receiver }
+        Stored { run, graph, forwarded, waker, asked: None, under_way: 0, sender, receiver }
     }
 
     /// True if outputs are being read.
@@ -63,9 +70,11 @@ impl Stored {
     fn ask(&mut self, asked: Asked) -> Result<(), String> {
         if self.asked.is_none() {
             let (sender, wanted) = unbounded();
-            let (packs, read, waker) = (self.packs.clone(), self.sender.clone(), self.waker.clone());
+            let (run, read, waker) = (self.run.clone(), self.sender.clone(), self.waker.clone());
+            let mut trouble =
+                Trouble { graph: self.graph.clone(), forwarded: self.forwarded.clone(), told: 0 };
             let builder = thread::Builder::new().name("stored".to_owned());
-            let started = builder.spawn(move || serve(&packs, &wanted, &read, &waker));
+            let started = builder.spawn(move || serve(&run, &wanted, (&read, &waker), &mut trouble));
             started.map_err(|error| format!("cannot start a thread: {error}"))?;
             self.asked = Some(sender);
         }
@@ -110,18 +119,55 @@ fn is_command(graph: &Graph, task: TaskId) -> bool {
     matches!(graph.operation(task).body, Body::Command(_))
 }
 
-fn serve(packs: &Path, wanted: &Receiver<Asked>, read: &Sender<Read>, waker: &Waker) {
+/// Tells a person why nothing seems to go on, of the first few outputs.
+struct Trouble {
+    graph: Arc<Graph>,
+    forwarded: Sender<Forwarded>,
+    told: u32,
+}
+
+impl Trouble {
+    fn tell(&mut self, task: TaskId, why: &str) {
+        let key = match self.graph.began_with(task) {
+            true => format!("`{}`", self.graph.key(task)),
+            false => format!("task {task}"),
+        };
+        let line = format!("the output of {key} cannot be read, and is looked for again: {why}");
+        log::warn!("{line}");
+        self.told += 1;
+        if self.told <= TOLD_MAX {
+            let _ = self.forwarded.send((StandardStream::Err, format!("warning: {line}\n").into_bytes()));
+        }
+    }
+}
+
+fn serve(
+    run: &RunDirectory,
+    wanted: &Receiver<Asked>,
+    (read, waker): (&Sender<Read>, &Waker),
+    trouble: &mut Trouble,
+) {
     let mut reader = None;
+    // Where waiting did not help, it will not help for the next output either.
+    let mut was_in_vain = false;
     for asked in wanted {
-        let mut output = read_one(packs, &mut reader, asked);
-        for pause in RETRIES {
+        let mut output = read_one(run, &mut reader, asked);
+        let is_first = output.is_ok();
+        for pause in if was_in_vain { &RETRIES[..1] } else { &RETRIES[..] } {
             if output.is_ok() {
                 break;
             }
             // Another node's file may be seen late, and a file system may be away for a moment.
-            thread::sleep(pause);
+            if let (Err(why), true) = (&output, *pause == RETRIES[1]) {
+                trouble.tell(asked.task, why);
+                waker.wake();
+            }
+            thread::sleep(*pause);
             reader = None;
-            output = read_one(packs, &mut reader, asked);
+            output = read_one(run, &mut reader, asked);
+        }
+        if !is_first {
+            was_in_vain = output.is_err();
         }
         if read.send((asked, output)).is_err() {
             return;
@@ -131,12 +177,12 @@ fn serve(packs: &Path, wanted: &Receiver<Asked>, read: &Sender<Read>, waker: &Wa
 }
 
 /// The indexes are read once, and again for what was written since.
-fn read_one(packs: &Path, reader: &mut Option<PackReader>, asked: Asked) -> Result<Output, String> {
+fn read_one(run: &RunDirectory, reader: &mut Option<PackReader>, asked: Asked) -> Result<Output, String> {
     let Asked { task, attempt, is_command } = asked;
     let is_fresh = reader.is_none();
     let reader = match reader {
         Some(reader) => reader,
-        None => reader.insert(PackReader::open(packs).map_err(|error| error.to_string())?),
+        None => reader.insert(PackReader::of_run(run).map_err(|error| error.to_string())?),
     };
     if !is_fresh && !reader.is_whole(task, attempt) {
         reader.refresh().map_err(|error| error.to_string())?;
