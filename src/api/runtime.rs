@@ -8,7 +8,6 @@ use crate::core::graph::Graph;
 use crate::core::id::{Rank, TaskId};
 use crate::core::scheduler::{CRASH_LIMIT, Persist};
 use crate::core::task_list::TaskList;
-use crate::record::resume::OnDamage;
 use crate::runtime::cluster::{Cluster, Plan};
 use crate::runtime::program::Program;
 
@@ -113,7 +112,7 @@ impl Runtime {
             crash_limit: CRASH_LIMIT,
             resumes: false,
             if_missing: false,
-            on_damage: OnDamage::Refuse,
+            on_damage: Default::default(),
         };
         self.cluster.check_fit(&plan)?;
         let place = self.program.begin_run(&graph)?;

@@ -19,9 +19,10 @@ use super::publish::sync_directory;
 use super::segment::{Followed, Link, NewSegment, head_bytes, last_segment, path_of};
 
 /// What to do about a journal that is damaged in the middle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDamage {
     /// The run is not resumed.
+    #[default]
     Refuse,
     /// The run goes on without the events that are lost: what they told is done again.
     GoOn,

@@ -139,7 +139,7 @@ fn what_was_given_up_in_earlier_lives_is_no_failure_of_this_one() {
     run.machine = again(&run, &[], &[killing(1, 0, 1)], 1).with_max_fails(Some(0));
     run.joins(1, LIFE);
     assert_eq!((told(&run.events), run.state("a")), (vec![(0, 1, false)], TaskState::Failed));
-    assert_eq!(run.assigned(), [(1, "b".into(), 1)]);
+    assert_eq!(run.assigned(), [(1, "b".into(), 1), (1, "c".into(), 1)]);
     run.fails(1, "b", 1);
     let stopped = Event::RunStopping { reason: StopReason::TooManyFailures };
     assert!(run.events.contains(&stopped), "{:?}", run.events);

@@ -111,7 +111,13 @@ fn a_run_whose_only_worker_stands_still_goes_on_in_the_same_job() {
     workers.into_iter().for_each(|pid| kill("STOP", pid));
     site.expect(0, &["wait"]).tells("two-0001 is over: 2 finished, 0 failed");
     assert_eq!(site.job(&job, "job_state", "F")["Exit_status"], 0);
-    assert_eq!(site.place.read("began"), "a\nb\nb\n");
+    // The worker may stand still before the first task's output is on the disk: then that one runs again as well.
+    let printed = site.printed("two-0001");
+    let began = match printed.contains("resumed: 1 durable, 1 to do, 0 repeated") {
+        true => "a\nb\nb\n",
+        false => "a\nb\na\nb\n",
+    };
+    assert_eq!(site.place.read("began"), began, "{printed}");
 }
 
 #[test]

@@ -73,6 +73,7 @@ impl Failures {
         let (mut failed, mut everybody) = unsafe { (ffi::RSMPI_GROUP_NULL, ffi::RSMPI_GROUP_NULL) };
         // SAFETY: as above; `failed` is written, and so is `everybody`.
         check("MPIX_Comm_failure_get_acked", unsafe { acknowledged(all, &mut failed) })?;
+        // SAFETY: as above.
         check("MPI_Comm_group", unsafe { ffi::MPI_Comm_group(all, &mut everybody) })?;
         let mut count = 0;
         // SAFETY: both are groups now, and `count` is written.
@@ -85,6 +86,7 @@ impl Failures {
         check("MPI_Group_translate_ranks", code)?;
         // SAFETY: nobody uses the groups after this.
         check("MPI_Group_free", unsafe { ffi::MPI_Group_free(&mut failed) })?;
+        // SAFETY: as above.
         check("MPI_Group_free", unsafe { ffi::MPI_Group_free(&mut everybody) })?;
         for rank in ranks.into_iter().map(rank_of) {
             if !self.known.contains(&rank) {
