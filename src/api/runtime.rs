@@ -107,6 +107,7 @@ impl Runtime {
         let plan = Plan {
             graph: graph.clone(),
             asked: wanted,
+            prints: false,
             persist: Persist::None,
             max_fails: None,
             crash_limit: CRASH_LIMIT,

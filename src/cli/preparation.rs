@@ -18,14 +18,17 @@ use crate::record::outcome::Finished;
 use crate::record::pack_reader::PackReader;
 use crate::record::resume::OnDamage;
 use crate::record::{edits, packed, publish};
+use crate::runtime::beginning;
 use crate::runtime::cluster::Plan;
 use crate::runtime::edited::{self, TakenOver};
 use crate::runtime::exit;
+use crate::runtime::left_outputs::lost_output;
 use crate::runtime::logger;
 use crate::runtime::start::StartError;
 
 use super::failure::Failure;
 use super::flags::{PersistFlag, ResumeFlags, RunFlags, SourceFlags};
+use super::output::tell;
 use super::past_run::PastRun;
 use super::{run, source, values};
 
@@ -131,18 +134,18 @@ impl Preparation {
         }
         let finished = Finished::read(&directory.finished());
         let finished = finished.map_err(|error| Failure::broken(error.to_string()))?;
-        if finished.is_some_and(|finished| finished.outcome == Outcome::Done) {
-            preparation.print_again(&directory, flags.here.quiet)?;
+        let is_done = finished.is_some_and(|finished| finished.outcome == Outcome::Done);
+        if is_done && preparation.print_again(&directory, flags.here.quiet)? {
             return Err(Failure::new(exit::DONE, format!("{} is done already", directory.name())));
         }
         Ok(preparation)
     }
 
-    /// What was asked for by name, of a run that is done.
-    fn print_again(&self, directory: &RunDirectory, quiet: bool) -> Result<(), Failure> {
+    /// What was asked for by name, of a run that is done. False if some of it is lost: then nothing is printed.
+    fn print_again(&self, directory: &RunDirectory, quiet: bool) -> Result<bool, Failure> {
         let Preparation { plan, keys, .. } = self;
         if keys.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let graph = plan.graph.clone();
         let past = PastRun { directory: directory.clone(), graph, place: directory.clone() };
@@ -152,11 +155,17 @@ impl Preparation {
             State::Skipped => State::Skipped,
             _ => State::Finished,
         };
+        let packs = PackReader::of_run(directory).map_err(|error| Failure::broken(error.to_string()))?;
+        let is_lost =
+            |task| state(task) == State::Finished && lost_output(&plan.graph, &packs, task).is_some();
+        if plan.asked.iter().any(is_lost) {
+            return Ok(false);
+        }
         let skipped = values::print(&plan.graph, directory, (keys, &plan.asked), state)?;
         if !quiet {
             values::tell_skipped(&plan.graph, &skipped);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The same run with another graph. The keys that it was begun with are asked for again, as far as they are still
@@ -225,7 +234,9 @@ impl Preparation {
         let resumes = matches!(place, Place::Resumed { .. } | Place::Edited(_));
         let Wishes { persist, max_fails, crash_limit, if_missing } = wishes;
         let (graph, on_damage) = (Arc::new(graph), OnDamage::Refuse);
-        let plan = Plan { graph, asked, persist, max_fails, crash_limit, resumes, if_missing, on_damage };
+        let prints = !keys.is_empty();
+        let plan =
+            Plan { graph, asked, prints, persist, max_fails, crash_limit, resumes, if_missing, on_damage };
         Ok(Preparation { plan, keys, file, place })
     }
 
@@ -233,6 +244,9 @@ impl Preparation {
     /// was begun before is taken first: another process may be at work on it.
     pub fn begin(&self) -> Result<(RunDirectory, Option<TakenOver>), Failure> {
         let not_taken = |error| run::refused(StartError::Scheduler(error));
+        if let Place::Resumed { directory, .. } | Place::Edited(directory) = &self.place {
+            beginning::doubt(directory).iter().for_each(|doubt| tell(doubt));
+        }
         let (directory, taken) = match &self.place {
             Place::Submitted(directory) => (directory.clone(), None),
             Place::Resumed { directory, .. } => {

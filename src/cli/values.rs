@@ -8,9 +8,9 @@ use crate::core::task_list::TaskList;
 use crate::core::value::Value;
 use crate::observe::snapshot::State;
 use crate::record::layout::RunDirectory;
-use crate::record::pack::Piece;
 use crate::record::pack_reader::PackReader;
 use crate::runtime::envelope::Envelope;
+use crate::runtime::left_outputs::read_output;
 use crate::worker::json::to_json;
 use crate::worker::output::Output;
 
@@ -72,8 +72,7 @@ pub fn hex(bytes: &[u8]) -> String {
 /// The output of a task that finished.
 pub fn read(graph: &Graph, task: TaskId, packs: &PackReader) -> Result<Value, Failure> {
     let is_command = matches!(graph.operation(task).body, Body::Command(_));
-    let piece = if is_command { Piece::Stdout } else { Piece::Value };
-    let bytes = packs.read(task, None, piece).map_err(|error| Failure::broken(error.to_string()))?;
+    let bytes = read_output(graph, packs, task).map_err(|error| Failure::broken(error.to_string()))?;
     if !packs.latest_attempt(task).is_some_and(|attempt| packs.is_whole(task, attempt)) {
         return Err(broken(&format!(
             "`{}` finished, and no index says where its output is",

@@ -167,6 +167,14 @@ impl Lease {
         Ok(Taken { lease, segment, from })
     }
 
+    /// What `take` would have to watch: who may have the run, if it is not free for sure.
+    pub fn doubt(path: &Path, journal: &Path, owner: &Owner) -> io::Result<Option<String>> {
+        let sight = Sight::look(path, journal)?;
+        let holder =
+            || sight.holder().map_or("another process".to_owned(), |holder| holder.owner.to_string());
+        Ok(sight.free_for(owner).is_none().then(holder))
+    }
+
     /// Who had the run last; nobody if it was given back.
     pub fn holder(path: &Path) -> io::Result<Option<Holder>> {
         let notice = Notice::read(path)?.filter(|notice| !notice.is_released);
@@ -418,7 +426,10 @@ mod tests {
         let first = run.take(&me(), LONG).unwrap();
         assert_eq!((&first.from, first.lease.token()), (&Predecessor::Nobody, 1));
         assert_eq!(Lease::holder(&run.path).unwrap().unwrap().owner, me());
+        let doubt = || Lease::doubt(&run.path, &run.journal, &me()).unwrap();
+        assert_eq!(doubt(), Some(me().to_string()));
         drop(first);
+        assert_eq!(doubt(), None);
         assert_eq!(Lease::holder(&run.path).unwrap(), None);
         let second = run.take(&me(), LONG).unwrap();
         assert_eq!((&second.from, second.lease.token()), (&Predecessor::Done(me()), 2));

@@ -9,24 +9,21 @@ use std::sync::Arc;
 use crate::core::edit::{Comparison, Lineage};
 use crate::core::event::Event;
 use crate::core::graph::Graph;
-use crate::core::id::{Attempt, TaskId};
+use crate::core::id::TaskId;
 use crate::core::scheduler::{Killing, Left, Options, Past, Scheduler, Skipping};
 use crate::core::task_set::TaskSet;
 use crate::record::description::BatchJob;
 use crate::record::edits;
-use crate::record::frame_reader::Damage;
 use crate::record::journal::{JournalError, JournalReader, JournalWriter};
 use crate::record::last_words::{self, LastWords};
 use crate::record::layout::RunDirectory;
 use crate::record::lease::{Lease, PATIENCE, Taken};
 use crate::record::owner::Owner;
-use crate::record::pack_reader::PackReader;
 use crate::record::resume::{OnDamage, Resumed};
 use crate::record::segment::NewSegment;
-use crate::worker::files::output_paths;
 
 use super::edited::{self, TakenOver};
-use super::looks::look_at_all;
+use super::left_outputs::look_at_outputs;
 use super::scheduler_loop::{SchedulerError, Setup, Watcher};
 use super::up_to_date;
 
@@ -81,6 +78,12 @@ impl Beginning {
 pub fn take(directory: &RunDirectory) -> Result<Taken, SchedulerError> {
     let taken = Lease::take(&directory.lease(), &directory.journal(), &owner(), PATIENCE);
     taken.map_err(|error| SchedulerError::Lease(Box::new(error)))
+}
+
+/// What is told before a run is taken that somebody else may have: `take` watches that one for a while.
+pub fn doubt(directory: &RunDirectory) -> Option<String> {
+    let holder = Lease::doubt(&directory.lease(), &directory.journal(), &owner()).ok()??;
+    Some(format!("waiting up to {} s to see whether {holder} still runs it", PATIENCE.as_secs()))
 }
 
 /// This process, and the job that it is in.
@@ -150,7 +153,7 @@ fn resume(
         .then(|| up_to_date::skipping(past.graph(), &setup.asked))
         .map(|skipping| Event::TasksSkipped { tasks: skipping.skipped });
     skipping.iter().try_for_each(|event| past.on_event(event)).map_err(SchedulerError::Past)?;
-    let lost = look_at_outputs(directory, &setup.graph, &mut past)?;
+    let lost = look_at_outputs(setup, &mut past)?;
     look_at_earlier_words(directory, &mut past)?;
     look_at_last_words(directory, &mut past)?;
     let begun = Scheduler::resume(&past, setup.asked.clone(), options);
@@ -262,48 +265,6 @@ fn forget_outcome(directory: &RunDirectory) -> Result<(), SchedulerError> {
     }
 }
 
-/// Durable outputs must be there, packs and files alike; and no number of a try is used twice.
-fn look_at_outputs(directory: &RunDirectory, graph: &Graph, past: &mut Past) -> Result<Lost, SchedulerError> {
-    let packs = PackReader::of_run(directory).map_err(SchedulerError::Packs)?;
-    let damage = |damage: &Damage| {
-        format!("the index `{}` is damaged from byte {} on", damage.path.display(), damage.offset)
-    };
-    let damages = packs.damages().iter().map(damage).collect();
-    for (task, attempt) in packs.latest_attempts() {
-        past.on_trace(task, attempt);
-    }
-    let stored: Vec<(TaskId, Attempt)> = past.durable().collect();
-    let seen: &Past = past;
-    let missing = look_at_all(&stored, |&stored| missing_output(graph, &packs, seen, stored));
-    let missing = stored.iter().zip(missing).filter_map(|((task, _), why)| Some((*task, why?)));
-    let skipped: Vec<TaskId> = past.skipped().filter(|&task| graph.began_with(task)).collect();
-    let gone = look_at_all(&skipped, |&task| missing_file(graph, task, Attempt::FIRST, &[]));
-    let gone = skipped.iter().zip(gone).filter_map(|(task, why)| Some((*task, why?)));
-    let lost: Vec<(TaskId, String)> = missing.chain(gone).collect();
-    lost.iter().for_each(|(task, _)| past.forget(*task));
-    Ok(Lost { damages, lost })
-}
-
-/// What was there, and is not any more.
-struct Lost {
-    damages: Vec<String>,
-    /// Tasks whose output is lost, and how.
-    lost: Vec<(TaskId, String)>,
-}
-
-impl Lost {
-    fn lines(self, setup: &Setup, event: &Event) -> Vec<String> {
-        let due = edited::tasks_to_do(event, setup.graph.len());
-        let key = |task: TaskId| match setup.graph.began_with(task) {
-            true => setup.graph.key(task),
-            false => format!("task {task}"),
-        };
-        let lost = self.lost.into_iter().filter(|(task, _)| due.contains(*task));
-        let lost = lost.map(|(task, why)| format!("{} runs again: {why}", key(task)));
-        self.damages.into_iter().chain(lost).collect()
-    }
-}
-
 /// What ranks said before they were ended by a task. What cannot be read accuses nobody.
 pub(super) fn last_words(directory: &RunDirectory) -> Vec<Killing> {
     let words = last_words::read(directory).unwrap_or_else(|error| {
@@ -345,33 +306,6 @@ fn look_at_last_words(directory: &RunDirectory, past: &mut Past) -> Result<(), S
         }
     }
     Ok(())
-}
-
-fn missing_output(
-    graph: &Graph,
-    packs: &PackReader,
-    past: &Past,
-    (task, attempt): (TaskId, Attempt),
-) -> Option<String> {
-    if !packs.is_whole(task, attempt) {
-        return Some("its output is in no pack, or not all of it is".to_owned());
-    }
-    match graph.began_with(task) {
-        true => missing_file(graph, task, attempt, past.file_sizes(task)),
-        false => None,
-    }
-}
-
-/// What is wrong with the files that a task declares; those of which a size is known must have it.
-fn missing_file(graph: &Graph, task: TaskId, attempt: Attempt, sizes: &[u64]) -> Option<String> {
-    let files = output_paths(&graph.operation(task).outputs, attempt);
-    files.iter().enumerate().find_map(|(place, file)| match (fs::metadata(file), sizes.get(place)) {
-        (Ok(found), Some(size)) if found.len() != *size => {
-            Some(format!("`{}` has {} bytes, and had {size}", file.display(), found.len()))
-        }
-        (Ok(_), _) => None,
-        (Err(error), _) => Some(format!("`{}`: {error}", file.display())),
-    })
 }
 
 /// Shows a watcher what happened before: so many events.

@@ -33,6 +33,8 @@ pub struct Plan {
     pub graph: Arc<Graph>,
     /// The tasks whose outputs are wanted.
     pub asked: TaskList,
+    /// True if these are printed in the end.
+    pub prints: bool,
     /// What is written into the run directory.
     pub persist: Persist,
     /// How many tasks may fail before the run is stopped; none: as many as do.
@@ -154,10 +156,12 @@ impl Cluster {
             log::warn!("{warning}");
         }
         let signals = self.signals.clone();
-        let Plan { graph, asked, persist, max_fails, crash_limit, resumes, if_missing, on_damage } = plan;
+        let Plan { graph, asked, prints, persist, max_fails, crash_limit, resumes, if_missing, on_damage } =
+            plan;
         let setup = scheduler_loop::Setup {
             graph,
             asked,
+            prints,
             persist,
             max_fails,
             crash_limit,

@@ -105,6 +105,7 @@ mod tests {
         let plan = Plan {
             graph: Arc::new(builder.build().unwrap()),
             asked: TaskList::from(&[TaskId(0)]),
+            prints: false,
             persist: Persist::Kept,
             max_fails: None,
             crash_limit: CRASH_LIMIT,

@@ -12,6 +12,7 @@ pub mod fault;
 pub mod fit;
 pub mod geometry;
 pub mod isolation;
+pub mod left_outputs;
 pub mod logger;
 mod looks;
 pub mod margin;

@@ -1,8 +1,7 @@
 //! Rank 0 at work: what came in goes to the machine, what the machine answers is done.
 
-use std::fmt;
-use std::io;
-use std::path::PathBuf;
+mod error;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,20 +10,16 @@ use crate::core::event::{Event, Outcome, StopReason};
 use crate::core::graph::Graph;
 use crate::core::id::Rank;
 use crate::core::message::Report;
-use crate::core::scheduler::{
-    Action, Input, Left, Options, PastError, Persist, Precedence, Scheduler, TaskState,
-};
+use crate::core::scheduler::{Action, Input, Left, Options, Persist, Precedence, Scheduler, TaskState};
 use crate::core::task_list::TaskList;
 use crate::core::time::{Micros, Timestamp};
 use crate::record::commit::{Commit, CommitError, WINDOW};
 use crate::record::journal::JournalWriter;
 use crate::record::layout::RunDirectory;
-use crate::record::lease::{Lease, LeaseError};
+use crate::record::lease::Lease;
 use crate::record::mailbox::{Mailbox, Order};
 use crate::record::outcome::Finished;
-use crate::record::pack_reader::PackError;
-use crate::record::resume::{OnDamage, ResumeError};
-use crate::transport::codec::CodecError;
+use crate::record::resume::OnDamage;
 use crate::transport::endpoint::{Endpoint, Parcel, TransportError};
 
 use super::beginning::{self, Beginning};
@@ -35,6 +30,8 @@ use super::fault::Fault;
 use super::margin::{self, Margin};
 use super::signals::Signals;
 use super::silence::Silence;
+
+pub use error::SchedulerError;
 
 /// The longest sleep, so that the mailbox is looked at in time.
 const TURN_AT_LEAST_EVERY: Duration = Duration::from_millis(200);
@@ -76,8 +73,10 @@ pub trait Watcher {
 pub struct Setup {
     /// The graph.
     pub graph: Arc<Graph>,
-    /// The tasks whose outputs are wanted.
+    /// The tasks whose outputs are wanted,
     pub asked: TaskList,
+    /// and whether these are printed in the end.
+    pub prints: bool,
     /// What is written into the run directory.
     pub persist: Persist,
     /// How many tasks may fail before the run is stopped.
@@ -96,106 +95,6 @@ pub struct Setup {
     pub directory: RunDirectory,
     /// The signals to obey.
     pub signals: Signals,
-}
-
-/// Why a run cannot go on.
-#[derive(Debug)]
-pub enum SchedulerError {
-    /// The connection broke.
-    Transport(TransportError),
-    /// Something was received that is no message of this version: from whom.
-    Garbled(Rank, CodecError),
-    /// A worker said that it cannot go on: which, and why.
-    Worker(Rank, String),
-    /// Another process has the run.
-    Lease(Box<LeaseError>),
-    /// Another process has begun the run meanwhile.
-    Begun,
-    /// Another process has edited the run meanwhile.
-    Edited,
-    /// A graph of the run cannot be read, or not be written: which, and why.
-    Graph(PathBuf, String),
-    /// The run cannot be taken over.
-    Resume(Box<ResumeError>),
-    /// The journal does not belong to the graph.
-    Past(PastError),
-    /// Nothing runs, and nothing has happened for so long; why some tasks do not go on.
-    Hang(Micros, Vec<String>),
-    /// What is recorded is not durable, and will not be.
-    Commit(CommitError),
-    /// What tasks left cannot be read.
-    Packs(PackError),
-    /// The run directory cannot be written: what, and why.
-    Record(&'static str, io::Error),
-    /// A second signal came: everything is left as it is.
-    Urgent(StopReason),
-}
-
-impl fmt::Display for SchedulerError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SchedulerError::Transport(error) => write!(out, "the run cannot go on: {error}"),
-            SchedulerError::Garbled(rank, error) => {
-                write!(out, "rank {rank} sent what cannot be read: {error}")
-            }
-            SchedulerError::Worker(rank, why) => write!(out, "rank {rank} cannot go on: {why}"),
-            SchedulerError::Lease(error) => write!(out, "cannot take the run: {error}"),
-            SchedulerError::Begun => write!(out, "cannot begin the run: another process has begun it"),
-            SchedulerError::Edited => {
-                write!(out, "cannot resume the run: another process has just edited its graph")
-            }
-            SchedulerError::Graph(path, why) => {
-                write!(out, "cannot resume the run: its graph `{}`: {why}", path.display())
-            }
-            SchedulerError::Resume(error) => write!(out, "cannot resume the run: {error}"),
-            SchedulerError::Past(error) => write!(out, "cannot resume the run from its journal: {error}"),
-            SchedulerError::Hang(still, reasons) => {
-                write!(
-                    out,
-                    "the run hangs: nothing has happened for {still}, and no task is known to run; {}",
-                    reasons.join("; ")
-                )
-            }
-            SchedulerError::Commit(error) => write!(out, "the run cannot go on: {error}"),
-            SchedulerError::Packs(error) => write!(out, "cannot resume the run: {error}"),
-            SchedulerError::Record(what, error) => write!(out, "cannot write the run's {what}: {error}"),
-            SchedulerError::Urgent(_) => write!(out, "stopped at once by a second signal"),
-        }
-    }
-}
-
-impl std::error::Error for SchedulerError {}
-
-impl SchedulerError {
-    /// The exit code that fits.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            SchedulerError::Urgent(reason) => exit::code_of(Outcome::Stopped(*reason)),
-            SchedulerError::Transport(_) => exit::RANK_LOST,
-            // This process was taken for dead.
-            SchedulerError::Commit(CommitError::Superseded(_)) => exit::RANK_LOST,
-            SchedulerError::Lease(error) if !matches!(**error, LeaseError::Io(..)) => exit::USAGE,
-            SchedulerError::Begun | SchedulerError::Edited => exit::USAGE,
-            // A worker that says so is not lost: what it cannot do, such as write to a full disk, its
-            // successor cannot do either.
-            SchedulerError::Worker(..)
-            | SchedulerError::Garbled(..)
-            | SchedulerError::Record(..)
-            | SchedulerError::Lease(_)
-            | SchedulerError::Resume(_)
-            | SchedulerError::Past(_)
-            | SchedulerError::Graph(..)
-            | SchedulerError::Packs(_)
-            | SchedulerError::Hang(..)
-            | SchedulerError::Commit(_) => exit::BROKEN,
-        }
-    }
-}
-
-impl From<TransportError> for SchedulerError {
-    fn from(error: TransportError) -> Self {
-        SchedulerError::Transport(error)
-    }
 }
 
 /// How a run ended.

@@ -92,9 +92,26 @@ fn what_an_index_does_not_tell_any_more_is_an_error_and_not_a_shorter_output() {
         fs::write(&index, bytes).expect("it can be written");
     };
     flip(whole.len() - 1);
-    place.expect(1, Ranks::Alone, &["resume"]).tells("`sum` finished, and no index says where its output is");
+    let ran = place.expect(0, Ranks::Alone, &["resume"]);
+    ran.tells("resumed: 40 durable, 1 to do, 0 repeated\n  sum runs again: its output is in no pack");
+    assert_eq!((ran.text().trim(), started(&place)), ("820", 40));
     flip(whole.len() / 2);
     place.expect(1, Ranks::Alone, &["logs"]).tells("some of what was printed is lost");
+}
+
+#[test]
+fn an_asked_for_output_that_cannot_be_read_any_more_is_made_again() {
+    let place = Place::with(GRAPH);
+    place.expect(0, Ranks::Alone, &["run", "g.toml", "sum", "--cpus", "8"]);
+    let pack = place.run().join("output/rank-1.pack");
+    let mut bytes = fs::read(&pack).expect("it is there");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&pack, bytes).expect("it can be written");
+    let ran = place.expect(0, Ranks::Alone, &["resume"]);
+    ran.tells("resumed: 40 durable, 1 to do, 0 repeated\n  sum runs again: ");
+    assert_eq!((ran.text().trim(), started(&place)), ("820", 40));
+    assert_eq!(place.expect(0, Ranks::Alone, &["resume"]).stderr, "g-0001 is done already\n");
 }
 
 #[test]

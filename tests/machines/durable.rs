@@ -110,6 +110,25 @@ fn a_run_goes_on_behind_what_is_durable() {
 }
 
 #[test]
+fn what_an_unreadable_output_was_made_of_is_made_again_too() {
+    let mut run = Run::new("s a:s b:a", 0, 1);
+    let mut events = vec![Event::RunStarted { tasks: 3 }];
+    for key in ["s", "a"] {
+        run.finishes(1, key, 1);
+        events.append(&mut run.events);
+    }
+    run.says(1, LIFE, is_durable(1));
+    events.append(&mut run.events);
+    run.machine = again(&run, &events).0;
+    run.joins(1, LIFE);
+    assert_eq!(run.machine.state(TaskId(2)), TaskState::Assigned);
+    let input = input(&run);
+    run.says(1, LIFE, Report::InputMissing { task: TaskId(2), attempt: Attempt(2), input });
+    run.machine.check();
+    assert_eq!((run.state("s"), run.state("b")), (TaskState::Assigned, TaskState::Waiting));
+}
+
+#[test]
 fn what_failed_is_tried_again_when_the_run_is_resumed() {
     let mut run = Run::new("a b:a", 0, 1);
     run.fails(1, "a", 1);

@@ -154,6 +154,7 @@ impl Scheduler {
             }
             self.tasks.step(task, TaskState::Waiting);
             self.tasks.begin_after_unseen(task);
+            self.count_met(task);
             for input in graph.value_inputs(task) {
                 self.needed_once_more(input);
                 if !self.is_quarantined(task) && !self.has_or_will_have(input) {
@@ -161,9 +162,6 @@ impl Scheduler {
                 }
             }
             again.push(task);
-        }
-        for &task in &again {
-            self.count_met(task);
         }
         for task in again {
             if self.state(task) == TaskState::Waiting {
