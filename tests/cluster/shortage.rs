@@ -38,6 +38,33 @@ fn what_is_shared_counts_once() {
     assert_eq!(ran.text().trim(), (30 << 20).to_string(), "{ran}");
 }
 
+/// Has a file of 200 MB in memory, all of it, for longer than it takes until somebody looks.
+const MAPS: &str = concat!(
+    "#include <fcntl.h>\n#include <stdio.h>\n#include <sys/mman.h>\n#include <unistd.h>\n",
+    "int main(int count, char **words) {\n",
+    "  const long size = 200000000;\n",
+    "  const char *bytes = mmap(0, size, PROT_READ, MAP_SHARED, open(words[1], O_RDONLY), 0);\n",
+    "  long sum = 0;\n",
+    "  for (long at = 0; at < size; at += 4096) sum += bytes[at];\n",
+    "  usleep(1500000);\n",
+    "  return printf(\"%ld\\n\", sum) < 0;\n",
+    "}\n",
+);
+
+#[test]
+fn files_that_are_mapped_count_nothing() {
+    let place = Place::with(concat!(
+        "[tasks.a]\nresources = { memory = \"50MiB\" }\n",
+        "run = \"head -c 200000000 /dev/zero > big; ./maps big; rm big\"\n",
+    ));
+    place.write("maps.c", MAPS);
+    let mut compiler = std::process::Command::new("cc");
+    let built = compiler.args(["-o", "maps", "maps.c"]).current_dir(place.path()).status();
+    assert!(built.expect("there is a C compiler").success());
+    let ran = place.expect(0, Ranks::Alone, &["run", "g.toml", "a", "--cpus", "1"]);
+    assert_eq!(ran.text().trim(), "0", "{ran}");
+}
+
 /// A command of 160 MiB that says what it was given, and how often it was tried.
 const GROWS: &str = concat!(
     "name = \"g\"\n[tasks.a]\nresources = { memory = \"50MiB\", memory_max = \"1GiB\" }\n",
