@@ -116,7 +116,7 @@ pub fn walk(graph: &Graph) {
 pub fn views(which: u8, records: &[Record]) {
     let graph = graph(which);
     let mut snapshot = Snapshot::new(&graph);
-    let mut report = ReportBuilder::new(Arc::new(graph.clone()));
+    let mut report = ReportBuilder::new(graph.clone());
     for (time, event) in records {
         snapshot.on_event(&graph, *time, event);
         report.on_event(*time, event);

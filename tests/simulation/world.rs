@@ -820,17 +820,22 @@ impl World {
         assert_eq!(hosts.len(), nodes as usize, "hosts of task {task}");
     }
 
+    /// As at a real worker, the machine is told first, and an output that it drops at once never enters the store.
     fn peer_takes(&mut self, from: Rank, to: Rank, message: PeerMessage, value: u64) {
+        let input = worker::Input::FromPeer { peer: from, message };
+        let PeerWord::Output(task, attempt) = message.word else { return self.worker_takes(to, input) };
+        self.coverage.happened(Happening::OutputFetched);
         let node = self.nodes.get_mut(&to).expect("nodes are never removed");
-        if let PeerWord::Output(task, attempt) = message.word {
-            self.coverage.happened(Happening::OutputFetched);
-            if node.is_alive {
-                node.store.insert(task, (attempt, value));
-                self.keep(to, task);
-                self.wake_pool(to);
-            }
+        if !node.is_alive {
+            return self.coverage.happened(Happening::MessageToDeadWorker);
         }
-        self.worker_takes(to, worker::Input::FromPeer { peer: from, message });
+        let mut actions = Vec::new();
+        node.machine.handle(Timestamp(self.now), input, &mut actions);
+        if !actions.contains(&worker::Action::Drop(task, attempt)) {
+            node.store.insert(task, (attempt, value));
+            self.keep(to, task);
+        }
+        self.worker_turn(to, actions);
     }
 
     fn lose(&mut self, rank: Rank) {
