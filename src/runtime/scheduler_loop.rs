@@ -1,6 +1,6 @@
 //! Rank 0 at work: what came in goes to the machine, what the machine answers is done.
 
-mod error;
+mod failure;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ use super::margin::{self, Margin};
 use super::signals::Signals;
 use super::silence::Silence;
 
-pub use error::SchedulerError;
+pub use failure::SchedulerError;
 
 /// The longest sleep, so that the mailbox is looked at in time.
 const TURN_AT_LEAST_EVERY: Duration = Duration::from_millis(200);
