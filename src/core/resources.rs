@@ -28,7 +28,9 @@ impl Resources {
         request.cpus <= self.cpus
             && request.memory_bytes <= self.memory_bytes
             && request.gpus <= self.gpus
-            && request.custom.iter().all(|(name, asked)| *asked <= self.amount(name))
+            // Most ask for nothing else, and this is asked of every worker.
+            && (request.custom.is_empty()
+                || request.custom.iter().all(|(name, asked)| *asked <= self.amount(name)))
     }
 
     /// True if `used` and `request` together are covered by this one.
