@@ -13,6 +13,7 @@ use crate::core::event::Event;
 
 use super::journal::{JournalError, JournalReader};
 use super::layout::RunDirectory;
+use super::segment::path_of;
 
 /// The edits that a run has had by now. What is damaged is passed over: whoever needs it says so.
 ///
@@ -40,14 +41,22 @@ pub fn with_edits(directory: RunDirectory) -> Result<RunDirectory, JournalError>
     Ok(directory.with_lineage(lineage))
 }
 
-/// A graph in the directory that no event names, if there is one.
-pub fn unnamed_graph(directory: &RunDirectory) -> io::Result<Option<PathBuf>> {
-    let named = |number: u32| directory.lineage().edits().iter().any(|edit| edit.graph == number);
+/// A graph in the directory that no event names although one may have, if there is one: what it was written with is
+/// damaged, or gone.
+pub fn unnamed_graph(directory: &RunDirectory, damages: &[JournalError]) -> io::Result<Option<PathBuf>> {
+    let is_named = |number: u32| directory.lineage().edits().iter().any(|edit| edit.graph == number);
+    let is_whole = |number: u32| {
+        let segment = path_of(&directory.journal(), number);
+        segment.exists() && damages.iter().all(|damage| damage.path() != segment)
+    };
     for entry in fs::read_dir(directory.path())? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let number = name.strip_prefix("graph.").and_then(|rest| rest.strip_suffix(".dagmar"));
-        if number.and_then(|number| number.parse().ok()).is_some_and(|number| !named(number)) {
+        if number
+            .and_then(|number| number.parse().ok())
+            .is_some_and(|number| !is_named(number) && !is_whole(number))
+        {
             return Ok(Some(path));
         }
     }

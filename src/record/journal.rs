@@ -14,7 +14,7 @@ use crate::core::time::Timestamp;
 use super::commit::Disk;
 use super::encoding::{EncodingError, encode};
 use super::frame::{FileId, FrameWriter, Kind};
-use super::frame_reader::FrameError;
+use super::frame_reader::{Damage, FrameError};
 pub use super::journal_reader::JournalReader;
 use super::publish::sync_directory;
 use super::segment::{Standing, path_of, standing};
@@ -151,6 +151,20 @@ impl std::fmt::Display for JournalError {
 impl std::error::Error for JournalError {}
 
 impl JournalError {
+    /// The file that is bad.
+    pub fn path(&self) -> &Path {
+        match self {
+            JournalError::Frame(
+                FrameError::Io(path, _)
+                | FrameError::Foreign(path, _)
+                | FrameError::Version(path, ..)
+                | FrameError::Header(path, _)
+                | FrameError::Damaged(Damage { path, .. }),
+            )
+            | JournalError::Event(path, ..) => path,
+        }
+    }
+
     /// True if the journal is damaged, and what is left of it can be read.
     pub const fn is_damage(&self) -> bool {
         match self {

@@ -21,7 +21,7 @@ pub enum PackError {
     Index(FrameError),
     /// The index names bytes that are not in the pack, or are other bytes: the pack, from, length.
     Damaged(PathBuf, u64, u64),
-    /// Some records of an index are lost: the packs, whose bytes, how many.
+    /// Some records of an index are lost, or the end of a pack is: the packs, whose bytes, how many.
     Incomplete(PathBuf, TaskId, u64),
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for PackError {
             ),
             PackError::Incomplete(directory, task, bytes) => write!(
                 out,
-                "an index in `{}` is damaged: it does not say where {bytes} bytes of task {task} are",
+                "an index or a pack in `{}` is damaged: {bytes} bytes of task {task} are in none",
                 directory.display()
             ),
         }
@@ -54,6 +54,9 @@ impl From<PackError> for io::Error {
         }
     }
 }
+
+/// Bytes of a piece that are in memory while it is only looked at.
+const VERIFIED_AT_ONCE: usize = 256 << 10;
 
 /// Reads one piece from its first byte on.
 #[derive(Debug)]
@@ -97,6 +100,18 @@ impl PieceReader {
                 self.current += 1;
             }
         }
+    }
+
+    /// Reads all that is left, and keeps nothing of it: an error says that it cannot be read.
+    pub fn verify(&mut self) -> Result<(), PackError> {
+        let mut bytes = vec![0; VERIFIED_AT_ONCE];
+        while let Some(segment) = self.segments.get(self.current) {
+            match segment.done == segment.length {
+                true => self.close_segment()?,
+                false => drop(self.read_some(&mut bytes)?),
+            }
+        }
+        Ok(())
     }
 
     /// All that is left.

@@ -138,7 +138,7 @@ fn resume(
     folded?;
     tell(&resumed);
     if !resumed.damages.is_empty() {
-        refuse_unnamed_graph(directory)?;
+        refuse_unnamed_graph(directory, &resumed.damages)?;
     }
     forget_outcome(directory)?;
     let mut news = comparison.map(|comparison| News::of(comparison, &past));
@@ -203,12 +203,13 @@ fn graph_of(
 }
 
 /// What is lost of a journal may have told of an edit. Whatever came behind that would be taken for what it is not.
-fn refuse_unnamed_graph(directory: &RunDirectory) -> Result<(), SchedulerError> {
-    let unnamed = edits::unnamed_graph(directory);
+fn refuse_unnamed_graph(directory: &RunDirectory, damages: &[JournalError]) -> Result<(), SchedulerError> {
+    let unnamed = edits::unnamed_graph(directory, damages);
     match unnamed.map_err(|error| SchedulerError::Record("directory", error))? {
         None => Ok(()),
         Some(path) => {
-            let why = "what is lost of the journal may say that the run went on with it".to_owned();
+            let why = "what is lost of the journal may say that the run went on with it; if it never did, remove the file"
+                .to_owned();
             Err(SchedulerError::Graph(path, why))
         }
     }

@@ -169,6 +169,7 @@ impl Cluster {
             if_missing,
             on_damage,
             taken,
+            lost: Vec::new(),
             directory,
             signals,
         };

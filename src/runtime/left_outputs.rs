@@ -21,15 +21,22 @@ const IN_NO_PACK: &str = "its output is in no pack, or not all of it is";
 
 /// What the latest try of a command printed, or a function returned; none if it is nothing. An error says why it cannot be read.
 pub fn read_output(graph: &Graph, packs: &PackReader, task: TaskId) -> Result<Option<Vec<u8>>, PackError> {
-    let is_command = matches!(graph.operation(task).body, Body::Command(_));
-    packs.read(task, None, if is_command { Piece::Stdout } else { Piece::Value })
+    packs.read(task, None, piece_of(graph, task))
+}
+
+fn piece_of(graph: &Graph, task: TaskId) -> Piece {
+    match graph.operation(task).body {
+        Body::Command(_) => Piece::Stdout,
+        _ => Piece::Value,
+    }
 }
 
 /// Why nobody can read what a task that finished left, if that is so.
 pub fn lost_output(graph: &Graph, packs: &PackReader, task: TaskId) -> Option<String> {
     match packs.latest_attempt(task) {
         Some(attempt) if packs.is_whole(task, attempt) => {
-            read_output(graph, packs, task).err().map(|error| error.to_string())
+            let reader = packs.reader(task, Some(attempt), piece_of(graph, task));
+            reader.and_then(|mut reader| reader.verify().err()).map(|error| error.to_string())
         }
         _ => Some(IN_NO_PACK.to_owned()),
     }

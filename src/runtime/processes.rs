@@ -13,7 +13,7 @@ use crate::core::id::{Incarnation, Rank};
 use crate::record::layout::RunDirectory;
 use crate::record::packed;
 use crate::transport::codec::CodecError;
-use crate::transport::endpoint::Endpoint;
+use crate::transport::endpoint::{Endpoint, TransportError};
 use crate::transport::mpi::Mpi;
 use crate::worker::function::Functions;
 use crate::worker::hardware::{self, Hardware};
@@ -67,18 +67,25 @@ impl Processes {
     pub fn run(
         &mut self,
         (geometry, incarnation): (&Geometry, Incarnation),
-        setup: scheduler_loop::Setup,
+        mut setup: scheduler_loop::Setup,
         watcher: &mut dyn Watcher,
     ) -> Result<Outcome, StartError> {
         self.is_broken = true;
         log::info!("{}", self.mpi.description());
+        setup.lost = self.lost_by_now();
         welcome(&mut self.mpi, &self.hardware, (geometry, incarnation), &setup)?;
         let ended = scheduler_loop::run(&mut self.mpi, setup, watcher).map_err(StartError::Scheduler)?;
-        self.lost.extend(ended.lost);
+        self.lost = ended.lost;
         say_rest(&mut self.mpi, &self.lost);
         // An MPI that knows of a loss ends in order without the rank.
         self.is_broken = self.lost.iter().any(|&rank| !self.mpi.has_failed(rank));
         Ok(ended.outcome)
+    }
+
+    /// The ranks that were given up, and those that the MPI says have failed since.
+    fn lost_by_now(&self) -> Vec<Rank> {
+        let workers = (1..self.mpi.size()).map(Rank);
+        workers.filter(|rank| self.lost.contains(rank) || self.mpi.has_failed(*rank)).collect()
     }
 
     /// Brings outputs that workers keep, in this order. Between runs only.
@@ -102,7 +109,17 @@ impl Processes {
         let mut missing: usize = wanted.values().map(Vec::len).sum();
         let mut fetched = HashMap::with_capacity(missing);
         while missing > 0 {
-            let Some((worker, parcel)) = self.mpi.receive()? else {
+            let received = match self.mpi.receive() {
+                Err(TransportError::Gone(rank)) => {
+                    self.lost.push(rank);
+                    match wanted.contains_key(&rank) {
+                        true => return Err(StartError::NotKept(rank)),
+                        false => continue,
+                    }
+                }
+                received => received?,
+            };
+            let Some((worker, parcel)) = received else {
                 if let Some(reason) = signals.reason() {
                     return Err(StartError::Stopped(reason));
                 }
@@ -173,12 +190,16 @@ fn welcome(
     let (graph, nothing) = (Arc::new(graph), Arc::new(Vec::new()));
     let run_directory = setup.directory.path().to_string_lossy().into_owned();
     for (number, ((capacity, share), hardware)) in geometry.workers().zip(hardware).enumerate() {
+        let worker = Rank::from(number + 1);
+        if setup.lost.contains(&worker) {
+            continue;
+        }
         let (capacity, share, run_directory) = (capacity.clone(), share.clone(), run_directory.clone());
         let host = hardware.host.clone();
         let lineage = Lineage::clone(setup.directory.lineage());
         let welcome = Welcome { incarnation, host, capacity, share, run_directory, lineage };
         let body = if is_sent(hardware) { &graph } else { &nothing };
-        Envelope::Welcome(welcome).send_with(body.clone().into(), Rank::from(number + 1), mpi)?;
+        Envelope::Welcome(welcome).send_with(body.clone().into(), worker, mpi)?;
     }
     Ok(())
 }
@@ -263,7 +284,12 @@ fn setup(
 /// is kept.
 fn await_welcome(mpi: &mut Mpi, keep: &Keep) -> Result<Result<(Welcome, Graph), u8>, StartError> {
     loop {
-        let Some((from, parcel)) = mpi.receive()? else {
+        let received = match mpi.receive() {
+            // What another worker kept is rank 0's affair.
+            Err(TransportError::Gone(rank)) if rank != Rank::SCHEDULER => continue,
+            received => received?,
+        };
+        let Some((from, parcel)) = received else {
             mpi.wait(GREETING_EVERY);
             continue;
         };

@@ -91,6 +91,8 @@ pub struct Setup {
     pub on_damage: OnDamage,
     /// The right to schedule it, if this process has it already.
     pub taken: Option<TakenOver>,
+    /// Workers that an earlier run of these ranks lost.
+    pub lost: Vec<Rank>,
     /// The run's directory.
     pub directory: RunDirectory,
     /// The signals to obey.
@@ -165,7 +167,7 @@ impl<'a> Hands<'a> {
         watcher: &'a mut dyn Watcher,
     ) -> Result<Self, SchedulerError> {
         let options = Options {
-            workers: endpoint.size() - 1,
+            workers: endpoint.size() - 1 - setup.lost.len() as u32,
             workers_come_back: false,
             persist: setup.persist,
             precedence: Precedence::default(),
@@ -177,6 +179,8 @@ impl<'a> Hands<'a> {
         let before = journal.event_count();
         let commit = Commit::start(disk, before, WINDOW, Arc::new(|| ())).map_err(unwritten)?;
         let (began, ranks) = (clock::now(), endpoint.size());
+        let mut silence = Silence::new(ranks, began);
+        setup.lost.iter().for_each(|&rank| silence.forget(rank));
         let mut hands = Hands {
             lease,
             journal,
@@ -188,9 +192,9 @@ impl<'a> Hands<'a> {
             directory: setup.directory,
             signals: setup.signals,
             fault: Fault::of(endpoint.rank()),
-            silence: Silence::new(ranks, began),
+            silence,
             margin: Margin::new(),
-            lost: Vec::new(),
+            lost: setup.lost,
             looked_around: None,
             began,
             is_stopping: false,
@@ -235,6 +239,10 @@ impl<'a> Hands<'a> {
     }
 
     fn on_parcel(&mut self, from: Rank, parcel: Parcel) -> Result<(), SchedulerError> {
+        if self.lost.contains(&from) {
+            // It was slower than anybody expected, and others have its work.
+            return Ok(());
+        }
         match Envelope::read(&parcel).map_err(|error| SchedulerError::Garbled(from, error))? {
             Envelope::FromWorker(message) => {
                 self.listen(from, &message.reports);
@@ -275,10 +283,12 @@ impl<'a> Hands<'a> {
         let words = beginning::last_words(&self.directory);
         self.silence.move_on(clock::now());
         for &worker in workers {
-            log::error!("rank {worker} {why}");
-            if !self.lost.contains(&worker) {
-                self.lost.push(worker);
+            if self.lost.contains(&worker) {
+                continue;
             }
+            log::error!("rank {worker} {why}");
+            self.lost.push(worker);
+            self.silence.forget(worker);
             for &killing in words.iter().filter(|it| it.worker == worker) {
                 log::error!(
                     "task {} {} killed rank {worker} {}",
@@ -288,9 +298,10 @@ impl<'a> Hands<'a> {
                 );
                 self.feed(Input::KilledRank(killing));
             }
-            if let Some(incarnation) = self.machine.incarnation(worker) {
-                self.feed(Input::WorkerLost { worker, incarnation });
-            }
+            self.feed(match self.machine.incarnation(worker) {
+                Some(incarnation) => Input::WorkerLost { worker, incarnation },
+                None => Input::NeverJoins,
+            });
         }
     }
 

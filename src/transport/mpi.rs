@@ -187,6 +187,7 @@ impl Mpi {
 
     /// Takes in what has come and moves on what is under way. True if anything happened.
     fn advance(&mut self) -> Result<bool, TransportError> {
+        self.world.look_for_failures()?;
         let mut probed = 0;
         while probed < MESSAGES_PER_TURN
             && let Some(message) = self.world.probe()?
@@ -229,6 +230,9 @@ impl Mpi {
 
     fn accept(&mut self, message: Probed) -> Result<(), TransportError> {
         let source = message.source;
+        if self.has_failed(source) {
+            return self.world.discard(message);
+        }
         match message.tag {
             TAG_PIECE => {
                 let room = self.arrivals.room(source, message.bytes());

@@ -201,6 +201,24 @@ fn an_edited_run_that_is_killed_goes_on_with_its_new_graph() {
 }
 
 #[test]
+fn an_edit_that_a_damaged_journal_refused_is_in_nobodys_way() {
+    let place = done(Ranks::Alone);
+    let journal = place.run().join("journal");
+    let mut bytes = fs::read(&journal).expect("it is there");
+    bytes[50] ^= 1;
+    fs::write(&journal, &bytes).expect("it can be written");
+    fs::remove_file(place.run().join("finished")).expect("it was over");
+    place.write("g.toml", GRAPH.replace("s/^/got /", "s/^/GOT /"));
+    let refused = place.expect(1, Ranks::Alone, &["resume", "g-0001", "g.toml"]);
+    refused.tells("`dagmar resume --skip-damage` goes on without");
+    assert!(place.run().join("graph.2.dagmar").exists(), "it was not the edit that was refused");
+    let resumed = place.expect(0, Ranks::Alone, &["resume", "--skip-damage"]);
+    assert_eq!(value(&resumed, "last"), "got 03\n");
+    let edited = place.expect(0, Ranks::Alone, &["resume", "g-0001", "g.toml", "--skip-damage"]);
+    assert_eq!(value(&edited, "last"), "GOT 03\n");
+}
+
+#[test]
 fn a_graph_that_was_not_gone_on_with_counts_for_nothing() {
     let place = done(Ranks::Alone);
     // A life that ended between its graph and its first event.

@@ -75,6 +75,24 @@ fn a_failed_attempt_leaves_nothing_and_an_old_file_is_no_output() {
 }
 
 #[test]
+fn a_directory_takes_the_place_of_the_old_one() {
+    let graph = |run: &str| {
+        format!(
+            "name = \"g\"\n[tasks.a]\nrun = \"mkdir {{outputs}} && touch {{outputs}}/{run}\"\noutputs = [\"d\"]\n\
+             publish = \"rename\"\n"
+        )
+    };
+    let place = Place::with("");
+    for run in ["first", "second"] {
+        place.write("g.toml", graph(run));
+        place.expect(0, Ranks::Alone, &["run", "g.toml"]);
+        assert!(place.path().join("d").join(run).is_file());
+        assert_eq!(fs::read_dir(place.path().join("d")).expect("it was made").count(), 1);
+        assert_eq!(files(&place), ["d"]);
+    }
+}
+
+#[test]
 fn a_run_that_is_killed_in_the_middle_leaves_old_files_as_they_were() {
     for ranks in BOTH {
         let place = Place::with(

@@ -195,6 +195,24 @@ fn nothing_is_placed_before_every_worker_has_joined() {
 }
 
 #[test]
+fn a_worker_that_is_lost_before_it_has_joined_is_not_waited_for() {
+    let mut run = Run::new("a", 0, 0);
+    let options = Options {
+        workers: 2,
+        workers_come_back: false,
+        persist: Persist::Kept,
+        precedence: Precedence::default(),
+    };
+    run.machine = Scheduler::new(run.graph.clone(), &[TaskId(0)], options.clone());
+    run.joins(1, LIFE);
+    run.takes(Input::NeverJoins);
+    assert_eq!(run.assigned(), [(1, "a".into(), 1)]);
+    run.machine = Scheduler::new(run.graph.clone(), &[TaskId(0)], options);
+    (0..2).for_each(|_| run.takes(Input::NeverJoins));
+    assert!(run.events.contains(&Event::RunFinished { outcome: Outcome::WorkersLost }), "{:?}", run.events);
+}
+
+#[test]
 fn a_dependent_goes_to_the_worker_that_holds_its_input() {
     let mut run = Run::new("a b c:a d:b", 0, 2);
     assert_eq!(run.assigned(), [(1, "a".into(), 1), (2, "b".into(), 1)]);

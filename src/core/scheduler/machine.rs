@@ -45,6 +45,8 @@ pub enum Input {
         /// Which life.
         incarnation: Incarnation,
     },
+    /// A worker that was waited for is lost before it has joined.
+    NeverJoins,
     /// A worker that is about to be given up, or its rank, was ended by a task that it ran.
     KilledRank(Killing),
     /// The run shall end before everything is done.
@@ -255,6 +257,7 @@ impl Scheduler {
         match input {
             Input::FromWorker { worker, message } => self.on_message(worker, message, actions),
             Input::WorkerLost { worker, incarnation } => self.on_worker_lost(worker, incarnation, actions),
+            Input::NeverJoins => self.expect_one_worker_less(),
             Input::KilledRank(killing) => self.on_killed_rank(killing, actions),
             Input::Stop(reason) => self.on_stop(reason, actions),
             Input::Turn => self.on_turn(actions),

@@ -30,8 +30,8 @@ impl Scheduler {
         });
         let record = self.workers.remove(worker).expect("looked at just above");
         actions.push(Action::Record(Event::WorkerLost { worker, incarnation }));
-        if self.phase == Phase::Gathering && !self.options.workers_come_back {
-            self.options.workers = self.options.workers.saturating_sub(1);
+        if !self.options.workers_come_back {
+            self.expect_one_worker_less();
         }
         for &task in &returned {
             self.give_back_lost(task, worker, actions);
@@ -56,6 +56,13 @@ impl Scheduler {
             if self.state(task) == TaskState::Waiting {
                 self.settle(task, actions);
             }
+        }
+    }
+
+    /// What begins once all workers have joined begins without one that will not.
+    pub(super) fn expect_one_worker_less(&mut self) {
+        if self.phase == Phase::Gathering {
+            self.options.workers = self.options.workers.saturating_sub(1);
         }
     }
 

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-/// More hosts than any machine has: a list that would make more is damaged.
-const HOSTS_MAX: usize = 1_000_000;
+/// More hosts than any machine has, and more bytes than their names take: a list that would make more is damaged.
+const HOSTS_MAX: usize = 200_000;
+const BYTES_MAX: usize = 16 << 20;
 
 /// Why a host list cannot be expanded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub enum HostListError {
     Bracket(String),
     /// A range that is none.
     Range(String),
-    /// It would name too many hosts.
+    /// It would name too many hosts, or hosts with names that are too long.
     TooMany,
 }
 
@@ -23,7 +24,12 @@ impl fmt::Display for HostListError {
                 write!(out, "a bracket without its other half in `{}`", text.escape_debug())
             }
             HostListError::Range(text) => write!(out, "`{}` is no range of numbers", text.escape_debug()),
-            HostListError::TooMany => write!(out, "it names more than {HOSTS_MAX} hosts"),
+            HostListError::TooMany => {
+                write!(
+                    out,
+                    "it names more than {HOSTS_MAX} hosts, or takes more than {BYTES_MAX} bytes for them"
+                )
+            }
         }
     }
 }
@@ -76,9 +82,10 @@ fn expand_part(part: &str) -> Result<Vec<String>, HostListError> {
         let unpaired = || HostListError::Bracket(part.to_owned());
         let (ranges, after) = after.split_once(']').ok_or_else(unpaired)?;
         let numbers = numbers(ranges)?;
-        if names.len().saturating_mul(numbers.len()) > HOSTS_MAX {
-            return Err(HostListError::TooMany);
-        }
+        refuse_too_many(
+            names.len().saturating_mul(numbers.len()),
+            longest(&names) + before.len() + longest(&numbers),
+        )?;
         let join = |(name, number): (&String, &String)| format!("{name}{before}{number}");
         names = if after.contains('[') {
             numbers.iter().flat_map(|number| names.iter().map(move |name| (name, number))).map(join).collect()
@@ -87,7 +94,20 @@ fn expand_part(part: &str) -> Result<Vec<String>, HostListError> {
         };
         rest = after;
     }
+    refuse_too_many(names.len(), longest(&names) + rest.len())?;
     Ok(names.into_iter().map(|name| name + rest).collect())
+}
+
+fn longest(texts: &[String]) -> usize {
+    texts.iter().map(String::len).max().unwrap_or(0)
+}
+
+/// Before so many texts of so many bytes each are made.
+fn refuse_too_many(count: usize, bytes_each: usize) -> Result<(), HostListError> {
+    match count > HOSTS_MAX || count.saturating_mul(bytes_each) > BYTES_MAX {
+        true => Err(HostListError::TooMany),
+        false => Ok(()),
+    }
 }
 
 /// `1-3,07,10-12` as `1 2 3 07 10 11 12`.
@@ -100,10 +120,9 @@ fn numbers(ranges: &str) -> Result<Vec<String>, HostListError> {
         if from > to {
             return Err(bad());
         }
-        if to - from >= (HOSTS_MAX - numbers.len()) as u64 {
-            return Err(HostListError::TooMany);
-        }
-        let width = first.len();
+        let (width, count) =
+            (first.len(), usize::try_from(to - from).unwrap_or(usize::MAX).saturating_add(1));
+        refuse_too_many(numbers.len().saturating_add(count), width.max(last.len()))?;
         numbers.extend((from..=to).map(|number| format!("{number:0width$}")));
     }
     Ok(numbers)
@@ -154,6 +173,10 @@ mod tests {
         assert_eq!(expand("n[0-999999999]"), Err(HostListError::TooMany));
         assert_eq!(expand("n[0-9999]m[0-9999]"), Err(HostListError::TooMany));
         assert_eq!(expand("n[0-999998],m[1-3]"), Err(HostListError::TooMany));
+        let long = "n".repeat(1000);
+        for list in [format!("{long}[1-99999]"), format!("n[1-99999]{long}")] {
+            assert_eq!(expand(&list), Err(HostListError::TooMany));
+        }
     }
 
     proptest! {

@@ -103,7 +103,7 @@ impl Started {
         check("MPI_Comm_size", unsafe { ffi::MPI_Comm_size(all, &mut size) })?;
         let (rank, size) = (rank_of(rank), rank_of(size).0);
         let (sends, receives) = (InFlight::default(), InFlight::default());
-        Ok(World { rank, size, sends, receives, failures: Failures::new(), all })
+        Ok(World { rank, size, sends, receives, failures: Failures::new(), scraps: InFlight::default(), all })
     }
 }
 
@@ -138,6 +138,8 @@ pub(super) struct World {
     pub(super) sends: InFlight<Outgoing>,
     pub(super) receives: InFlight<(Place, Room)>,
     failures: Failures,
+    /// What ranks had sent that have failed since.
+    scraps: InFlight<Vec<u8>>,
     all: MPI_Comm,
 }
 
@@ -230,6 +232,31 @@ impl World {
             return check(call, code).map(|()| true);
         }
         self.failures.learn(self.all).map(|()| false)
+    }
+
+    /// Asks now and then which ranks have failed: not every MPI that tolerates that tells it to one that waits.
+    pub(super) fn look_for_failures(&mut self) -> Result<()> {
+        if self.failures.is_due() {
+            self.failures.look(self.all);
+        }
+        let failures = &self.failures;
+        self.scraps.finished(|code| failures.is_meant(code)).map(drop)
+    }
+
+    /// Takes in a message that nobody wants: its sender has failed. It would be found for ever otherwise.
+    pub(super) fn discard(&mut self, probed: Probed) -> Result<()> {
+        let mut bytes = vec![0_u8; probed.bytes];
+        let mut request = no_request();
+        // SAFETY: there is room for all bytes of the message, and it is held until the request is done.
+        let code = unsafe {
+            let (to, count) = (bytes.as_mut_ptr().cast(), bytes.len() as c_int);
+            let (source, tag) = (probed.source.0 as c_int, probed.tag);
+            ffi::MPI_Irecv(to, count, ffi::RSMPI_UINT8_T, source, tag, self.all, &mut request)
+        };
+        if self.has_served("MPI_Irecv", code)? {
+            self.scraps.add(request, bytes);
+        }
+        Ok(())
     }
 
     /// The next rank that has failed, each told once; only an MPI that tolerates it tells of any.

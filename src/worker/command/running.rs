@@ -134,7 +134,8 @@ impl Running {
     /// True if files must be put into their places before the attempt has ended, which may take a while.
     pub fn must_publish(&self, exit: &Exit) -> bool {
         let is_well = libc::WIFEXITED(exit.status) && libc::WEXITSTATUS(exit.status) == 0;
-        self.stage.is_some() && self.cause.is_none() && is_well
+        // What it left behind may have been killed for memory after it had ended.
+        self.stage.is_some() && self.cause.is_none() && is_well && exit.over_memory_bytes.is_none()
     }
 
     /// What is left to do, and the keeper, which is not needed for it.

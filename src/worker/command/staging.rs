@@ -70,7 +70,8 @@ impl Stage {
             sync_all(file).map_err(not_published("sync", file))?;
         }
         self.check_fence()?;
-        for (file, target) in written.iter().zip(&targets) {
+        for (place, (file, target)) in written.iter().zip(&targets).enumerate() {
+            self.clear(place, target).map_err(not_published("put away", target))?;
             fs::rename(file, target).map_err(not_published("put into place", target))?;
         }
         for directory in self.directories.iter().filter_map(|directory| directory.parent()) {
@@ -78,6 +79,16 @@ impl Stage {
             synced.map_err(not_published("sync", directory))?;
         }
         Ok(sizes)
+    }
+
+    /// A directory makes no way for another one: the old one goes where it is removed with the stage.
+    fn clear(&self, place: usize, target: &Path) -> io::Result<()> {
+        match fs::symlink_metadata(target) {
+            Ok(found) if found.is_dir() => {
+                fs::rename(target, self.directory_of(target).join(format!(".old-{place}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whoever was taken for dead must not put its files over those of its successor.

@@ -1,8 +1,8 @@
 //! Ranks that have failed, as an MPI says that tolerates it (ULFM: Open MPI 5 and later, started with
 //! `mpirun --with-ft ulfm`). Any other MPI ends the job, and nothing here is ever called.
 //!
-//! What concerns a rank that failed comes back as an error, and so does every look for messages until the failure was
-//! acknowledged.
+//! What concerns a rank that failed comes back as an error. Looks for messages tell of it at once in Open MPI 5.0.10 and
+//! later, until the failure was acknowledged; in versions before that they never do, so it is asked for now and then.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int};
@@ -11,7 +11,9 @@ use mpi::ffi::{self, MPI_Comm, MPI_Group};
 use nix::libc;
 
 use super::{Result, check, library_version, rank_of};
+use crate::clock;
 use crate::core::id::Rank;
+use crate::core::time::{Micros, Timestamp};
 
 /// Classes of errors, as Open MPI numbers them: this rank has failed, and some rank has failed that might have sent
 /// what is looked for. The standard will number them with MPI 5.
@@ -20,6 +22,9 @@ const FAILED: [c_int; 2] = [75, 76];
 type Acknowledge = unsafe extern "C" fn(MPI_Comm) -> c_int;
 type Acknowledged = unsafe extern "C" fn(MPI_Comm, *mut MPI_Group) -> c_int;
 
+/// How often it is asked which ranks have failed.
+const ASKED_EVERY: Micros = Micros::from_secs(1);
+
 /// What is known of ranks that have failed.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
@@ -27,6 +32,7 @@ pub(super) struct Failures {
     known: Vec<Rank>,
     /// So many of them were told.
     told: usize,
+    asked: Timestamp,
 }
 
 impl Failures {
@@ -62,6 +68,20 @@ impl Failures {
         // SAFETY: takes any code, and `class` is written.
         unsafe { ffi::MPI_Error_class(code, &mut class) };
         FAILED.contains(&class)
+    }
+
+    /// True if it is time to ask.
+    pub(super) fn is_due(&self) -> bool {
+        self.functions.is_some() && clock::now().since(self.asked) >= ASKED_EVERY
+    }
+
+    /// Asks. An MPI that has the functions and does not serve them, as it was not told to tolerate anything, is not
+    /// asked again.
+    pub(super) fn look(&mut self, all: MPI_Comm) {
+        self.asked = clock::now();
+        if self.learn(all).is_err() {
+            self.functions = None;
+        }
     }
 
     /// Acknowledges what failed in `all` and learns which ranks did.
