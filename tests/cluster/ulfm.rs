@@ -102,6 +102,34 @@ fn without_rank_0_the_others_end_and_the_run_is_resumed() {
     assert!(started(&place) < before + 39 - 3, "{resumed}");
 }
 
+/// Rank 0 watches for a while whether somebody else still has the run; one of those that wait for it is killed then.
+#[test]
+fn a_worker_that_is_lost_before_the_run_begins_is_not_waited_for() {
+    let Some(prefix) = prefix() else { return };
+    let place = Place::with(GRAPH);
+    run_without(&place, &prefix, 0);
+    let lease = place.path().join("out/lease");
+    let text = fs::read_to_string(&lease).expect("there is a lease");
+    let elsewhere = |line: &str| {
+        if line.starts_with("host = ") { "host = \"elsewhere\"".into() } else { line.to_owned() }
+    };
+    fs::write(&lease, text.lines().map(elsewhere).collect::<Vec<_>>().join("\n")).expect("it can be written");
+    let running = place.spawn(tolerant(&place, &prefix, 4, &["resume", "out", "--cpus", "1"]));
+    until("all ranks are there", || match place.named("dagmar").len() {
+        count if count >= 4 => Ok(()),
+        count => Err(count.to_string()),
+    });
+    // They have greeted each other by then, and rank 0 watches for 15 s.
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    kill("KILL", pid_of_rank(&place, 2));
+    let ran = running.end();
+    assert_eq!((ran.code(), ran.text().trim()), (Some(0), "31200000"), "{ran}");
+    ran.tells("waiting up to 15 s to see whether process ")
+        .tells("158 tasks finished in")
+        .tells("on 2 workers");
+    place.expect_nothing_left();
+}
+
 #[test]
 fn a_task_that_kills_its_rank_is_given_up_while_the_others_go_on() {
     let Some(prefix) = prefix() else { return };
