@@ -203,7 +203,7 @@ fn a_worker_that_is_lost_before_it_has_joined_is_not_waited_for() {
         persist: Persist::Kept,
         precedence: Precedence::default(),
     };
-    run.machine = Scheduler::new(run.graph.clone(), &[TaskId(0)], options.clone());
+    run.machine = Scheduler::new(run.graph.clone(), &[TaskId(0)], options);
     run.joins(1, LIFE);
     run.takes(Input::NeverJoins);
     assert_eq!(run.assigned(), [(1, "a".into(), 1)]);
