@@ -220,6 +220,12 @@ impl FrameReader {
         }
         self.searched_to = end;
         let Some((next_offset, head)) = self.search(end)? else { return Ok(()) };
+        // Its writer may have finished it since it was looked at.
+        self.window = Window::default();
+        if self.head_at(self.offset)?.is_some_and(|head| head.sequence == self.sequence) {
+            self.searched_to = 0;
+            return Ok(());
+        }
         let damage = Damage {
             path: self.path.clone(),
             name: self.kind.name,
