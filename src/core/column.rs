@@ -59,7 +59,15 @@ impl<T: Entry> Column<T> {
     }
 
     /// Sets the entries of consecutive tasks. A column that does not reach so far grows.
+    #[inline]
     pub fn fill(&mut self, tasks: Span, entry: T) {
+        match tasks.count {
+            1 => self.set(tasks.first, entry),
+            _ => self.fill_several(tasks, entry),
+        }
+    }
+
+    fn fill_several(&mut self, tasks: Span, entry: T) {
         if tasks.end().index() > self.raw.len() {
             self.raw.resize(tasks.end().index(), T::Raw::default());
         }

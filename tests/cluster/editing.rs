@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::ran;
 use crate::harness::{BOTH, Place, Ran, Ranks, json_lines, until};
 
 /// Commands that write down that they run; `merge` takes values, `last` a standard input.
@@ -25,16 +26,6 @@ args = ["@align[00]", "@align[07]"]
 run = "echo last >> log; sed 's/^/got /'"
 stdin = "@align[03]"
 "#;
-
-/// What ran since the last look, sorted.
-fn ran(place: &Place) -> Vec<String> {
-    let path = place.path().join("log");
-    let text = fs::read_to_string(&path).unwrap_or_default();
-    let _ = fs::remove_file(path);
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    lines.sort_unstable();
-    lines
-}
 
 /// The value that was printed of a key.
 fn value(ran: &Ran, key: &str) -> String {

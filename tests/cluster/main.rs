@@ -26,3 +26,17 @@ mod skipping;
 mod slots;
 mod ulfm;
 mod views;
+
+use std::fs;
+
+use harness::Place;
+
+/// The lines that tasks have written into the file `log` since the last look, sorted.
+fn ran(place: &Place) -> Vec<String> {
+    let path = place.path().join("log");
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let _ = fs::remove_file(path);
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
+}

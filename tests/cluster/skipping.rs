@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
 
+use super::ran;
 use crate::harness::{BOTH, MPI_VARIABLES, Place, Ranks, json};
 
 /// Commands that write down that they run. `names` has no files, and `count` takes its value.
@@ -34,16 +35,6 @@ fn place() -> Place {
     fs::create_dir(place.path().join("in")).expect("there is room");
     (1..=4).for_each(|number| drop(place.write(&format!("in/{number}"), format!("{number}\n"))));
     place
-}
-
-/// What ran since the last look, sorted.
-fn ran(place: &Place) -> Vec<String> {
-    let path = place.path().join("log");
-    let text = fs::read_to_string(&path).unwrap_or_default();
-    let _ = fs::remove_file(path);
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    lines.sort_unstable();
-    lines
 }
 
 /// Makes a file as if it had been written so many seconds ago; negative: from now on.

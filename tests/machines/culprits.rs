@@ -42,15 +42,7 @@ fn again(run: &Run, events: &[Event], words: &[Killing], limit: u32) -> Schedule
     let mut past = Past::new(run.graph.clone());
     events.iter().for_each(|event| past.on_event(event).expect("they belong to the graph"));
     words.iter().for_each(|words| assert!(past.on_last_words(*words)));
-    let asked: Vec<TaskId> = run.graph.sinks().collect();
-    let options = dagmar::core::scheduler::Options {
-        workers: 1,
-        workers_come_back: true,
-        persist: Default::default(),
-        precedence: Default::default(),
-    };
-    let (machine, ..) = Scheduler::resume(&past, &asked, options).expect("they belong to the graph");
-    machine.with_crash_limit(limit)
+    super::scheduler_after(&past, &run.graph, 1).with_crash_limit(limit)
 }
 
 #[test]
@@ -166,15 +158,7 @@ fn an_edit_keeps_what_is_held_against_a_task_that_has_not_changed() {
     let a = super::task(&graph, "a");
     assert!(past.on_last_words(Killing { task: a, ..killing(2, 0, 2) }));
     run.graph = graph;
-    let asked: Vec<TaskId> = run.graph.sinks().collect();
-    let options = dagmar::core::scheduler::Options {
-        workers: 1,
-        workers_come_back: true,
-        persist: Default::default(),
-        precedence: Default::default(),
-    };
-    let (machine, ..) = Scheduler::resume(&past, &asked, options).expect("it belongs to the graph");
-    run.machine = machine.with_crash_limit(2);
+    run.machine = super::scheduler_after(&past, &run.graph, 1).with_crash_limit(2);
     run.joins(1, LIFE);
     assert_eq!(told(&run.events), [(a.0, 2, false)]);
     assert_eq!((run.state("a"), run.state("b")), (TaskState::Failed, TaskState::Waiting));

@@ -18,7 +18,7 @@ use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::key::Group;
 use dagmar::core::message::{FromWorker, InputLocation, Order, Report};
 use dagmar::core::resources::Resources;
-use dagmar::core::scheduler::{Action, Input, Options, Persist, Precedence, Scheduler, TaskState};
+use dagmar::core::scheduler::{Action, Input, Options, Past, Persist, Precedence, Scheduler, TaskState};
 use dagmar::core::slot::Slot;
 use dagmar::core::span::Span;
 use dagmar::core::task::{Body, Call, Operation, Ranks, TaskOptions};
@@ -69,16 +69,17 @@ fn task(graph: &Graph, key: &str) -> TaskId {
 
 fn scheduler_of(graph: &Arc<Graph>, workers: u32) -> Scheduler {
     let asked: Vec<TaskId> = graph.sinks().collect();
-    Scheduler::new(
-        graph.clone(),
-        &asked,
-        Options {
-            workers,
-            workers_come_back: true,
-            persist: Persist::Kept,
-            precedence: Precedence::default(),
-        },
-    )
+    Scheduler::new(graph.clone(), &asked, options_for(workers))
+}
+
+/// The next life of a run that a past tells of.
+fn scheduler_after(past: &Past, graph: &Arc<Graph>, workers: u32) -> Scheduler {
+    let asked: Vec<TaskId> = graph.sinks().collect();
+    Scheduler::resume(past, &asked, options_for(workers)).expect("they belong to the graph").0
+}
+
+fn options_for(workers: u32) -> Options {
+    Options { workers, workers_come_back: true, persist: Persist::Kept, precedence: Precedence::default() }
 }
 
 /// A scheduler with workers of one core each, and what it said last.

@@ -52,6 +52,11 @@ impl Queue {
     /// The most urgent run, put together of those that were pushed in pieces: tasks that became ready one by
     /// one are one run by the time they are placed.
     fn front(&mut self) -> Option<Run> {
+        if self.runs.is_empty() && (self.front.is_none() || self.open.is_none()) {
+            // One run at most, as in a graph that is no wider than its workers: nothing to put together.
+            self.front = self.front.or(self.open.take());
+            return self.front;
+        }
         self.runs.extend(self.open.take().map(Reverse));
         if let (Some(front), Some(first)) = (self.front, self.runs.peek())
             && first.0 < front
