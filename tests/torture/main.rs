@@ -12,6 +12,7 @@ mod verdict;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,10 @@ fn role(process: &Process) -> Role {
         let text = std::str::from_utf8(variable).ok()?;
         text.strip_prefix("OMPI_COMM_WORLD_RANK=").or_else(|| text.strip_prefix("PMI_RANK="))?.parse().ok()
     });
+    if process.line.contains("__spawner") {
+        // Until it has given itself a name it is called after the link that it was started by.
+        return Role::Spawner;
+    }
     match (process.name.as_str(), rank) {
         ("dagmar", Some(0_u32)) => Role::Scheduler,
         ("dagmar", Some(_)) => Role::Worker,
@@ -75,18 +80,35 @@ fn kill_one(place: &Place, rng: &mut Rng) -> Option<Role> {
     sent.is_ok_and(|output| output.status.success()).then_some(role)
 }
 
-/// Waits for an end that was brought about, and helps where a launcher was told nothing.
-fn await_end(place: &Place, mut running: Running) -> bool {
+/// Waits for an end that was brought about.
+fn await_end(place: &Place, mut running: Running, role: Role) {
     let began = Instant::now();
     while !running.is_over() {
         if began.elapsed() > END_WITHIN {
-            return false;
+            let left: Vec<String> = place.processes().iter().map(state_of).collect();
+            let told = running.stderr();
+            panic!(
+                "after a {role:?} was killed these did not end:\n{}\nwhat was told:\n{told}",
+                left.join("\n")
+            );
         }
         thread::sleep(Duration::from_millis(10));
     }
     drop(running);
     place.expect_nothing_left();
-    true
+}
+
+/// What a process is at, thread by thread, as far as the system says.
+fn state_of(process: &Process) -> String {
+    let Process { pid, name, line } = process;
+    let read = |file: PathBuf| fs::read_to_string(file).unwrap_or_default();
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().map(|thread| {
+        let at = |file: &str| read(thread.path().join(file)).trim().to_owned();
+        let stat = at("stat");
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('?');
+        format!("    {} {state} in {} ({})", at("comm"), at("wchan"), at("syscall"))
+    });
+    format!("  {pid} {name}: {line}\n{}", threads.collect::<Vec<_>>().join("\n"))
 }
 
 fn start(place: &Place, subject: &Subject) -> Running {
@@ -125,7 +147,7 @@ fn run_once(rng: &mut Rng, subject: &Subject, kills_max: u64) -> BTreeMap<Role, 
         match role {
             // The attempt fails and is made again: the run goes on.
             Role::Program => at_work = Some(running),
-            _ => assert!(await_end(&place, running), "after a {role:?} was killed, {:?}", place.processes()),
+            _ => await_end(&place, running, role),
         }
         verdict.look(&place);
     }
