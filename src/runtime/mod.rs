@@ -12,6 +12,8 @@ pub mod fault;
 pub mod fit;
 pub mod geometry;
 pub mod isolation;
+#[cfg(feature = "mpi")]
+mod launcher_watch;
 pub mod left_outputs;
 pub mod logger;
 mod looks;

@@ -34,18 +34,22 @@ impl Role {
         use crate::transport::mpi::{Mpi, StartError as MpiError, abort_job};
         use crate::worker::spawner::Spawner;
 
+        use super::launcher_watch::LauncherWatch;
+
         panic::install(abort_job);
         if is_alone() {
             return Ok(Role::Alone);
         }
         // MPI does not like processes that it started to start others: the spawner comes first.
         let spawner = Spawner::start().map_err(|error| StartError::Io("start the spawner", error))?;
+        let watch = LauncherWatch::begin();
         let mpi = Mpi::start().map_err(|error| match error {
             MpiError::WrongLauncher { .. } => {
                 StartError::WrongMpi(error.to_string(), error.hint().unwrap_or_default())
             }
             other => StartError::Mpi(other.to_string()),
         })?;
+        drop(watch);
         Ok(match mpi.rank() {
             Rank::SCHEDULER => Role::Scheduler(mpi),
             _ => Role::Worker(mpi, spawner),

@@ -1,10 +1,14 @@
 //! What must hold when dagmar itself breaks, and when it has nothing to do.
 
+#[cfg(feature = "mpi")]
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "mpi")]
 use crate::harness::Process;
 use crate::harness::{BOTH, Place, Ranks, Running};
+#[cfg(feature = "mpi")]
+use crate::harness::{kill, mpirun, until_within};
 
 /// From the panic to the end of the job.
 const PANIC_TO_END: Duration = Duration::from_secs(5);
@@ -130,4 +134,30 @@ fn a_run_in_which_nothing_moves_names_what_stands_still() {
     assert_eq!(ran.code(), Some(1), "{ran}");
     ran.tells("the run hangs: nothing has happened for").tells("was given to rank 2, which has not said");
     place.expect_nothing_left();
+}
+
+/// MPICH waits for ever for an answer of a launcher that was killed. Only MPICH is told where its launcher is in
+/// this way.
+#[cfg(feature = "mpi")]
+#[test]
+fn a_rank_whose_launcher_dies_while_mpi_starts_ends_by_itself() {
+    if !mpirun().contains("mpich") {
+        return;
+    }
+    let place = Place::with("[tasks.a]\ncall = \"noop\"\n");
+    let mute = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let port = mute.local_addr().expect("it has one").to_string();
+    let mut launcher = place.command_of("/bin/sh".as_ref());
+    launcher.args(["-c", "\"$0\" run g.toml & wait", env!("CARGO_BIN_EXE_dagmar")]);
+    launcher.envs([("PMI_PORT", port.as_str()), ("PMI_ID", "0"), ("PMI_RANK", "0"), ("PMI_SIZE", "2")]);
+    let launcher = place.spawn(launcher);
+    let (_silence, _) = mute.accept().expect("the rank asks its launcher");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(place.named("dagmar").len(), 1, "{:?}", place.processes());
+    kill("KILL", launcher.pid());
+    let told = launcher.end().stderr;
+    until_within(Duration::from_secs(30), "the rank is gone", || match place.processes() {
+        left if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?} {told}")),
+    });
 }

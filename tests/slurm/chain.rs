@@ -24,7 +24,7 @@ fn ten_minutes_of_work_end_in_jobs_of_three_minutes() {
         println!("not run: it takes twelve minutes; `DAGMAR_TEST_LONG=1` runs it");
         return;
     }
-    check_chain(120, "3m", 8, Duration::from_secs(1800));
+    check_chain(120, "3m", 5, Duration::from_secs(1800));
 }
 
 /// Two workers of one core run `count` tasks of ten seconds.
