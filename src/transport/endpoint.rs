@@ -314,21 +314,28 @@ impl Wakeup {
 mod tests {
     use super::*;
 
+    /// A thread that dozes now, and ends with what its doze returns.
+    fn dozer(wakeup: &Arc<Wakeup>) -> std::thread::JoinHandle<bool> {
+        let owner = Arc::clone(wakeup);
+        let dozer = std::thread::spawn(move || owner.doze(Duration::from_secs(60)));
+        while wakeup.state.load(Ordering::SeqCst) != DOZING {
+            std::thread::yield_now();
+        }
+        dozer
+    }
+
     #[test]
     fn a_doze_is_ended_by_this_process_and_not_by_other_ranks() {
-        let waker = Waker::default();
-        let owner = waker.clone();
-        let dozing = std::thread::spawn(move || {
-            let first = owner.doze(Duration::from_millis(50));
-            (first, owner.doze(Duration::from_secs(60)), owner.doze(Duration::from_secs(60)))
-        });
-        std::thread::sleep(Duration::from_millis(20));
-        waker.ring();
-        std::thread::sleep(Duration::from_millis(60));
-        waker.wake();
-        std::thread::sleep(Duration::from_millis(20));
-        waker.stir();
-        assert_eq!(dozing.join().unwrap(), (false, true, true));
+        let wakeup = Arc::<Wakeup>::default();
+        let first = dozer(&wakeup);
+        wakeup.ring();
+        assert_eq!(wakeup.state.load(Ordering::SeqCst), DOZING);
+        wakeup.wake();
+        assert!(first.join().unwrap());
+        let second = dozer(&wakeup);
+        wakeup.stir();
+        assert!(second.join().unwrap());
+        assert!(!wakeup.doze(Duration::from_millis(1)));
     }
 
     #[test]

@@ -254,22 +254,29 @@ mod tests {
         other.join().expect("the other rank counts along");
     }
 
+    /// A thread that dozes now as this rank, and ends with what its doze returns.
+    fn dozer(bells: &Arc<Bells>) -> std::thread::JoinHandle<bool> {
+        let owner = Arc::clone(bells);
+        let dozer = std::thread::spawn(move || owner.doze(Duration::from_secs(60)));
+        while bells.word(bells.rank).load(Ordering::SeqCst) != DOZING {
+            std::thread::yield_now();
+        }
+        dozer
+    }
+
     #[test]
     fn a_rank_that_dozes_is_woken_by_its_own_process_only() {
         let mut bells = hung(2);
         let (second, first) = (Arc::new(bells.pop().unwrap()), bells.pop().unwrap());
-        let owner = second.clone();
-        let dozing = std::thread::spawn(move || {
-            let first = owner.doze(Duration::from_millis(50));
-            (first, owner.doze(Duration::from_secs(60)), owner.doze(Duration::from_secs(60)))
-        });
-        std::thread::sleep(Duration::from_millis(20));
+        let woken = dozer(&second);
         first.ring(Rank(1));
-        std::thread::sleep(Duration::from_millis(60));
+        assert_eq!(second.word(Rank(1)).load(Ordering::SeqCst), DOZING);
         second.wake();
-        std::thread::sleep(Duration::from_millis(20));
+        assert!(woken.join().unwrap());
+        let stirred = dozer(&second);
         second.stir();
-        assert_eq!(dozing.join().unwrap(), (false, true, true));
+        assert!(stirred.join().unwrap());
+        assert!(!second.doze(Duration::from_millis(1)));
     }
 
     #[test]
