@@ -82,6 +82,11 @@ const KEPT: &[&str] = &[
     "HYDRA_LAUNCHER",
 ];
 
+/// Whether Slurm's PMIx plugin connects the nodes of a step directly, and what it is told unless the user said
+/// otherwise. Over direct connections Slurm 22.05 sometimes lets ranks leave `MPI_Init` while another has not
+/// passed its first fence, and Open MPI 4.1 crashes there when their first message comes.
+pub const PMIX_DIRECT_CONNECTIONS: (&str, &str) = ("SLURM_PMIX_DIRECT_CONN", "false");
+
 /// True if programs and jobs must not inherit the variable of this name.
 pub fn is_of_a_rank(name: &[u8]) -> bool {
     if KEPT.iter().any(|kept| name.starts_with(kept.as_bytes())) {

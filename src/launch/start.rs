@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::plan::{LaunchPlan, LauncherKind};
+use crate::core::launch_variables::PMIX_DIRECT_CONNECTIONS;
 
 /// What MPI a program is linked with, or a launcher belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,6 +274,8 @@ impl Ranks<'_> {
         let nodes = self.layout.hosts.len();
         command.args([format!("--nodes={nodes}"), format!("--ntasks={ranks}")]);
         command.env("SLURM_HOSTFILE", host_file);
+        let (name, value) = PMIX_DIRECT_CONNECTIONS;
+        command.env(name, std::env::var_os(name).unwrap_or_else(|| value.into()));
         // What the job asked for in other words contradicts the layout.
         for name in ["SLURM_NTASKS_PER_NODE", "SLURM_TRES_PER_TASK", "SLURM_DISTRIBUTION", "SLURM_EXACT"] {
             command.env_remove(name);
@@ -407,6 +410,9 @@ mod tests {
             let is_removed =
                 |(name, value): (&OsStr, Option<_>)| name == "SLURM_EXPORT_ENV" && value.is_none();
             assert!(command.get_envs().any(is_removed), "{kind:?}");
+            let (name, value) = PMIX_DIRECT_CONNECTIONS;
+            let told = command.get_envs().any(|variable| variable == (name.as_ref(), Some(value.as_ref())));
+            assert_eq!(told, kind == LauncherKind::Srun, "{kind:?}");
         }
     }
 

@@ -163,10 +163,15 @@ int main(int count, char **words) {
     /// of one of them is not what Slurm calls it.
     fn run_on_three_nodes(place: &Place, testbed: &Path, launcher: &str, arguments: &str) -> Ran {
         let dagmar = env!("CARGO_BIN_EXE_dagmar");
+        // As `dagmar launch` does for the ranks that it starts.
+        let direct_connections = match launcher.starts_with("srun") {
+            true => "export SLURM_PMIX_DIRECT_CONN=false",
+            false => "",
+        };
         let script = format!(
             "#!/bin/bash\nexport OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1\n\
              nodes=$(scontrol show hostnames)\n(echo \"$nodes\" | head -1; echo \"$nodes\") > hosts\n\
-             export SLURM_HOSTFILE=$PWD/hosts\nunset SLURM_NTASKS_PER_NODE\n\
+             export SLURM_HOSTFILE=$PWD/hosts\nunset SLURM_NTASKS_PER_NODE\n{direct_connections}\n\
              timeout -k 5 100 {launcher} {dagmar} run {arguments} > out 2> err\n"
         );
         place.write("job.sh", script);
@@ -202,7 +207,7 @@ int main(int count, char **words) {
     fn both_kinds_of_programs_run(testbed: &Path, launcher: &str) {
         let place = place_with_program(
             "[tasks.m]\nrun = ['mpirun', './hello']\nresources = { nodes = 2, ranks = 3 }\nstdout = 'm.out'\n\
-             [tasks.s]\nrun = 'srun --mpi=pmix ./hello'\nresources = { nodes = 3, ranks = 6 }\nstdout = 's.out'\n\
+             [tasks.s]\nrun = 'echo direct: $SLURM_PMIX_DIRECT_CONN; srun --mpi=pmix ./hello'\nresources = { nodes = 3, ranks = 6 }\nstdout = 's.out'\n\
              [tasks.small]\neach = { i = '1..20' }\nrun = 'sleep 0.05; hostname'\n",
         );
         run_on_three_nodes(&place, testbed, launcher, "g.toml --cpus 2");
@@ -215,6 +220,7 @@ int main(int count, char **words) {
         );
         let twice: Vec<String> = second.iter().flat_map(|host| [host.clone(), host.clone()]).collect();
         assert_eq!(hosts_of_ranks(&place.read("s.out"), 6), twice);
+        assert!(place.read("s.out").starts_with("direct: false\n"));
     }
 
     /// The hosts of every multi-node task that was assigned, as the journal has them, the fewest first.

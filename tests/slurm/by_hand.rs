@@ -16,7 +16,7 @@ struct Site {
 
 /// How the ranks of a job are started: N nodes, one worker on each, and rank 0 beside the first.
 const OPEN_MPI: &str = "mpirun -n 5 --hostfile hosts --map-by seq --oversubscribe --bind-to none";
-const OPEN_MPI_SRUN: &str = "SLURM_HOSTFILE=hosts srun --mpi=pmix -N4 -n5 --distribution=arbitrary --overcommit --overlap --cpu-bind=none --mem=0";
+const OPEN_MPI_SRUN: &str = "SLURM_PMIX_DIRECT_CONN=false SLURM_HOSTFILE=hosts srun --mpi=pmix -N4 -n5 --distribution=arbitrary --overcommit --overlap --cpu-bind=none --mem=0";
 const MPICH: &str = "mpiexec.mpich -launcher slurm -f hosts -n 5 -bind-to none";
 const MPICH_SRUN: &str = "SLURM_HOSTFILE=hosts srun --mpi=pmi2 -N4 -n5 --distribution=arbitrary --overcommit --overlap --cpu-bind=none --mem=0";
 

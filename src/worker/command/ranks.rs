@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::core::event::Cause;
+use crate::core::launch_variables::PMIX_DIRECT_CONNECTIONS;
 use crate::core::task::Ranks;
 use crate::worker::executor::{Job, RankPlaces};
 
@@ -101,6 +102,8 @@ fn slurm_variables(
     if !is_set("HYDRA_LAUNCHER") {
         variables.push(("HYDRA_LAUNCHER", "slurm".to_owned()));
     }
+    let (name, value) = PMIX_DIRECT_CONNECTIONS;
+    variables.push((name, env::var(name).unwrap_or_else(|_| value.to_owned())));
     // Our own `srun` was told which interface its ranks speak, and others probably speak the same.
     if let Ok(interface) = env::var("SLURM_MPI_TYPE") {
         variables.push(("SLURM_MPI_TYPE", interface));
