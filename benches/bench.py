@@ -17,14 +17,16 @@ import cases
 import matmul
 import metg
 import peers
+import python
 from programs import Places, Wrong
 
 CASES = {
     "noop": cases.noop, "chain": cases.chain, "shapes": cases.shapes, "commands": cases.commands,
     "payload": cases.payload, "matmul": matmul.contests, "metg": metg.usual, "metg-all": metg.everything, "peers": peers.contests,
+    "python": python.contests,
 }
 # These take long, need the network, or OpenBLAS.
-ON_REQUEST = ["matmul", "metg-all", "peers"]
+ON_REQUEST = ["matmul", "metg-all", "peers", "python"]
 COLUMNS = ["program", "figure", "unit", "spread", "x reference", "bar", ""]
 
 
@@ -70,6 +72,7 @@ def flags():
     parser.add_argument("--json", action="store_true", help="JSON lines on stdout")
     parser.add_argument("--dagmar", type=Path, required=True)
     parser.add_argument("--programs", type=Path, required=True)
+    parser.add_argument("--python", type=Path, default=Path(sys.executable), help="what the case `python` is run with")
     given = parser.parse_args()
     unknown = [name for name in given.names if name not in CASES]
     if unknown:
@@ -83,7 +86,7 @@ def main():
     given = flags()
     table = []
     with tempfile.TemporaryDirectory(prefix="dagmar-bench-") as folder:
-        places = Places(given.dagmar.resolve(), given.programs.resolve(), Path(folder))
+        places = Places(given.dagmar.resolve(), given.programs.resolve(), Path(folder), given.python.absolute())
         for name in given.names or [name for name in CASES if name not in ON_REQUEST]:
             for contest in CASES[name](places, given.small):
                 table.extend(contest.play(1 if given.small else given.rounds))

@@ -51,8 +51,8 @@ def mpirun(ranks):
 class Places:
     """Where the programs are, and where graphs and runs go."""
 
-    def __init__(self, dagmar, programs, folder):
-        self.dagmar, self.programs, self.folder = dagmar, programs, folder
+    def __init__(self, dagmar, programs, folder, python):
+        self.dagmar, self.programs, self.folder, self.python = dagmar, programs, folder, python
 
     def made(self, shape, width, steps, *more):
         """A graph that `dagmar graph make` makes."""
@@ -155,22 +155,24 @@ class Contest:
         self.case, self.unit, self.higher = case, unit, higher_is_better
         self.entries = []
 
-    def enter(self, name, measure, against=None, bar=None, most=None, also=None):
+    def enter(self, name, measure, against=None, bar=None, most=None, also=None, beside=()):
         """`measure` gives a dictionary with the `figure` of a round, in the contest's unit. `against` is
         the name of the entry that it is compared with, `bar` the worst ratio that is still good, `most`
-        the worst figure, `also` another entry that it may be no worse than."""
-        held = {"against": against, "bar": bar, "most": most, "also": also}
-        self.entries.append({"name": name, "measure": measure, **held})
+        the worst figure, `also` another entry that it may be no worse than. `beside` has several `against`, each with
+        its `bar`, and gives a row for each."""
+        held = [{"against": against, "bar": bar, "most": most, "also": also}]
+        held = [{**held[0], "against": other, "bar": ratio} for other, ratio in beside] or held
+        self.entries.append({"name": name, "measure": measure, "held": held})
         return self
 
     def play(self, rounds):
-        """One row for each entry. Every other round goes the other way round; ratios are taken within
+        """The rows of each entry. Every other round goes the other way round; ratios are taken within
         a round, and medians are shown."""
         figures = {entry["name"]: [] for entry in self.entries}
         for number in range(rounds):
             for entry in self.entries if number % 2 == 0 else reversed(self.entries):
                 figures[entry["name"]].append(entry["measure"]())
-        return [self.row(entry, figures) for entry in self.entries]
+        return [self.row({**entry, **held}, figures) for entry in self.entries for held in entry["held"]]
 
     def row(self, entry, figures):
         mine = [one["figure"] for one in figures[entry["name"]]]

@@ -181,7 +181,7 @@ impl Run {
                     Action::Record(Event::TasksFinished { batch, .. }) => {
                         self.finished += batch.len() as usize
                     }
-                    Action::Record(_) => (),
+                    Action::Record(_) | Action::ToClient(_) | Action::Fetch { .. } => (),
                     Action::Finish(outcome) => return assert_eq!(outcome, Outcome::Done),
                 }
             }

@@ -623,9 +623,13 @@ fn programs_inherit_no_descriptors_and_no_ignored_signals() {
 fn thousands_of_commands_leave_nothing_open_and_no_zombie() {
     let mut world = World::new();
     let words = |world: &World| (0..8).map(|_| world.words(&["true"])).collect::<Vec<_>>();
-    assert!(world.run(words(&world)).iter().all(Result::is_ok));
+    // Eight that wait for each other are eight at once.
+    let all = world.path("all");
+    let meet = format!("echo >> {all}; until [ $(wc -l < {all}) = 8 ]; do sleep 0.01; done");
+    let meeting = (0..8).map(|_| world.shell(&meet)).collect();
+    assert!(world.run(meeting).iter().all(Result::is_ok));
     let keepers = children(world.spawner);
-    assert!((1..=8).contains(&keepers.len()), "one keeper for each of eight at once: {keepers:?}");
+    assert_eq!(keepers.len(), 8, "one keeper for each: {keepers:?}");
     let open =
         || keepers.iter().map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()).sum::<usize>();
     let before = open();

@@ -17,7 +17,9 @@ use std::time::Instant;
 use dagmar::core::addition::{Addition, NewTask, Numbering, Source, Work};
 use dagmar::core::batch::Batch;
 use dagmar::core::edit::{Edit, Move};
-use dagmar::core::event::{Cause, Death, Event, Failure, Outcome, Shortage, StopReason, Success, Totals};
+use dagmar::core::event::{
+    Cause, Death, Event, Failure, Outcome, Raised, Shortage, StopReason, Success, Totals,
+};
 use dagmar::core::id::{Attempt, Incarnation, OperationId, OptionsId, Rank, TaskId};
 use dagmar::core::resources::Resources;
 use dagmar::core::slot::Slot;
@@ -134,6 +136,17 @@ fn kinds() -> Vec<Event> {
             },
             memory_bytes: 1 << 34,
         },
+        Event::TasksSubmitted {
+            client: TaskId(0),
+            numbering: Numbering {
+                task: TaskId(9),
+                operation: OperationId(4),
+                options: OptionsId(1),
+                submitted: 8,
+                version: 0,
+            },
+            addition: Box::new(Addition { becomes: None, ..addition() }),
+        },
         Event::TasksSkipped { tasks: vec![Span { first: TaskId(7), count: 90 }] },
         Event::GraphEdited(Box::new(edit())),
     ];
@@ -169,6 +182,7 @@ fn causes() -> Vec<Cause> {
         Cause::HandedOn(Box::new(addition())),
         Cause::KilledRank { death: Death::Signal(11), times: 1, limit: 3 },
         Cause::KilledRank { death: Death::Exit, times: 3, limit: 3 },
+        Cause::Raised(Box::new(Raised { text: "ValueError: no".into(), pickled: vec![128, 5, 46] })),
     ]
 }
 
@@ -176,13 +190,14 @@ fn addition() -> Addition {
     let argument = Argument::Value(Value::List(vec![Value::Int(-7), Value::Text("a".into())]));
     let call = Call { function: "identity".into(), arguments: vec![argument, Argument::Input(0)] };
     let operation = Operation { body: Body::Call(call), outputs: vec![], inputs: vec![] };
-    let work = Work { operation: 0, options: 0, values: vec![Source::Known(TaskId(4)), Source::New(0)] };
+    let work =
+        Work { operation: 0, place: 0, options: 0, values: vec![Source::Known(TaskId(4)), Source::New(0)] };
     Addition {
         operations: vec![Arc::new(operation)],
         options: vec![Arc::new(TaskOptions::default())],
         names: vec!["part".into()],
         tasks: vec![NewTask { name: 0, work: Work::default() }],
-        becomes: work,
+        becomes: Some(work),
     }
 }
 
@@ -210,6 +225,7 @@ fn kind(event: &Event) -> u8 {
         Event::MultiNodeAssigned { .. } => 12,
         Event::TaskBound { .. } => 13,
         Event::TasksAdded { .. } => 14,
+        Event::TasksSubmitted { .. } => 20,
         Event::MemorySet { .. } => 19,
         Event::TasksDurable { .. } => 15,
         Event::RunResumed { .. } => 16,
@@ -373,7 +389,7 @@ fn the_reference_has_events_of_every_kind_in_both_lives() {
     let reference = Reference::new();
     let (first, second) = reference.truth.split_at(reference.first);
     let kinds_of = |records: &[Record]| records.iter().map(|record| kind(&record.1)).collect::<BTreeSet<_>>();
-    assert_eq!(kinds_of(&reference.truth), (0..20).collect());
+    assert_eq!(kinds_of(&reference.truth), (0..21).collect());
     assert!(kinds_of(first).len() > 12 && kinds_of(second).len() > 12);
     assert!(reference.truth.len() >= 50, "{}", reference.truth.len());
     let story = read(&reference.path);

@@ -65,6 +65,7 @@ const MAY_BE_UNSAFE: &[&str] = &[
     "worker/allocator.rs",
     "worker/binding.rs",
     "worker/last_words.rs",
+    "worker/packet.rs",
     "worker/spawner.rs",
     "runtime/signals.rs",
 ];

@@ -292,7 +292,7 @@ impl<'a> World<'a> {
                     self.agenda.enter(at_us, Occurrence::ToWorker(worker.index() - 1, message));
                 }
                 Action::Record(Event::TasksFinished { batch, .. }) => self.finished += batch.len() as usize,
-                Action::Record(_) => (),
+                Action::Record(_) | Action::ToClient(_) | Action::Fetch { .. } => (),
                 Action::Finish(outcome) => {
                     assert_eq!(outcome, Outcome::Done);
                     self.is_over = true;

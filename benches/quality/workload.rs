@@ -126,7 +126,7 @@ fn value_bytes(graph: &Graph, task: TaskId) -> u64 {
             Some(Argument::Value(Value::Int(bytes))) => u64::try_from(*bytes).unwrap_or(0),
             _ => 0,
         },
-        Body::Command(_) | Body::Join => 0,
+        Body::Command(_) | Body::Python(_) | Body::Pickled(_) | Body::PickledCall(_) | Body::Join => 0,
     }
 }
 

@@ -197,6 +197,7 @@ impl Life {
                         );
                     }
                     Action::Finish(_) => return,
+                    Action::ToClient(_) | Action::Fetch { .. } => unreachable!("there is no client"),
                 }
             }
             if said.is_empty() && !self.scheduler.is_unfinished() {

@@ -43,7 +43,7 @@ fn be_rank(body: impl FnOnce(&mut Runtime) -> Result<(), BodyError>) -> u8 {
             return served.unwrap_or_else(|error| report(&error.into()));
         }
         #[cfg(feature = "mpi")]
-        Role::Scheduler(mpi) => match Settings::of_environment() {
+        Role::Scheduler(mpi, _) => match Settings::of_environment() {
             Ok(settings) => {
                 Cluster::gather(mpi, &settings.overrides, functions).map(|cluster| (cluster, settings))
             }

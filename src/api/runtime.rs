@@ -114,6 +114,7 @@ impl Runtime {
             resumes: false,
             if_missing: false,
             on_damage: Default::default(),
+            client: None,
         };
         self.cluster.check_fit(&plan)?;
         let place = self.program.begin_run(&graph)?;

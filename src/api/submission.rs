@@ -27,7 +27,7 @@ pub(super) fn addition(root: &Arc<Node>, number: Argument) -> Result<Addition, S
             return Err("what it submits takes an output that is kept from before the run".to_owned());
         }
         if address(node) == address(root) {
-            addition.becomes = writer.work(node, number.clone());
+            addition.becomes = Some(writer.work(node, number.clone()));
         } else if node.standing.is_none() {
             let name = plain(node.group());
             let next = names.len() as u32;
@@ -93,7 +93,8 @@ impl Writer<'_> {
             }
         };
         let operation = self.shared.operation(function, arguments);
-        Work { operation, options: self.shared.options(options_of(node)), values: values.sources }
+        let options = self.shared.options(options_of(node));
+        Work { operation, place: 0, options, values: values.sources }
     }
 
     fn argument(&self, source: &argument::Source, values: &mut Inputs) -> Argument {

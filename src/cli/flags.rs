@@ -60,6 +60,8 @@ pub enum Command {
     /// Print what tasks printed
     #[command(after_help = LOGS_EXAMPLES)]
     Logs(LogsFlags),
+    /// Connect standard input and output with a live run that waits for clients
+    Attach(AttachFlags),
     /// End a run: its tasks are stopped
     Cancel(CancelFlags),
     /// Look at graphs, pack them, make them
@@ -109,6 +111,7 @@ Examples:
   dagmar submit graph.toml --cluster mysite -t 24h --chain 5  as long as five jobs of 24 hours, if it takes that
   dagmar submit --each 1..1000 --cluster pbs -- ./simulate {}
   dagmar submit ./myprogram --cluster mysite -N 4 -- --size 8000      a program that uses dagmar
+  dagmar submit script.py 100 --cluster mysite -N 4                   a Python script that does, and its argument
 
 `dagmar cluster list` names the clusters that are known here.";
 
@@ -122,7 +125,7 @@ Examples:
 /// What shall be run: a graph file, or a quick form.
 #[derive(Clone, Debug, Args)]
 pub struct SourceFlags {
-    /// The graph: TOML, JSON or packed; for `submit` also a program that uses dagmar as a library
+    /// The graph: TOML, JSON or packed; or a Python script that uses dagmar; for `submit` also a program that does
     pub graph: Option<PathBuf>,
     /// Run only what these need, and print their outputs: tasks, arrays, elements, output files
     #[arg(value_name = "KEY")]
@@ -173,6 +176,12 @@ pub struct RunFlags {
     /// `dagmar submit` made
     #[arg(long, value_name = "DIR")]
     pub into: Option<PathBuf>,
+    /// The socket of a client, which submits the tasks
+    #[arg(long, hide = true, value_name = "SOCKET", conflicts_with_all = ["graph", "commands", "each", "each_line"])]
+    pub client: Option<PathBuf>,
+    /// What a client's run is called
+    #[arg(long, hide = true, requires = "client")]
+    pub name: Option<String>,
 }
 
 /// `dagmar resume`.
@@ -299,6 +308,12 @@ pub struct SubmitFlags {
     /// What outputs may take.
     #[command(flatten)]
     pub limits: LimitFlags,
+    /// Begin a run whose tasks come from clients, which `dagmar attach` and the package for Python connect with it
+    #[arg(long, conflicts_with_all = ["graph", "commands", "each", "each_line", "call", "command"])]
+    pub client: bool,
+    /// How long a run of clients goes on while none is there and nothing is left to do
+    #[arg(long, requires = "client", value_name = "TIME", default_value = "10m")]
+    pub idle_timeout: String,
     /// Submit so many jobs, each of which goes on with the run when the one before has ended
     #[arg(long, allow_negative_numbers = true, value_name = "N", default_value_t = 1, hide_default_value = true,
           value_parser = clap::value_parser!(u32).range(1..=999))]
@@ -312,6 +327,16 @@ pub struct SubmitFlags {
     /// How the result is told
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,
+}
+
+/// `dagmar attach`.
+#[derive(Clone, Debug, Args)]
+pub struct AttachFlags {
+    /// A path, a name under `./dagmar-runs`, or nothing for the latest
+    pub run: Option<String>,
+    /// This is where its rank 0 is
+    #[arg(long, hide = true)]
+    pub here: bool,
 }
 
 /// `dagmar launch`.

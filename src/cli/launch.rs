@@ -18,6 +18,7 @@ use crate::launch::allocation::Allocation;
 use crate::launch::batch::{self, System};
 use crate::launch::plan::LaunchPlan;
 use crate::record::claim::{Claim, ClaimError, Owner};
+use crate::record::description::Description;
 use crate::record::layout::RunDirectory;
 use crate::record::mailbox::{Mailbox, Order};
 use crate::record::outcome::Finished;
@@ -221,16 +222,18 @@ fn finished(directory: &RunDirectory) -> Result<Option<Finished>, Failure> {
 
 /// What an earlier start of the run left is gone on with. True if there is anything.
 ///
-/// A user's own program cannot be: it begins anew, and what it did before is put aside.
+/// A user's own program cannot be, nor can what a client submitted: it begins anew, and what it did before is put
+/// aside.
 fn begin_again(directory: &RunDirectory, plan: &LaunchPlan) -> Result<bool, Failure> {
     let mailbox = Mailbox::new(directory.control());
     // An order to stop was meant for an earlier start; that a person cancelled the run still holds.
     let mail = mailbox.collect().map_err(not_written(directory))?;
     let is_cancelled = mail.orders.contains(&Order::Cancel);
     let has_begun = directory.has_begun();
-    if has_begun && plan.arguments.is_some() {
+    let is_whole_again = plan.arguments.is_some() || description(directory)?.has_client();
+    if has_begun && is_whole_again {
         let aside = directory.set_aside().map_err(refused)?;
-        tell(&format!("the program is started again: what it did before is in `{}`", aside.display()));
+        tell(&format!("it begins anew: what it did before is in `{}`", aside.display()));
     } else if has_begun {
         tell(&format!("going on with `{}`", directory.name()));
         // It is not over any more: whoever waits for the launcher must not take it for that.
@@ -239,7 +242,13 @@ fn begin_again(directory: &RunDirectory, plan: &LaunchPlan) -> Result<bool, Fail
     if is_cancelled {
         mailbox.post(Order::Cancel).map_err(not_written(directory))?;
     }
-    Ok(has_begun && plan.arguments.is_none())
+    Ok(has_begun && !is_whole_again)
+}
+
+fn description(directory: &RunDirectory) -> Result<Description, Failure> {
+    let path = directory.description();
+    Description::read(&path)
+        .map_err(|error| Failure::broken(format!("cannot read `{}`: {error}", path.display())))
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

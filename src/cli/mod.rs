@@ -1,6 +1,7 @@
 //! ROOF. The command line: what was typed (`flags`), what it means, one file per subcommand.
 
 pub mod allocation_flags;
+pub mod attach;
 pub mod cancel;
 pub mod cluster;
 pub mod failed_tasks;
@@ -51,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Status(flags) => status::run(&flags),
         Command::Wait(flags) => wait::run(&flags),
         Command::Logs(flags) => logs::run(&flags),
+        Command::Attach(flags) => attach::run(&flags),
         Command::Cancel(flags) => cancel::run(&flags),
         Command::Graph(command) => graph::run(command),
         Command::Cluster(command) => cluster::run(*command),

@@ -1,15 +1,19 @@
 //! What is to be run: read and checked before anything starts, written down when it begins.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::client::formats::resolve;
 use crate::clock;
+use crate::core::client::{CLIENT, graph_of_client, is_of_client};
 use crate::core::event::Outcome;
 use crate::core::graph::Graph;
 use crate::core::id::Rank;
 use crate::core::scheduler::Persist;
+use crate::launch::units;
 use crate::observe::snapshot::State;
 use crate::record::description::Description;
 use crate::record::layout::{LayoutError, RunDirectory};
@@ -24,10 +28,11 @@ use crate::runtime::edited::{self, TakenOver};
 use crate::runtime::exit;
 use crate::runtime::left_outputs::lost_output;
 use crate::runtime::logger;
+use crate::runtime::serving::{Visitors, Waiting};
 use crate::runtime::start::StartError;
 
 use super::failure::Failure;
-use super::flags::{PersistFlag, ResumeFlags, RunFlags, SourceFlags};
+use super::flags::{PersistFlag, ResumeFlags, RunFlags, SourceFlags, SubmitFlags};
 use super::output::tell;
 use super::past_run::PastRun;
 use super::{run, source, values};
@@ -38,9 +43,29 @@ pub struct Preparation {
     pub plan: Plan,
     /// What was asked for, as it was typed.
     pub keys: Vec<String>,
+    /// Where its client comes from, if its tasks come from one that is not there yet.
+    pub client: Option<ClientOrigin>,
     /// The file the graph came from.
     file: Option<PathBuf>,
     place: Place,
+}
+
+/// Where a run's client comes from.
+pub enum ClientOrigin {
+    /// It is a Python script that is started with the run.
+    Script {
+        /// The script.
+        path: PathBuf,
+        /// What it is told.
+        arguments: Vec<String>,
+        /// Where it works.
+        place: PathBuf,
+    },
+    /// Anybody who may comes through a door. The run goes on without for so long.
+    Door {
+        /// How long.
+        patience: Duration,
+    },
 }
 
 /// Where a run writes.
@@ -70,6 +95,23 @@ impl Preparation {
     pub fn of_run(flags: &RunFlags) -> Result<Self, Failure> {
         let SourceFlags { graph, commands, each, each_line, .. } = &flags.source;
         let has_source = graph.is_some() || commands.is_some() || each.is_some() || each_line.is_some();
+        if let Some(socket) = &flags.client {
+            let unreachable = |error| {
+                let message = format!("cannot reach the client at `{}`: {error}", socket.display());
+                Failure::usage(message)
+                    .hint("it is the package `dagmar` for Python that starts dagmar so".to_owned())
+            };
+            let stream = UnixStream::connect(socket).map_err(unreachable)?;
+            let place = flags.into.clone().map_or(Place::New, Place::At);
+            let name = flags.name.as_deref().unwrap_or("python");
+            let mut preparation = Self::of_client(&flags.source, name, place)?;
+            preparation.plan.client = Some(Arc::new(Waiting::new(Visitors::Here(stream))));
+            return Ok(preparation);
+        }
+        if let Some(path) = graph.as_deref().filter(|path| is_script(path)) {
+            let place = flags.into.clone().map_or(Place::New, Place::At);
+            return Self::of_script(&flags.source, path, place);
+        }
         match &flags.into {
             Some(path) if !has_source => Self::of_submitted(path),
             Some(path) => Self::read(&flags.source, Place::At(path.clone())),
@@ -93,8 +135,31 @@ impl Preparation {
     }
 
     /// What `dagmar submit` was asked for.
-    pub fn of_source(flags: &SourceFlags) -> Result<Self, Failure> {
-        Self::read(flags, Place::New)
+    pub fn of_submit(flags: &SubmitFlags) -> Result<Self, Failure> {
+        let SubmitFlags { source, client, allocation, idle_timeout, .. } = flags;
+        if *client {
+            let patience = units::seconds(idle_timeout).map_err(|error| {
+                Failure::usage(format!("cannot understand `--idle-timeout {idle_timeout}`: {error}"))
+            })?;
+            let name = allocation.job_name.as_deref().unwrap_or("session");
+            let mut preparation = Self::of_client(source, name, Place::New)?;
+            preparation.client = Some(ClientOrigin::Door { patience: Duration::from_secs(patience) });
+            return Ok(preparation);
+        }
+        match source.graph.as_deref().filter(|path| is_script(path)) {
+            Some(path) => Self::of_script(source, path, Place::New),
+            None => Self::read(source, Place::New),
+        }
+    }
+
+    /// True if a process is to be started for the client.
+    pub fn has_script(&self) -> bool {
+        matches!(self.client, Some(ClientOrigin::Script { .. }))
+    }
+
+    /// True if its tasks come from a client.
+    pub fn has_client(&self) -> bool {
+        is_of_client(&self.plan.graph)
     }
 
     fn read(flags: &SourceFlags, place: Place) -> Result<Self, Failure> {
@@ -129,6 +194,11 @@ impl Preparation {
         }
         preparation.plan.max_fails = flags.max_fails.or(preparation.plan.max_fails);
         preparation.plan.crash_limit = flags.crash_limit.unwrap_or(preparation.plan.crash_limit);
+        if is_of_client(&preparation.plan.graph) {
+            let message =
+                format!("cannot resume `{}`: its tasks came from a program, which is over", directory.name());
+            return Err(Failure::usage(message).hint("start the script again".to_owned()));
+        }
         if let Some(path) = &flags.graph {
             return preparation.with_graph(path, &flags.keys, directory);
         }
@@ -211,6 +281,7 @@ impl Preparation {
         let description = description.map_err(|error| damaged(directory.description(), error.to_string()))?;
         let graph = packed::open(&directory.graph());
         let graph = graph.map_err(|error| damaged(directory.graph(), error.to_string()))?;
+        let client = client_of(&description);
         let Description { mut keys, mut persist, graph: file, .. } = description;
         let Description { max_fails, crash_limit, if_missing, .. } = description;
         if let Some(edit) = directory.lineage().edits().last() {
@@ -219,7 +290,12 @@ impl Preparation {
                 persist = Persist::Asked;
             }
         }
-        Self::new(graph, keys, Wishes { persist, max_fails, crash_limit, if_missing }, file, place)
+        let wishes = Wishes { persist, max_fails, crash_limit, if_missing };
+        let mut preparation = Self::new(graph, keys, wishes, file, place)?;
+        if client.is_some() {
+            preparation.plan.asked = (&[CLIENT]).into();
+        }
+        Ok(Preparation { client, ..preparation })
     }
 
     fn new(
@@ -235,9 +311,47 @@ impl Preparation {
         let Wishes { persist, max_fails, crash_limit, if_missing } = wishes;
         let (graph, on_damage) = (Arc::new(graph), OnDamage::Refuse);
         let prints = !keys.is_empty();
-        let plan =
-            Plan { graph, asked, prints, persist, max_fails, crash_limit, resumes, if_missing, on_damage };
-        Ok(Preparation { plan, keys, file, place })
+        let client = None;
+        let plan = Plan {
+            graph,
+            asked,
+            prints,
+            persist,
+            max_fails,
+            crash_limit,
+            resumes,
+            if_missing,
+            on_damage,
+            client,
+        };
+        Ok(Preparation { plan, keys, client: None, file, place })
+    }
+
+    /// A run whose tasks a script submits, which is started with it.
+    fn of_script(flags: &SourceFlags, path: &Path, place: Place) -> Result<Self, Failure> {
+        let path = match path.canonicalize() {
+            Ok(path) if path.is_file() => path,
+            _ => return Err(Failure::usage(format!("cannot find the script `{}`", path.display()))),
+        };
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let mut preparation = Self::of_client(flags, &name, place)?;
+        let arguments = flags.keys.iter().chain(&flags.command).cloned().collect();
+        let place = source::current_directory()?;
+        preparation.client = Some(ClientOrigin::Script { path, arguments, place });
+        Ok(preparation)
+    }
+
+    /// A run whose tasks a client submits.
+    fn of_client(flags: &SourceFlags, name: &str, place: Place) -> Result<Self, Failure> {
+        let directory = source::current_directory()?;
+        let graph = graph_of_client(name, &directory.to_string_lossy());
+        let SourceFlags { max_fails, crash_limit, if_missing, .. } = *flags;
+        // What is asked for is the client's to say.
+        let persist = persist(&SourceFlags { keys: Vec::new(), ..flags.clone() })?;
+        let wishes = Wishes { persist, max_fails, crash_limit, if_missing };
+        let mut preparation = Self::new(graph, Vec::new(), wishes, None, place)?;
+        preparation.plan.asked = (&[CLIENT]).into();
+        Ok(preparation)
     }
 
     /// Makes the run directory with everything that is known beforehand, and logs there from now on. A run that
@@ -300,8 +414,33 @@ impl Preparation {
         (description.persist, description.max_fails) = (self.plan.persist, self.plan.max_fails);
         description.crash_limit = self.plan.crash_limit;
         description.if_missing = self.plan.if_missing;
+        match &self.client {
+            Some(ClientOrigin::Script { path, arguments, .. }) => {
+                let words = [path.to_string_lossy().into_owned()];
+                description.script = words.into_iter().chain(arguments.iter().cloned()).collect();
+            }
+            Some(ClientOrigin::Door { patience }) => {
+                description.waits_for_clients_s = Some(patience.as_secs());
+            }
+            None => {}
+        }
         description.write(&directory.description())
     }
+}
+
+/// Where the client of a run comes from that was submitted with one.
+fn client_of(description: &Description) -> Option<ClientOrigin> {
+    if let [path, arguments @ ..] = &description.script[..] {
+        let (arguments, place) = (arguments.to_vec(), description.directory.clone());
+        return Some(ClientOrigin::Script { path: path.into(), arguments, place });
+    }
+    let patience = description.waits_for_clients_s.map(Duration::from_secs)?;
+    Some(ClientOrigin::Door { patience })
+}
+
+/// True for what is read by Python.
+fn is_script(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "py")
 }
 
 /// What `--persist` says, or else: with what was asked for by name, which is printed in the end.

@@ -1,7 +1,10 @@
 //! `dagmar run`: a graph from its file to its end, alone or as one rank of several.
 
 use std::collections::BTreeMap;
+use std::env;
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -13,19 +16,23 @@ use crate::core::task_list::TaskList;
 use crate::observe::snapshot::State;
 use crate::record::layout::RunDirectory;
 use crate::record::pack_reader::PackReader;
+use crate::record::rendezvous::Rendezvous;
 use crate::runtime::cluster::{Cluster, Plan};
 use crate::runtime::exit;
 use crate::runtime::geometry::{GPUS_MAX, Overrides};
 #[cfg(feature = "mpi")]
 use crate::runtime::processes;
+use crate::runtime::script::{Script, ScriptEnd};
+use crate::runtime::serving::{Door, Visitors, Waiting};
 use crate::runtime::start::{Role, StartError};
 use crate::worker::function::Functions;
 use crate::worker::share::Bind;
+use crate::worker::spawner::{Spawner, SpawnerLink};
 
 use super::failure::Failure;
 use super::flags::{BindFlag, HereFlags, RunFlags};
 use super::output::{Format, Page, tell};
-use super::preparation::Preparation;
+use super::preparation::{ClientOrigin, Preparation};
 use super::progress::Progress;
 use super::{CommandResult, failed_tasks, preparation, values};
 
@@ -44,7 +51,7 @@ pub(super) fn run_here(
         #[cfg(feature = "mpi")]
         Role::Worker(mpi, spawner) => Ok(processes::be_worker(mpi, functions, spawner).map_err(refused)?),
         #[cfg(feature = "mpi")]
-        Role::Scheduler(mpi) => {
+        Role::Scheduler(mpi, spawner) => {
             let read = || Ok((prepare()?, overrides(flags)?));
             let (work, overrides) = match refuse_workers(flags).and_then(|()| read()) {
                 Ok(read) => read,
@@ -56,13 +63,15 @@ pub(super) fn run_here(
                 }
             };
             let cluster = Cluster::gather(mpi, &overrides, functions).map_err(refused)?;
-            run_on(cluster, work, flags)
+            run_on(cluster, work, (flags, Some(spawner)))
         }
         Role::Alone => {
             let (work, overrides) = (prepare()?, overrides(flags)?);
+            let spawner = work.has_script().then(Spawner::start).transpose();
+            let spawner = spawner.map_err(|error| refused(StartError::Io("start the spawner", error)))?;
             let cluster =
                 Cluster::alone(flags.workers.unwrap_or(1), &overrides, functions).map_err(refused)?;
-            run_on(cluster, work, flags)
+            run_on(cluster, work, (flags, spawner))
         }
     }
 }
@@ -104,7 +113,11 @@ fn overrides(flags: &HereFlags) -> Result<Overrides, Failure> {
     Ok(Overrides { cpus: flags.cpus, resources, bind, memory_limit, scratch_limit })
 }
 
-fn run_on(mut cluster: Cluster, work: Preparation, flags: &HereFlags) -> CommandResult {
+fn run_on(
+    mut cluster: Cluster,
+    work: Preparation,
+    (flags, spawner): (&HereFlags, Option<SpawnerLink>),
+) -> CommandResult {
     let begun = cluster.check_fit(&work.plan).map_err(refused).and_then(|()| work.begin());
     let (directory, taken) = match begun {
         Ok(begun) => begun,
@@ -119,7 +132,21 @@ fn run_on(mut cluster: Cluster, work: Preparation, flags: &HereFlags) -> Command
         cluster.geometry().warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
     }
     let is_launched = work.is_launched();
-    let Preparation { plan, keys, .. } = work;
+    let Preparation { mut plan, keys, client, .. } = work;
+    match plan_client(client.as_ref(), (&directory, spawner.as_ref())) {
+        Ok(None) => {}
+        Ok(client) => plan.client = client,
+        Err(failure) => {
+            let exit_code = failure.report();
+            if is_launched {
+                preparation::refuse(&directory, exit_code);
+            }
+            cluster.dismiss(exit_code);
+            return Ok(exit_code);
+        }
+    }
+    let client = plan.client.clone();
+    let is_clients = client.is_some();
     let (graph, asked) = (plan.graph.clone(), plan.asked.clone());
     if !flags.quiet {
         tell(&first_line(&cluster, &plan, &directory));
@@ -132,8 +159,12 @@ fn run_on(mut cluster: Cluster, work: Preparation, flags: &HereFlags) -> Command
     let is_recorded = outcome.is_ok();
     let told = outcome.map_err(|error| broken_off(error, &directory)).and_then(|outcome| {
         Told { graph: &graph, keys: &keys, asked: &asked, directory: &directory, progress: &progress, flags }
-            .tell(outcome)
+            .tell(outcome, is_clients)
             .map(|()| exit::code_of(outcome))
+    });
+    let told = told.and_then(|exit_code| match &client {
+        Some(client) => end_client(client, exit_code),
+        None => Ok(exit_code),
     });
     let exit_code = told.unwrap_or_else(|failure| failure.report());
     if is_launched && !is_recorded {
@@ -144,6 +175,50 @@ fn run_on(mut cluster: Cluster, work: Preparation, flags: &HereFlags) -> Command
     let exit_code = if is_recorded && is_launched { exit::DONE } else { exit_code };
     cluster.dismiss(exit_code);
     Ok(exit_code)
+}
+
+/// Starts the script that is the run's client, or opens a door for clients, if it has one or waits for some.
+fn plan_client(
+    origin: Option<&ClientOrigin>,
+    (directory, spawner): (&RunDirectory, Option<&SpawnerLink>),
+) -> Result<Option<Arc<Waiting>>, Failure> {
+    let waiting = match (origin, spawner) {
+        (Some(ClientOrigin::Script { path, arguments, place }), Some(spawner)) => {
+            let call = (path.as_path(), arguments.as_slice());
+            let failed = |error| Failure::broken(format!("cannot start `{}`: {error}", path.display()));
+            Script::start(spawner, call, place).map_err(failed)?
+        }
+        (Some(ClientOrigin::Door { patience }), _) => {
+            let failed = |error| Failure::broken(format!("cannot wait for clients: {error}"));
+            open_door(directory, *patience).map_err(failed)?
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(Arc::new(waiting)))
+}
+
+/// A door, of which the run directory tells.
+fn open_door(directory: &RunDirectory, patience: Duration) -> io::Result<Waiting> {
+    let door = Door::open()?;
+    let host = hostname::get()?.to_string_lossy().into_owned();
+    let node = env::var("SLURMD_NODENAME").ok();
+    Rendezvous { host, node, socket: door.socket() }.write(&directory.rendezvous())?;
+    Ok(Waiting::new(Visitors::Any(door, patience)))
+}
+
+/// What the process ends with once its client has: tasks that failed are the client's own matter.
+fn end_client(client: &Waiting, exit_code: u8) -> Result<u8, Failure> {
+    if ![exit::DONE, exit::TASK_FAILED, exit::OUT_OF_MEMORY].contains(&exit_code) {
+        return Ok(exit_code);
+    }
+    let failed = |why: String| Failure::new(exit::TASK_FAILED, format!("the script {why}"));
+    match client.script_end() {
+        None | Some(ScriptEnd::Code(0)) => Ok(exit::DONE),
+        Some(ScriptEnd::Code(code)) => Err(failed(format!("exited with {code}"))),
+        Some(ScriptEnd::Signal(signal)) => Err(failed(format!("was killed by signal {signal}"))),
+        Some(ScriptEnd::NotStarted(why)) => Err(failed(format!("could not be started: {why}"))),
+        Some(ScriptEnd::Gone) => Err(failed("is gone with the process that looked after it".to_owned())),
+    }
 }
 
 fn broken_off(error: StartError, directory: &RunDirectory) -> Failure {
@@ -185,7 +260,7 @@ struct Told<'a> {
 }
 
 impl Told<'_> {
-    fn tell(&self, outcome: Outcome) -> Result<(), Failure> {
+    fn tell(&self, outcome: Outcome, is_clients: bool) -> Result<(), Failure> {
         let is_asked = !self.keys.is_empty();
         if self.flags.output == Format::Json {
             return self.tell_json(outcome, is_asked);
@@ -197,10 +272,13 @@ impl Told<'_> {
                 values::tell_skipped(self.graph, &skipped);
             }
         }
-        if let Outcome::TasksFailed { .. } | Outcome::Stopped(StopReason::TooManyFailures) = outcome {
+        let has_failed =
+            matches!(outcome, Outcome::TasksFailed { .. } | Outcome::Stopped(StopReason::TooManyFailures));
+        // A client was told of each as its exception, and decided what follows.
+        if has_failed && !is_clients {
             tell(&failed_tasks::text(self.graph, self.progress.snapshot(), self.directory));
         }
-        if let Some(why) = cut_short(outcome) {
+        if let Some(why) = cut_short(outcome).filter(|_| !is_clients) {
             tell(&format!("{why}; `dagmar resume {}` goes on with what is left", self.directory.name()));
         }
         if !self.flags.quiet {

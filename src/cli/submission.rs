@@ -11,7 +11,7 @@ use crate::record::description::Description;
 use crate::record::layout::RunDirectory;
 
 use super::failure::Failure;
-use super::flags::SourceFlags;
+use super::flags::{SourceFlags, SubmitFlags};
 use super::preparation::{Preparation, not_written, refused};
 use super::source;
 
@@ -25,10 +25,10 @@ pub enum Work {
 
 impl Work {
     /// What `dagmar submit` was asked for.
-    pub fn of_source(flags: &SourceFlags) -> Result<Self, Failure> {
-        match flags.graph.as_deref().filter(|path| is_program(path)) {
-            Some(path) => Self::of_program(path, flags),
-            None => Ok(Work::Graph(Box::new(Preparation::of_source(flags)?))),
+    pub fn of_flags(flags: &SubmitFlags) -> Result<Self, Failure> {
+        match flags.source.graph.as_deref().filter(|path| is_program(path)) {
+            Some(path) => Self::of_program(path, &flags.source),
+            None => Ok(Work::Graph(Box::new(Preparation::of_submit(flags)?))),
         }
     }
 
@@ -76,7 +76,10 @@ pub fn is_program(path: &Path) -> bool {
         fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
     let mut first = [0; 4];
     let begins = File::open(path).and_then(|mut file| file.read(&mut first)).is_ok();
-    is_executable && begins && (first == *b"\x7fELF" || first.starts_with(b"#!"))
+    is_executable
+        && begins
+        && path.extension().is_none_or(|end| end != "py")
+        && (first == *b"\x7fELF" || first.starts_with(b"#!"))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use super::{CommandResult, OK, source, wait};
 
 /// Submits a run.
 pub fn run(flags: &SubmitFlags) -> CommandResult {
-    let work = Work::of_source(&flags.source)?;
+    let work = Work::of_flags(flags)?;
     let request = flags.allocation.request()?;
     let (program, limits) = (own_program()?, flags.limits.bytes()?);
     if let Work::Graph(graph) = &work {
@@ -92,8 +92,11 @@ fn check_chain(chain: u32, request: &Request, work: &Work) -> Result<(), Failure
             "this machine has no queue",
             "one job is enough here: nothing ends it but its own walltime",
         ),
-        (_, Work::Graph(_)) => Ok(()),
-        _ => refuse("a program begins anew in each job", "submit a graph, which later jobs can go on with"),
+        (_, Work::Graph(graph)) if !graph.has_client() => Ok(()),
+        _ => refuse(
+            "what submits its tasks begins anew in each job",
+            "submit a graph, which later jobs can go on with",
+        ),
     }
 }
 

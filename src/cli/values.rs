@@ -13,6 +13,7 @@ use crate::runtime::envelope::Envelope;
 use crate::runtime::left_outputs::read_output;
 use crate::worker::json::to_json;
 use crate::worker::output::Output;
+use crate::worker::python::PythonObject;
 
 use super::failure::Failure;
 use super::output::{Page, tell};
@@ -87,6 +88,12 @@ pub fn read(graph: &Graph, task: TaskId, packs: &PackReader) -> Result<Value, Fa
     match Envelope::output_in(&bytes).map_err(|error| broken(&error))? {
         Output::Value(value) => Ok(value),
         Output::Captured(bytes) => Ok(text_or_bytes(bytes)),
+        Output::Typed(typed) if PythonObject::is(&typed) => {
+            let message = format!("cannot print `{}`: it is a Python object", graph.key(task));
+            Err(Failure::usage(message).hint(
+                "return text, numbers, lists or dicts of them, or give it to a function that does".to_owned(),
+            ))
+        }
         Output::Typed(typed) => {
             let (key, name) = (graph.key(task), typed.type_name());
             Err(Failure::usage(format!(

@@ -24,8 +24,8 @@ pub struct Addition {
     pub names: Vec<String>,
     /// The new tasks, each behind those that it takes.
     pub tasks: Vec<NewTask>,
-    /// What the submitting task becomes.
-    pub becomes: Work,
+    /// What the submitting task becomes; nothing if it is a client's, which goes on.
+    pub becomes: Option<Work>,
 }
 
 /// A task that is submitted.
@@ -42,6 +42,8 @@ pub struct NewTask {
 pub struct Work {
     /// Which of the operations.
     pub operation: u32,
+    /// Which of the calls that were pickled together, if the operation is such.
+    pub place: u32,
     /// Which of the options.
     pub options: u32,
     /// The tasks whose values it takes, by position, each once.
@@ -73,6 +75,8 @@ pub struct Grown {
     pub operation: Arc<Operation>,
     /// The number of that, behind those of the operations that the graph began with.
     pub operation_id: OperationId,
+    /// Which of the calls that were pickled together, if the operation is such.
+    pub place: u32,
     /// How it runs.
     pub options: Arc<TaskOptions>,
     /// The number of that, likewise.
@@ -122,6 +126,10 @@ pub enum AdditionError {
     Unfit(String),
     /// The addition contradicts itself; only damaged data does that. Says how.
     Inconsistent(&'static str),
+    /// Some of its tasks need each other: the name of one of them.
+    Cyclic(String),
+    /// The run is being ended.
+    TooLate,
 }
 
 impl fmt::Display for AdditionError {
@@ -134,6 +142,8 @@ impl fmt::Display for AdditionError {
             AdditionError::Unfit(name) => {
                 write!(out, "it submitted `{name}`, which is not run by one worker: only such tasks can be")
             }
+            AdditionError::Cyclic(name) => write!(out, "it submitted `{name}`, which depends on itself"),
+            AdditionError::TooLate => write!(out, "it submitted tasks to a run that is being ended"),
             AdditionError::Inconsistent(how) => write!(out, "what it submitted is damaged: {how}"),
         }
     }
@@ -144,7 +154,7 @@ impl std::error::Error for AdditionError {}
 impl Addition {
     /// Names the tasks that the submitting task took by id; `taken` are they by position.
     pub fn resolve(&mut self, taken: &[TaskId]) {
-        let works = self.tasks.iter_mut().map(|task| &mut task.work).chain([&mut self.becomes]);
+        let works = self.tasks.iter_mut().map(|task| &mut task.work).chain(&mut self.becomes);
         for source in works.flat_map(|work| &mut work.values) {
             if let Source::Taken(place) = *source
                 && let Some(task) = taken.get(place as usize)
@@ -154,10 +164,25 @@ impl Addition {
         }
     }
 
-    /// Refuses what would be no valid graph together with the task that takes `taken` now, or could not
+    /// Refuses what would be no valid graph together with a task that takes `taken` now, or could not
     /// be numbered from `first` on. It was resolved.
     pub fn check(&self, first: usize, taken: &[TaskId]) -> Result<(), AdditionError> {
         let taken: BTreeSet<TaskId> = taken.iter().copied().collect();
+        if self.becomes.is_none() {
+            return Err(AdditionError::Inconsistent("a task that becomes nothing"));
+        }
+        self.check_with(first, |task| taken.contains(&task))
+    }
+
+    /// The same for what a client submits, who may take all that was there before `first`.
+    pub fn check_of_client(&self, first: usize) -> Result<(), AdditionError> {
+        if self.becomes.is_some() {
+            return Err(AdditionError::Inconsistent("a client that becomes a task"));
+        }
+        self.check_with(first, |task| task.index() < first)
+    }
+
+    fn check_with(&self, first: usize, is_taken: impl Fn(TaskId) -> bool) -> Result<(), AdditionError> {
         // The greatest number stands for "none" in places.
         if first.saturating_add(self.tasks.len()) >= u32::MAX as usize {
             return Err(AdditionError::TooManyTasks);
@@ -165,9 +190,12 @@ impl Addition {
         for (place, task) in self.tasks.iter().enumerate() {
             let name = self.names.get(task.name as usize);
             let name = name.ok_or(AdditionError::Inconsistent("a task without a name"))?;
-            self.check_work(&task.work, place, name, &taken)?;
+            self.check_work(&task.work, place, name, &is_taken)?;
         }
-        self.check_work(&self.becomes, self.tasks.len(), "what it becomes", &taken)
+        match &self.becomes {
+            Some(becomes) => self.check_work(becomes, self.tasks.len(), "what it becomes", &is_taken),
+            None => Ok(()),
+        }
     }
 
     fn check_work(
@@ -175,7 +203,7 @@ impl Addition {
         work: &Work,
         place: usize,
         name: &str,
-        taken: &BTreeSet<TaskId>,
+        is_taken: &impl Fn(TaskId) -> bool,
     ) -> Result<(), AdditionError> {
         let operation = self.operations.get(work.operation as usize);
         let operation = operation.ok_or(AdditionError::Inconsistent("a task without an operation"))?;
@@ -188,7 +216,7 @@ impl Addition {
         for source in &work.values {
             let (is_there, key) = match *source {
                 Source::New(number) => ((number as usize) < place, (true, number)),
-                Source::Known(task) => (taken.contains(&task), (false, task.0)),
+                Source::Known(task) => (is_taken(task), (false, task.0)),
                 Source::Taken(_) => (false, (false, 0)),
             };
             if !is_there {
@@ -210,14 +238,82 @@ impl Addition {
         }
     }
 
+    /// Puts the new tasks into the order of a walk from the exits down, input by input: what follows from
+    /// that runs before the next branch is begun, so that few outputs are there at once. Says the place that
+    /// each task has then, by its place before. Tasks may stand before those that they take, until then.
+    pub fn put_depth_first(&mut self) -> Result<Vec<u32>, AdditionError> {
+        let order = self.depth_first()?;
+        let mut places = vec![0; order.len()];
+        for (place, &task) in (0..).zip(&order) {
+            places[task as usize] = place;
+        }
+        let mut tasks: Vec<Option<NewTask>> = std::mem::take(&mut self.tasks).into_iter().map(Some).collect();
+        self.tasks.extend(order.iter().filter_map(|&task| tasks[task as usize].take()));
+        for source in self.tasks.iter_mut().flat_map(|task| &mut task.work.values) {
+            if let Source::New(number) = source {
+                *number = places[*number as usize];
+            }
+        }
+        Ok(places)
+    }
+
+    fn depth_first(&self) -> Result<Vec<u32>, AdditionError> {
+        let count = self.tasks.len();
+        let inputs = |task: u32| {
+            self.tasks[task as usize].work.values.iter().filter_map(|source| match *source {
+                Source::New(number) => Some(number),
+                Source::Known(_) | Source::Taken(_) => None,
+            })
+        };
+        let mut is_taken = vec![false; count];
+        for number in (0..count as u32).flat_map(&inputs) {
+            let taken = is_taken.get_mut(number as usize);
+            *taken.ok_or(AdditionError::Inconsistent("a task takes what is not there"))? = true;
+        }
+        let mut order = Vec::with_capacity(count);
+        // Entered, and behind all that it takes.
+        let (mut is_entered, mut is_placed) = (vec![false; count], vec![false; count]);
+        for exit in (0..count as u32).filter(|&task| !is_taken[task as usize]) {
+            let mut way = vec![exit];
+            while let Some(&task) = way.last() {
+                if !std::mem::replace(&mut is_entered[task as usize], true) {
+                    let first = way.len();
+                    way.extend(inputs(task).filter(|&input| !is_placed[input as usize]));
+                    way[first..].reverse();
+                    if way[first..].iter().any(|&input| is_entered[input as usize]) {
+                        return Err(self.cyclic(task));
+                    }
+                    continue;
+                }
+                way.pop();
+                if !std::mem::replace(&mut is_placed[task as usize], true) {
+                    order.push(task);
+                }
+            }
+        }
+        match is_placed.iter().position(|is_placed| !is_placed) {
+            Some(task) => Err(self.cyclic(task as u32)),
+            None => Ok(order),
+        }
+    }
+
+    fn cyclic(&self, task: u32) -> AdditionError {
+        AdditionError::Cyclic(self.name_of(&self.tasks[task as usize]).to_owned())
+    }
+
     /// The name of a new task.
     pub fn name_of(&self, task: &NewTask) -> &str {
         self.names.get(task.name as usize).map_or("", String::as_str)
     }
 
-    /// The rows that follow: those of the new tasks, and that of the submitting task `by`, of which
-    /// `before` is any earlier row.
-    pub fn rows(&self, numbering: Numbering, by: TaskId, before: Option<&Grown>) -> (Vec<Grown>, Grown) {
+    /// The rows that follow: those of the new tasks, and that of the submitting task `by`, if it becomes
+    /// another; `before` is any earlier row of it.
+    pub fn rows(
+        &self,
+        numbering: Numbering,
+        by: TaskId,
+        before: Option<&Grown>,
+    ) -> (Vec<Grown>, Option<Grown>) {
         let origin = before.and_then(|row| row.origin.clone());
         let root = origin.as_ref().map_or(by, |origin| origin.root);
         let rows = (numbering.submitted..).zip(&self.tasks).map(|(number, task)| {
@@ -225,7 +321,9 @@ impl Addition {
             self.row(numbering, &task.work, Some(origin), (0, 0))
         });
         let submitted = numbering.submitted.saturating_add(self.tasks.len() as u32);
-        (rows.collect(), self.row(numbering, &self.becomes, origin, (numbering.version, submitted)))
+        let becomes = self.becomes.as_ref();
+        let becomes = becomes.map(|work| self.row(numbering, work, origin, (numbering.version, submitted)));
+        (rows.collect(), becomes)
     }
 
     fn row(
@@ -246,6 +344,7 @@ impl Addition {
             submitted,
             operation: self.operations[work.operation as usize].clone(),
             operation_id: OperationId(numbering.operation.0 + work.operation),
+            place: work.place,
             options: self.options[work.options as usize].clone(),
             options_id: OptionsId(numbering.options.0 + work.options),
             values: work.values.iter().map(id).collect(),
@@ -267,7 +366,7 @@ mod tests {
             options: vec![Arc::default()],
             names: vec!["part".to_owned()],
             tasks: tasks.iter().map(|values| NewTask { name: 0, work: work(values) }).collect(),
-            becomes: work(becomes),
+            becomes: Some(work(becomes)),
         }
     }
 
@@ -282,6 +381,36 @@ mod tests {
         assert_eq!(check(addition(&[], &[Source::Known(TaskId(4))])), not_there);
         let twice = Err(AdditionError::Inconsistent("a task takes a value twice"));
         assert_eq!(check(addition(&[], &[known, known])), twice);
+    }
+
+    #[test]
+    fn one_branch_is_done_before_the_next_is_begun() {
+        let new = Source::New;
+        // A sum of two sums, each of two; the first task is the sum of all.
+        let mut sums =
+            addition(&[&[new(1), new(2)], &[new(3), new(4)], &[new(5), new(6)], &[], &[], &[], &[]], &[]);
+        assert_eq!(sums.put_depth_first(), Ok(vec![6, 2, 5, 0, 1, 3, 4]));
+        let values: Vec<&[Source]> = sums.tasks.iter().map(|task| &task.work.values[..]).collect();
+        assert_eq!(values[2..], [&[new(0), new(1)][..], &[], &[], &[new(3), new(4)], &[new(2), new(5)]]);
+        assert_eq!(sums.put_depth_first(), Ok((0..7).collect()), "what is in order stays as it is");
+    }
+
+    #[test]
+    fn a_long_chain_is_ordered_and_a_ring_refused() {
+        let inputs: Vec<[Source; 1]> = (1..100_000).map(|number| [Source::New(number)]).collect();
+        let mut tasks: Vec<&[Source]> = inputs.iter().map(|input| &input[..]).collect();
+        tasks.push(&[]);
+        assert_eq!(addition(&tasks, &[]).put_depth_first(), Ok((0..100_000).rev().collect()));
+        let ring = [Source::New(0)];
+        *tasks.last_mut().unwrap() = &ring;
+        let refused = Err(AdditionError::Cyclic("part".to_owned()));
+        assert_eq!(addition(&tasks, &[]).put_depth_first(), refused);
+        tasks.push(&ring);
+        assert_eq!(addition(&tasks, &[]).put_depth_first(), refused, "also if something takes from it");
+        assert!(addition(&[&[Source::New(3)]], &[]).put_depth_first().is_err());
+        let diamond: [&[Source]; 4] =
+            [&[Source::New(1), Source::New(2)], &[Source::New(3)], &[Source::New(3)], &[]];
+        assert_eq!(addition(&diamond, &[]).put_depth_first(), Ok(vec![3, 1, 2, 0]));
     }
 
     #[test]
@@ -300,8 +429,10 @@ mod tests {
             Numbering { task, operation, options, submitted, version }
         };
         let (rows, becomes) = first.rows(from(10, 0, 0), TaskId(3), None);
+        let becomes = becomes.expect("it becomes another");
         assert_eq!((&rows[1].values[..], &becomes.values[..]), (&[10][..], &[11][..]));
         let (again, second) = first.rows(from(12, becomes.submitted, 1), TaskId(3), Some(&becomes));
+        let second = second.expect("it becomes another");
         let numbers = |rows: &[Grown]| -> Vec<u32> {
             rows.iter().filter_map(|row| Some(row.origin.as_ref()?.number)).collect()
         };

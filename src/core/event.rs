@@ -177,6 +177,15 @@ pub enum Event {
         /// Bytes.
         memory_bytes: u64,
     },
+    /// A client submitted tasks.
+    TasksSubmitted {
+        /// What stands for the client in the graph.
+        client: TaskId,
+        /// What the new tasks, their operations and options are numbered from.
+        numbering: Numbering,
+        /// The tasks.
+        addition: Box<Addition>,
+    },
 }
 
 /// An attempt that ran to success.
@@ -248,6 +257,21 @@ pub enum Cause {
         /// How often a task may at the most, this time included.
         limit: u32,
     },
+    /// An input of it, by position, is lost although it was there: its task must be done again. This is no failure of
+    /// the attempt, and is never recorded.
+    LostInput(u32),
+    /// Its Python function raised an exception, which whoever waits for it gets.
+    Raised(Box<Raised>),
+}
+
+/// An exception.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Raised {
+    /// In words, and where.
+    pub text: String,
+    /// As Python pickled it; empty if that could not be.
+    #[serde(with = "crate::core::octets")]
+    pub pickled: Vec<u8>,
 }
 
 /// What is known of a want of memory; numbers that are not are 0.
@@ -318,6 +342,8 @@ impl fmt::Display for Cause {
             Cause::CaptureLimit(bytes) => write!(out, "printed more than its capture limit of {bytes} bytes"),
             Cause::NotStarted(why) => write!(out, "could not be started: {why}"),
             Cause::Function(why) => write!(out, "failed: {why}"),
+            Cause::LostInput(place) => write!(out, "lost its input {place}"),
+            Cause::Raised(raised) => write!(out, "failed: {}", raised.text),
             Cause::Panic(message) => write!(out, "panicked: {message}"),
             Cause::NotRecorded(why) => write!(out, "ended, but its output could not be recorded: {why}"),
             Cause::LostRank(rank) => write!(out, "was lost with rank {rank}"),

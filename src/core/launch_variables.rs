@@ -83,7 +83,7 @@ const KEPT: &[&str] = &[
 ];
 
 /// Whether Slurm's PMIx plugin connects the nodes of a step directly, and what it is told unless the user said
-/// otherwise. Over direct connections Slurm 22.05 sometimes lets ranks leave `MPI_Init` while another has not
+/// otherwise. Over direct connections Slurm 22.05 more often lets ranks leave `MPI_Init` while another has not
 /// passed its first fence, and Open MPI 4.1 crashes there when their first message comes.
 pub const PMIX_DIRECT_CONNECTIONS: (&str, &str) = ("SLURM_PMIX_DIRECT_CONN", "false");
 

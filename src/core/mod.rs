@@ -6,6 +6,7 @@
 
 pub mod addition;
 pub mod batch;
+pub mod client;
 pub mod column;
 pub mod edit;
 pub mod event;

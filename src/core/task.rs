@@ -1,6 +1,7 @@
 //! What one task is: its operation, and the options it runs under.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,25 @@ pub enum Body {
     Call(Call),
     /// A program of its own.
     Command(Box<Command>),
+    /// A Python function, in an interpreter that is a process of its own.
+    Python(Box<Python>),
+    /// One of the Python calls that a client pickled together: the number of that block. Which of them it is
+    /// stands with the task.
+    Pickled(u32),
+    /// A Python call that a task submitted: a block of it alone, as its process pickled it.
+    PickledCall(Arc<Vec<u8>>),
+}
+
+impl Body {
+    /// True if it is a function, whatever language it is written in: it takes values and gives one.
+    pub const fn is_function(&self) -> bool {
+        matches!(self, Body::Call(_) | Body::Python(_)) || self.is_pickled()
+    }
+
+    /// True if it is a Python call that somebody pickled while the run went on.
+    pub const fn is_pickled(&self) -> bool {
+        matches!(self, Body::Pickled(_) | Body::PickledCall(_))
+    }
 }
 
 /// A call of a function by name.
@@ -40,6 +60,30 @@ pub struct Call {
     pub function: String,
     /// Its arguments in order.
     pub arguments: Vec<Argument>,
+}
+
+/// A call of a Python function.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Python {
+    /// Where it is defined: the name of a module, or the absolute path of a file that ends with `.py`.
+    pub module: String,
+    /// Its name there; dots lead into classes.
+    pub function: String,
+    /// Its positional arguments in order.
+    pub arguments: Vec<Argument>,
+    /// Its keyword arguments.
+    pub keywords: Vec<(String, Argument)>,
+    /// Variables that the environment has besides during the call, in order.
+    pub environment: Vec<(String, Text)>,
+    /// The working directory during the call, an absolute path.
+    pub directory: Text,
+}
+
+impl Python {
+    /// Every argument, with a name or without.
+    pub fn all_arguments(&self) -> impl Iterator<Item = &Argument> {
+        self.arguments.iter().chain(self.keywords.iter().map(|(_, argument)| argument))
+    }
 }
 
 /// One argument of a call.

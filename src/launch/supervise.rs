@@ -2,7 +2,8 @@
 //! batch system signals, and sees to it that the launcher ends.
 //!
 //! A launcher gives its ranks about a second after it was told to end, so the run is first asked to
-//! stop through its mailbox; signals come after that, and KILL last.
+//! stop through its mailbox; signals come after that, and KILL last. A launcher whose ranks never begin, or that stays
+//! although the scheduler is dead, is ended: some wait for ever for ranks that died at the wrong moment.
 
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -18,6 +19,7 @@ use signal_hook::iterator::Signals;
 use crate::clock;
 use crate::core::time::{Micros, Timestamp};
 use crate::record::layout::RunDirectory;
+use crate::record::lease::Lease;
 use crate::record::mailbox::{Mailbox, Order};
 
 /// How often the launcher, the clock and the signals are looked at.
@@ -32,8 +34,13 @@ const SHORT: Micros = Micros::from_secs(300);
 /// The time that a look at a node may take, and how many are looked at side by side.
 const PROBE: Micros = Micros::from_secs(20);
 const PROBES: usize = 16;
-/// The time a launcher may take to end once the run is over: a damaged one never does.
+/// The time a launcher may take to end once the run is over, or its scheduler dead: a damaged one never does.
 const LINGERING: Micros = Micros::from_secs(20);
+/// The time that ranks may take to begin, unless the variable says otherwise. MPI takes minutes on whole machines.
+const STARTING: Micros = Micros::from_secs(600);
+const STARTING_VARIABLE: &str = "DAGMAR_STARTING";
+/// How often it is looked who schedules the run.
+const LEASE_LOOK_EVERY: Micros = Micros::from_secs(2);
 
 /// How a supervised launcher ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,20 +89,35 @@ impl Supervisor {
         self.stopped
     }
 
-    /// Runs a launcher, and with it the ranks of `run`, to its end.
+    /// Runs a launcher, and with it the ranks of `run`, to its end. `must_begin` is true if they do nothing else: a
+    /// user's own program may do anything before its first run and after it.
     ///
     /// # Errors
     /// When it cannot be started or waited for; nothing of it is left then.
-    pub fn run_ranks(&mut self, command: Command, run: &RunDirectory) -> io::Result<Ended> {
+    pub fn run_ranks(&mut self, command: Command, run: &RunDirectory, must_begin: bool) -> io::Result<Ended> {
         let mailbox = Mailbox::new(run.control());
         let mut watch = Watch::new(self.ends);
+        if must_begin {
+            watch.await_beginning(clock::now(), seconds(STARTING_VARIABLE).unwrap_or(STARTING));
+        }
+        let mut scheduler = SchedulerWatch::new(run);
+        let mut look = |watch: &mut Watch| {
+            let now = clock::now();
+            match scheduler.look(now) {
+                Sight::Nobody => {}
+                Sight::AtWork => watch.on_begun(),
+                // A user's own program may go on with something else.
+                Sight::Dead if !must_begin => {}
+                Sight::Dead | Sight::Finished => watch.on_over(now),
+            }
+        };
         let drain = || {
             if let Err(error) = mailbox.post(Order::Drain) {
                 // TERM and KILL still follow.
                 log::error!("cannot ask the run to stop: {error}");
             }
         };
-        let status = self.see_to_its_end(command, &mut watch, &|| run.finished().exists(), &drain)?;
+        let status = self.see_to_its_end(command, &mut watch, &mut look, &drain)?;
         self.stopped = self.stopped.or(watch.cause());
         Ok(Ended { status, stopped: watch.cause() })
     }
@@ -107,7 +129,7 @@ impl Supervisor {
     /// When it cannot be started or waited for.
     pub fn run_short(&mut self, command: Command) -> io::Result<ExitStatus> {
         let mut watch = Watch::short(clock::now(), SHORT);
-        let status = self.see_to_its_end(command, &mut watch, &|| false, &|| {})?;
+        let status = self.see_to_its_end(command, &mut watch, &mut |_| {}, &|| {})?;
         self.stopped = self.stopped.or(watch.cause());
         Ok(status)
     }
@@ -162,7 +184,7 @@ impl Supervisor {
         &mut self,
         mut command: Command,
         watch: &mut Watch,
-        is_finished: &dyn Fn() -> bool,
+        look: &mut dyn FnMut(&mut Watch),
         drain: &dyn Fn(),
     ) -> io::Result<ExitStatus> {
         // A group of its own: what is sent to the job script's group must not reach ranks first.
@@ -180,9 +202,7 @@ impl Supervisor {
                 }
             }
             self.heed_signals(watch);
-            if is_finished() {
-                watch.on_finished(clock::now());
-            }
+            look(watch);
             match watch.step(clock::now()) {
                 Some(Step::Drain) => {
                     log::warn!("asking the run to stop: {:?}", watch.cause());
@@ -201,6 +221,51 @@ impl Supervisor {
             watch.on_signal(clock::now(), signal);
         }
     }
+}
+
+/// Who schedules a run that is being launched, as far as its directory tells.
+struct SchedulerWatch<'a> {
+    run: &'a RunDirectory,
+    /// The number of whoever had the run before.
+    earlier: Option<u32>,
+    sight: Sight,
+    next_look: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    /// No rank has taken the run yet.
+    Nobody,
+    AtWork,
+    /// The one that has taken it has died since.
+    Dead,
+    Finished,
+}
+
+impl<'a> SchedulerWatch<'a> {
+    fn new(run: &'a RunDirectory) -> Self {
+        let earlier = Lease::last(&run.lease()).ok().flatten().map(|(number, _)| number);
+        SchedulerWatch { run, earlier, sight: Sight::Nobody, next_look: Timestamp(0) }
+    }
+
+    fn look(&mut self, now: Timestamp) -> Sight {
+        if self.run.finished().exists() {
+            self.sight = Sight::Finished;
+        } else if now >= self.next_look {
+            self.next_look = now + LEASE_LOOK_EVERY;
+            // What cannot be read now can be later.
+            if let Ok(Some((number, is_dead))) = Lease::last(&self.run.lease())
+                && Some(number) != self.earlier
+            {
+                self.sight = if is_dead { Sight::Dead } else { Sight::AtWork };
+            }
+        }
+        self.sight
+    }
+}
+
+fn seconds(variable: &str) -> Option<Micros> {
+    std::env::var(variable).ok()?.parse().ok().map(Micros::from_secs)
 }
 
 /// What a launcher that has ended left behind must not disturb what comes next.
@@ -238,21 +303,21 @@ struct Watch {
     cause: Option<StopCause>,
     /// When each step is due, the earliest first; steps that were done are gone.
     due: Vec<(Timestamp, Step)>,
-    has_finished: bool,
+    /// True while nothing is due but because the ranks do not begin.
+    is_starting: bool,
+    is_over: bool,
     /// True if there is nothing to drain.
     is_short: bool,
 }
 
 impl Watch {
     fn new(ends: Option<(Timestamp, Micros)>) -> Self {
-        Watch { ends, cause: None, due: Vec::new(), has_finished: false, is_short: false }
+        Watch { ends, cause: None, due: Vec::new(), is_starting: false, is_over: false, is_short: false }
     }
 
     /// Over something short, which may take so long and no longer.
     fn short(now: Timestamp, limit: Micros) -> Self {
-        let terminate = now + limit;
-        let due = vec![(terminate, Step::Terminate), (terminate + LAST_BREATH, Step::Kill)];
-        Watch { due, is_short: true, ..Watch::new(None) }
+        Watch { due: ending(now + limit), is_short: true, ..Watch::new(None) }
     }
 
     fn cause(&self) -> Option<StopCause> {
@@ -275,16 +340,27 @@ impl Watch {
         }
     }
 
-    /// The run is over: the launcher has no reason to stay.
-    fn on_finished(&mut self, now: Timestamp) {
-        if !std::mem::replace(&mut self.has_finished, true) {
-            let terminate = now + LINGERING;
-            self.due = vec![(terminate, Step::Terminate), (terminate + LAST_BREATH, Step::Kill)];
+    /// The ranks have so long to begin.
+    fn await_beginning(&mut self, now: Timestamp, limit: Micros) {
+        self.is_starting = true;
+        self.due = ending(now + limit);
+    }
+
+    fn on_begun(&mut self) {
+        if std::mem::take(&mut self.is_starting) {
+            self.due.clear();
+        }
+    }
+
+    /// The run is finished, or its scheduler dead: the launcher has no reason to stay.
+    fn on_over(&mut self, now: Timestamp) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            self.due = ending(now + LINGERING);
         }
     }
 
     fn step(&mut self, now: Timestamp) -> Option<Step> {
-        if let (Some((end, margin)), None, false) = (self.ends, self.cause, self.has_finished)
+        if let (Some((end, margin)), None, false) = (self.ends, self.cause, self.is_over)
             && now + margin >= end
         {
             self.begin(StopCause::Walltime, now, last_call(end).max(now + LAST_BREATH));
@@ -299,7 +375,8 @@ impl Watch {
     /// From here on the steps follow each other.
     fn begin(&mut self, cause: StopCause, now: Timestamp, terminate: Timestamp) {
         self.cause = Some(cause);
-        if !self.has_finished {
+        self.is_starting = false;
+        if !self.is_over {
             let kill = terminate + LAST_BREATH;
             self.due = vec![(now, Step::Drain), (terminate, Step::Terminate), (kill, Step::Kill)];
         }
@@ -307,6 +384,11 @@ impl Watch {
             self.due.retain(|(_, step)| *step != Step::Drain);
         }
     }
+}
+
+/// TERM at this time, and KILL after it.
+fn ending(terminate: Timestamp) -> Vec<(Timestamp, Step)> {
+    vec![(terminate, Step::Terminate), (terminate + LAST_BREATH, Step::Kill)]
 }
 
 /// When TERM is due before the end of the allocation: TERM, then KILL, then the end.
@@ -372,9 +454,21 @@ mod tests {
     #[test]
     fn a_launcher_that_stays_after_the_run_is_ended() {
         let mut watch = Watch::new(Some((at(100), Micros::from_secs(60))));
-        let finished: Occurrence = |watch, now| watch.on_finished(now);
+        let finished: Occurrence = |watch, now| watch.on_over(now);
         let steps = steps(&mut watch, &[(10, finished), (20, finished), (25, term)]);
         assert_eq!(steps, [(30, Step::Terminate), (35, Step::Kill)]);
+    }
+
+    #[test]
+    fn ranks_that_never_begin_are_ended() {
+        let mut watch = Watch::new(None);
+        watch.await_beginning(at(0), Micros::from_secs(50));
+        assert_eq!(steps(&mut watch, &[]), [(50, Step::Terminate), (55, Step::Kill)]);
+        let begun: Occurrence = |watch, _| watch.on_begun();
+        let mut watch = Watch::new(None);
+        watch.await_beginning(at(0), Micros::from_secs(50));
+        let steps = steps(&mut watch, &[(49, begun), (60, term), (61, begun)]);
+        assert_eq!(steps, [(60, Step::Drain), (80, Step::Terminate), (85, Step::Kill)]);
     }
 
     #[test]

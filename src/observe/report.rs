@@ -144,7 +144,9 @@ impl ReportBuilder {
             }
             Event::GraphEdited(edit) => self.durations.edit(edit, &self.graph),
             Event::WorkerLost { .. } => self.workers_lost += 1,
-            Event::TasksAdded { addition, .. } => self.durations.add(addition.tasks.len()),
+            Event::TasksAdded { addition, .. } | Event::TasksSubmitted { addition, .. } => {
+                self.durations.add(addition.tasks.len())
+            }
             _ => (),
         }
         self.snapshot.on_event(&self.graph, time, event);

@@ -216,6 +216,9 @@ impl Snapshot {
             | Event::MemorySet { .. }
             | Event::TasksDurable { .. }
             | Event::RunResumed { .. } => {}
+            Event::TasksSubmitted { client, numbering, addition } => {
+                self.on_tasks_added(graph, (*client, *numbering), addition);
+            }
             Event::TasksAdded { task, worker, ran, numbering, addition, .. } => {
                 self.failed_before.remove(task);
                 self.on_tasks_added(graph, (*task, *numbering), addition);
@@ -367,7 +370,7 @@ impl Snapshot {
     /// What is the same for neighbours is looked up once.
     fn on_tasks_finished(&mut self, graph: &Graph, worker: Rank, batch: &Batch) {
         let mut alike = TaskId(0)..TaskId(0);
-        let (mut group, mut cpus) = (None, 0);
+        let (mut group, mut cpus) = (0, 0);
         let (mut busy, mut busy_cpus, mut count) = (Micros::ZERO, Micros::ZERO, 0);
         for (task, _, ran, _) in batch.timings() {
             count += 1;
@@ -375,7 +378,7 @@ impl Snapshot {
                 continue;
             }
             if !alike.contains(&task) {
-                (group, cpus) = (self.group_of(graph, task), graph.options(task).resources.cpus);
+                (group, cpus) = (graph.group_place(task), graph.options(task).resources.cpus);
                 alike = task..graph.sources_end(task).min(self.group_end(graph, group));
             }
             self.change_in(graph, group, task, State::Finished);
@@ -387,9 +390,9 @@ impl Snapshot {
         }
     }
 
-    fn group_end(&self, graph: &Graph, group: Option<usize>) -> TaskId {
-        let group = group.map(|group| &graph.keys().groups()[group]);
-        group.map_or(TaskId(0), |group| TaskId(group.first.0 + group.count().unwrap_or(0)))
+    fn group_end(&self, graph: &Graph, group: usize) -> TaskId {
+        let group = &graph.keys().groups()[group];
+        TaskId(group.first.0 + group.count().unwrap_or(0))
     }
 
     fn on_attempt_failed(&mut self, graph: &Graph, failed: FailedAttempt, ran: Micros) {
@@ -420,16 +423,10 @@ impl Snapshot {
         }
         self.states.resize(self.states.len() + count, State::Waiting as u8);
         self.counts.waiting = self.counts.waiting.saturating_add(count as u32);
-        if let Some(group) = self.group_of(graph, by) {
+        if let Some(first) = addition.tasks.first().map(|_| numbering.task) {
+            let group = graph.group_place(first);
             self.groups[group].waiting = self.groups[group].waiting.saturating_add(count as u32);
         }
-    }
-
-    /// The group that a task is counted in, if there is any.
-    fn group_of(&self, graph: &Graph, task: TaskId) -> Option<usize> {
-        // Empty groups share their first task with the group behind them, which is the right one.
-        let root = graph.root(task);
-        graph.keys().groups().partition_point(|group| group.first <= root).checked_sub(1)
     }
 
     fn add_busy(&mut self, graph: &Graph, task: TaskId, worker: Rank, ran: Micros) {
@@ -452,13 +449,12 @@ impl Snapshot {
     }
 
     fn change(&mut self, graph: &Graph, task: TaskId, to: State) {
-        self.change_in(graph, self.group_of(graph, task), task, to);
+        self.change_in(graph, graph.group_place(task), task, to);
     }
 
-    fn change_in(&mut self, graph: &Graph, group: Option<usize>, task: TaskId, to: State) {
+    fn change_in(&mut self, graph: &Graph, group: usize, task: TaskId, to: State) {
         let Some(state) = self.states.get_mut(task.index()) else { return };
         let from = State::of(std::mem::replace(state, to as u8));
-        let Some(group) = group else { return };
         self.groups[group].change(from, to);
         if !graph.keys().groups()[group].hidden {
             self.counts.change(from, to);

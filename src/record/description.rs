@@ -44,6 +44,12 @@ pub struct Description {
     /// The user's own program and its arguments, if it is not a graph that is run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub program: Vec<String>,
+    /// The script that submits its tasks, and its arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub script: Vec<String>,
+    /// How long it goes on without a client, if it waits for some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for_clients_s: Option<u64>,
     /// What was typed, word by word.
     pub command_line: Vec<String>,
     /// Where it was typed.
@@ -83,6 +89,8 @@ impl Description {
             crash_limit: CRASH_LIMIT,
             if_missing: false,
             program: Vec::new(),
+            script: Vec::new(),
+            waits_for_clients_s: None,
             command_line: env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
             directory: env::current_dir().unwrap_or_default(),
             host: host.unwrap_or_default(),
@@ -90,6 +98,11 @@ impl Description {
             started: in_utc(started),
             batch: BatchJob::from_variables(|name| env::var(name).ok()),
         }
+    }
+
+    /// True if its tasks come from a client. What they do is known to that alone, so such a run cannot be gone on with.
+    pub fn has_client(&self) -> bool {
+        !self.script.is_empty() || self.waits_for_clients_s.is_some()
     }
 
     /// Writes it; replaces an earlier one.
@@ -142,6 +155,8 @@ mod tests {
             crash_limit: 4,
             if_missing: false,
             program: Vec::new(),
+            script: Vec::new(),
+            waits_for_clients_s: None,
             command_line: vec!["dagmar".into(), "run".into(), "a \"b\"".into()],
             directory: "/home/ada".into(),
             host: "n042".into(),

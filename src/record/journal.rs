@@ -23,7 +23,7 @@ use super::segment::{Standing, path_of, standing};
 const FRAME_EVENTS: usize = 1024;
 
 /// The journal's magic and version.
-pub const KIND: Kind = Kind { magic: *b"dagmar\0J", version: 6, name: "journal" };
+pub const KIND: Kind = Kind { magic: *b"dagmar\0J", version: 7, name: "journal" };
 
 /// Writes a run's journal.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl JournalWriter {
     pub fn append(&mut self, events: &[(Timestamp, Event)]) -> io::Result<()> {
         // What was added may be large, and a frame has a limit: each has its own.
         let is_bulky = |(_, event): &(Timestamp, Event)| {
-            matches!(event, Event::TasksAdded { .. } | Event::GraphEdited(_))
+            matches!(event, Event::TasksAdded { .. } | Event::TasksSubmitted { .. } | Event::GraphEdited(_))
         };
         let pieces = events.chunk_by(|one, next| !is_bulky(one) && !is_bulky(next));
         pieces.flat_map(|piece| piece.chunks(FRAME_EVENTS)).try_for_each(|chunk| {

@@ -157,7 +157,8 @@ impl RunDirectory {
         let aside = free.expect("some number is free");
         make_directory(&aside)?;
         let refused = |part: &Path, error| LayoutError::Io(self.path.join(part), error);
-        let parts = ["output", "control", "logs", "finished", "computes", "lease"].map(PathBuf::from);
+        let parts =
+            ["output", "control", "logs", "finished", "computes", "lease", "client.toml"].map(PathBuf::from);
         // The journal last, and its beginning after all: while that is there, the run has begun, and
         // this can be done again.
         let last = last_segment(&self.journal()).map_err(|error| refused(Path::new("journal"), error))?;
@@ -320,6 +321,11 @@ impl RunDirectory {
     /// That rank 0 of a launched run ended by itself, as it cannot go on; the launcher's exit code says nothing.
     pub fn refusal(&self) -> PathBuf {
         self.path.join("control/refused")
+    }
+
+    /// Where it waits for clients, if it does.
+    pub fn rendezvous(&self) -> PathBuf {
+        self.path.join("client.toml")
     }
 
     /// The mailbox.

@@ -181,6 +181,12 @@ impl Lease {
         Ok(notice.map(Notice::into_holder))
     }
 
+    /// The number of whoever took the run last, and whether that process was one of this host and is dead.
+    pub fn last(path: &Path) -> io::Result<Option<(u32, bool)>> {
+        let here = Owner::this_process(None, 0);
+        Ok(Notice::read(path)?.map(|notice| (notice.token, notice.owner.is_dead(&here))))
+    }
+
     /// A number larger than that of everyone who had the run before: that of the segment.
     pub const fn token(&self) -> u32 {
         self.token
@@ -414,6 +420,18 @@ mod tests {
 
     fn me() -> Owner {
         Owner::this_process(None, 0)
+    }
+
+    #[test]
+    fn who_took_a_run_last_is_seen_to_be_dead() {
+        let run = Run::new();
+        assert_eq!(Lease::last(&run.path).unwrap(), None);
+        run.said(3, elsewhere());
+        assert_eq!(Lease::last(&run.path).unwrap(), Some((3, false)), "nobody here knows");
+        run.said(4, Owner { pid: u32::MAX, ..me() });
+        assert_eq!(Lease::last(&run.path).unwrap(), Some((4, true)));
+        let _taken = run.take(&me(), LONG).unwrap();
+        assert_eq!(Lease::last(&run.path).unwrap(), Some((5, false)));
     }
 
     fn elsewhere() -> Owner {

@@ -25,6 +25,7 @@ pub mod pack_reader;
 pub mod packed;
 pub mod piece;
 pub mod publish;
+pub mod rendezvous;
 pub mod resume;
 pub mod segment;
 pub mod submission;

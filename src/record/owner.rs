@@ -45,9 +45,13 @@ impl Owner {
     /// True if the owner is gone for sure, as far as `other` can know. Two processes of one start
     /// of a job may be two runs that a person began in it.
     pub(super) fn is_gone(&self, other: &Owner) -> bool {
-        let is_dead = self.is_seen_by(other) && self.born != 0 && born(self.pid) != Some(self.born);
         let job_began_again = self.job.is_some() && self.job == other.job && self.restarts < other.restarts;
-        is_dead || job_began_again
+        self.is_dead(other) || job_began_again
+    }
+
+    /// True if `other`, which must be this process, would see the owner if it lived.
+    pub(super) fn is_dead(&self, other: &Owner) -> bool {
+        self.is_seen_by(other) && self.born != 0 && born(self.pid) != Some(self.born)
     }
 
     /// True if `other`, which must be this process, would see the owner among its own processes.

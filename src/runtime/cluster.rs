@@ -20,6 +20,7 @@ use super::panic;
 #[cfg(feature = "mpi")]
 use super::processes::Processes;
 use super::scheduler_loop::{self, Watcher};
+use super::serving::Waiting;
 use super::signals::Signals;
 use super::start::StartError;
 use super::threads::Threads;
@@ -47,6 +48,8 @@ pub struct Plan {
     pub if_missing: bool,
     /// Whether a journal that is damaged is refused.
     pub on_damage: OnDamage,
+    /// Who submits tasks while it runs, if anybody does.
+    pub client: Option<Arc<Waiting>>,
 }
 
 /// Ranks that are up, their workers waiting for a run.
@@ -156,9 +159,11 @@ impl Cluster {
             log::warn!("{warning}");
         }
         let signals = self.signals.clone();
-        let Plan { graph, asked, prints, persist, max_fails, crash_limit, resumes, if_missing, on_damage } =
-            plan;
+        let Plan { graph, asked, prints, persist, max_fails, crash_limit, .. } = plan;
+        let Plan { resumes, if_missing, on_damage, client, .. } = plan;
         let setup = scheduler_loop::Setup {
+            client,
+            slots: self.geometry.capacities.iter().map(|capacity| capacity.cpus).sum(),
             graph,
             asked,
             prints,
@@ -185,6 +190,7 @@ impl Cluster {
 
     /// Ends every rank; other processes end with this exit code.
     pub fn dismiss(self, exit_code: u8) {
+        self.functions.keep().interpreters().close();
         match self.ranks {
             Ranks::Threads(threads) => threads.dismiss(exit_code),
             #[cfg(feature = "mpi")]

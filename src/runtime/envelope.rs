@@ -35,6 +35,10 @@ pub enum Envelope {
     Peer(PeerMessage),
     /// The same of an output that is bytes already. Body: those, from where they lie.
     Plain(PeerMessage, Form),
+    /// What a client pickled: calls of it follow. Body: the bytes.
+    Block(u32),
+    /// No calls of these blocks will follow. No body.
+    Unlearn(Vec<u32>),
     /// Part of a stream that goes to the standard stream of `dagmar run`. Body: its bytes.
     Forward(StandardStream),
     /// This worker cannot go on; why. No body.

@@ -112,6 +112,7 @@ mod tests {
             resumes: false,
             if_missing: false,
             on_damage: OnDamage::Refuse,
+            client: None,
         };
         let hosts: Vec<String> = workers.iter().map(|(host, _)| (*host).to_owned()).collect();
         let capacities: Vec<Resources> = workers.iter().map(|(_, cpus)| Resources::cores(*cpus)).collect();

@@ -23,6 +23,8 @@ pub mod panic;
 pub mod processes;
 pub mod program;
 pub mod scheduler_loop;
+pub mod script;
+pub mod serving;
 pub mod signals;
 mod silence;
 pub mod sink;

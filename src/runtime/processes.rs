@@ -243,6 +243,7 @@ pub fn be_worker(mut mpi: Mpi, functions: Arc<Functions>, spawner: SpawnerLink) 
         let (welcome, graph) = match await_welcome(&mut mpi, functions.keep())? {
             Ok(welcome) => welcome,
             Err(exit_code) => {
+                functions.keep().interpreters().close();
                 leave(mpi);
                 return Ok(exit_code);
             }
@@ -251,6 +252,7 @@ pub fn be_worker(mut mpi: Mpi, functions: Arc<Functions>, spawner: SpawnerLink) 
         let (back, worked) = worker_loop::work(mpi, setup);
         mpi = back;
         if let End::Goodbye(exit_code) = worked.map_err(StartError::Worker)? {
+            functions.keep().interpreters().close();
             leave(mpi);
             return Ok(exit_code);
         }

@@ -1,15 +1,17 @@
 //! Rank 0 at work: what came in goes to the machine, what the machine answers is done.
 
+mod client;
 mod failure;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
+use crate::core::client::{CLIENT, ToClient};
 use crate::core::event::{Event, Outcome, StopReason};
 use crate::core::graph::Graph;
-use crate::core::id::Rank;
-use crate::core::message::Report;
+use crate::core::id::{Incarnation, Rank};
+use crate::core::message::{PeerMessage, PeerWord, Report};
 use crate::core::scheduler::{Action, Input, Left, Options, Persist, Precedence, Scheduler, TaskState};
 use crate::core::task_list::TaskList;
 use crate::core::time::{Micros, Timestamp};
@@ -20,7 +22,9 @@ use crate::record::lease::Lease;
 use crate::record::mailbox::{Mailbox, Order};
 use crate::record::outcome::Finished;
 use crate::record::resume::OnDamage;
-use crate::transport::endpoint::{Endpoint, Parcel, TransportError};
+use crate::transport::codec::CodecError;
+use crate::transport::endpoint::{Body, Endpoint, Parcel, TransportError};
+use crate::worker::plain;
 
 use super::beginning::{self, Beginning};
 use super::edited::TakenOver;
@@ -28,6 +32,7 @@ use super::envelope::{Envelope, StandardStream};
 use super::exit;
 use super::fault::Fault;
 use super::margin::{self, Margin};
+use super::serving::{Serving, Waiting};
 use super::signals::Signals;
 use super::silence::Silence;
 
@@ -93,6 +98,10 @@ pub struct Setup {
     pub taken: Option<TakenOver>,
     /// Workers that an earlier run of these ranks lost.
     pub lost: Vec<Rank>,
+    /// The client that submits tasks to it, if there is one.
+    pub client: Option<Arc<Waiting>>,
+    /// How many tasks of one core the workers run at once.
+    pub slots: u32,
     /// The run's directory.
     pub directory: RunDirectory,
     /// The signals to obey.
@@ -147,6 +156,7 @@ struct Hands<'a> {
     mailbox: Mailbox,
     signals: Signals,
     fault: Fault,
+    serving: Option<Serving>,
     silence: Silence,
     margin: Margin,
     /// Workers that were given up: nothing is sent to them, which could last for ever.
@@ -175,6 +185,13 @@ impl<'a> Hands<'a> {
         let unwritten = |error| SchedulerError::Record("journal", error);
         let Beginning { lease, journal, machine, events, must_last } =
             Beginning::of(&mut setup, options, watcher)?;
+        let serving = match &setup.client {
+            Some(client) => {
+                Serving::begin(client, setup.slots, endpoint.waker()).map_err(SchedulerError::Client)?
+            }
+            None => None,
+        };
+        let machine = if serving.is_some() { machine.with_client(CLIENT) } else { machine };
         let disk = journal.disk().map_err(unwritten)?;
         let before = journal.event_count();
         let commit = Commit::start(disk, before, WINDOW, Arc::new(|| ())).map_err(unwritten)?;
@@ -192,6 +209,7 @@ impl<'a> Hands<'a> {
             directory: setup.directory,
             signals: setup.signals,
             fault: Fault::of(endpoint.rank()),
+            serving,
             silence,
             margin: Margin::new(),
             lost: setup.lost,
@@ -233,6 +251,7 @@ impl<'a> Hands<'a> {
                 Err(error) => self.on_transport_error(error)?,
             }
         }
+        received |= self.hear_client();
         self.obey_signals()?;
         self.look_around()?;
         Ok(received)
@@ -250,6 +269,17 @@ impl<'a> Hands<'a> {
                 self.feed(Input::FromWorker { worker: from, message });
             }
             Envelope::Broken(why) => return Err(SchedulerError::Worker(from, why)),
+            Envelope::Peer(message) => {
+                self.on_fetched(from, message.word, || {
+                    Envelope::output_of(&Arc::new(parcel.body.into_vec()))
+                })?;
+            }
+            Envelope::Plain(message, form) => {
+                let strange =
+                    |_| CodecError::Malformed("an output that is not what it is said to be".to_owned());
+                let output = || plain::output_of(form, parcel.body.into_vec()).map_err(strange);
+                self.on_fetched(from, message.word, output)?;
+            }
             Envelope::Forward(stream) => self.watcher.on_output(stream, &parcel.body),
             other => log::warn!("rank {from} sent what only a worker takes: {other:?}"),
         }
@@ -322,6 +352,7 @@ impl<'a> Hands<'a> {
             return Ok(());
         }
         self.looked_around = Some(now);
+        self.forget_blocks()?;
         if self.lease.is_lost() {
             return Err(SchedulerError::Commit(CommitError::Superseded(self.directory.journal())));
         }
@@ -385,6 +416,7 @@ impl<'a> Hands<'a> {
             }
         }
         self.write_events()?;
+        self.serving.iter_mut().for_each(Serving::flush);
         self.watcher.on_turn(clock::now());
         Ok(())
     }
@@ -393,7 +425,24 @@ impl<'a> Hands<'a> {
         match action {
             Action::ToWorker { worker, .. } if self.lost.contains(&worker) => {}
             Action::ToWorker { worker, message } => {
+                let blocks = self.serving.as_mut().map(|serving| serving.blocks_for(worker, &message));
+                for (number, bytes) in blocks.into_iter().flatten() {
+                    let sent = Envelope::Block(number).send_with(Body::from(bytes), worker, self.endpoint);
+                    sent.or_else(|error| self.on_transport_error(error))?;
+                }
                 let sent = Envelope::ToWorker(message).send(worker, self.endpoint);
+                sent.or_else(|error| self.on_transport_error(error))?;
+            }
+            Action::ToClient(ToClient::Stored(task, attempt)) => self.serve_stored(task, attempt),
+            Action::ToClient(word) => {
+                let graph = self.machine.graph();
+                self.serving.iter_mut().for_each(|serving| serving.tell(&word, graph));
+            }
+            Action::Fetch { worker, .. } if self.lost.contains(&worker) => {}
+            Action::Fetch { worker, incarnation, task, attempt } => {
+                let word = PeerWord::Want(task, attempt);
+                let message = PeerMessage { from: Incarnation::default(), to: incarnation, word };
+                let sent = Envelope::Peer(message).send(worker, self.endpoint);
                 sent.or_else(|error| self.on_transport_error(error))?;
             }
             Action::Record(event) => self.record(event),
@@ -438,7 +487,10 @@ impl<'a> Hands<'a> {
         self.is_commit_due = true;
         self.flush()?;
         self.commit.wait_until(self.journal.event_count()).map_err(SchedulerError::Commit)?;
-        let exit_code = exit::code_of(outcome);
+        let exit_code = match self.serving.take() {
+            Some(serving) => serving.end(outcome),
+            None => exit::code_of(outcome),
+        };
         let count = |state: TaskState| self.machine.count(state);
         let finished = Finished {
             exit_code,
@@ -451,8 +503,7 @@ impl<'a> Hands<'a> {
             ended: clock::now(),
         };
         let written = finished.write(&self.directory.finished());
-        written.map_err(|error| SchedulerError::Record("outcome", error))?;
-        Ok(())
+        written.map_err(|error| SchedulerError::Record("outcome", error))
     }
 }
 

@@ -16,9 +16,9 @@ use super::{exit, panic};
 pub enum Role {
     /// The only process: scheduler and workers are its threads.
     Alone,
-    /// Rank 0 of several.
+    /// Rank 0 of several, with its spawner.
     #[cfg(feature = "mpi")]
-    Scheduler(crate::transport::mpi::Mpi),
+    Scheduler(crate::transport::mpi::Mpi, crate::worker::spawner::SpawnerLink),
     /// A worker, with its spawner.
     #[cfg(feature = "mpi")]
     Worker(crate::transport::mpi::Mpi, crate::worker::spawner::SpawnerLink),
@@ -51,7 +51,7 @@ impl Role {
         })?;
         drop(watch);
         Ok(match mpi.rank() {
-            Rank::SCHEDULER => Role::Scheduler(mpi),
+            Rank::SCHEDULER => Role::Scheduler(mpi, spawner),
             _ => Role::Worker(mpi, spawner),
         })
     }

@@ -166,8 +166,9 @@ mod tests {
             any::<u32>().prop_map(Source::Taken),
             any::<u32>().prop_map(|task| Source::Known(TaskId(task))),
         ];
-        (any::<(u32, u32)>(), vec(source, 0..4)).prop_map(|((operation, options), values)| Work {
+        (any::<(u32, u32, u32)>(), vec(source, 0..4)).prop_map(|((operation, place, options), values)| Work {
             operation,
+            place,
             options,
             values,
         })
@@ -192,9 +193,9 @@ mod tests {
             let (by, root) = (TaskId(by), TaskId(root));
             Origin { by, root, name, number }
         });
-        let numbers = any::<(u32, u32, u32, u32)>();
+        let numbers = any::<(u32, u32, u32, u32, u32)>();
         (proptest::option::of(origin), operation(), options(), numbers, vec(any::<u32>(), 0..4)).prop_map(
-            |(origin, operation, options, (version, submitted, operation_id, options_id), values)| {
+            |(origin, operation, options, (version, submitted, operation_id, place, options_id), values)| {
                 let (operation_id, options_id) = (OperationId(operation_id), OptionsId(options_id));
                 Arc::new(Grown {
                     version,
@@ -202,6 +203,7 @@ mod tests {
                     submitted,
                     operation,
                     operation_id,
+                    place,
                     options,
                     options_id,
                     orders: values.clone(),
@@ -214,13 +216,15 @@ mod tests {
     fn addition() -> impl Strategy<Value = Addition> {
         let tasks = vec((any::<u32>(), work()).prop_map(|(name, work)| NewTask { name, work }), 0..4);
         let shared = (vec(operation(), 0..3), vec(options(), 0..3), vec(".*", 0..3));
-        (shared, tasks, work()).prop_map(|((operations, options, names), tasks, becomes)| Addition {
-            operations,
-            options,
-            names,
-            tasks,
-            becomes,
-        })
+        (shared, tasks, proptest::option::of(work())).prop_map(
+            |((operations, options, names), tasks, becomes)| Addition {
+                operations,
+                options,
+                names,
+                tasks,
+                becomes,
+            },
+        )
     }
 
     fn order() -> impl Strategy<Value = Order> {

@@ -3,6 +3,7 @@
 pub mod codec;
 #[doc(hidden)]
 pub mod conformance;
+pub mod control;
 pub mod endpoint;
 pub mod inproc;
 pub mod launcher;

@@ -26,6 +26,7 @@ use super::sink::OutputSink;
 use super::spawner::SpawnerLink;
 use crate::core::event::Cause;
 use crate::core::id::{Attempt, TaskId};
+pub(super) use capture::pipe_to_read;
 use publishing::Publishing;
 use running::Ending;
 use service::Service;

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use super::output::Output;
+use super::python::Interpreters;
 use super::spawner::SpawnerLink;
 
 /// Outputs by number.
@@ -14,6 +15,7 @@ use super::spawner::SpawnerLink;
 pub struct Keep {
     outputs: Mutex<HashMap<u64, Arc<Output>>>,
     spawner: OnceLock<Weak<SpawnerLink>>,
+    interpreters: Interpreters,
 }
 
 impl Keep {
@@ -40,6 +42,11 @@ impl Keep {
     /// Who starts processes for functions, while it is there.
     pub fn spawner(&self) -> Option<Arc<SpawnerLink>> {
         self.spawner.get()?.upgrade()
+    }
+
+    /// Where Python functions run.
+    pub fn interpreters(&self) -> &Interpreters {
+        &self.interpreters
     }
 
     /// How many outputs are kept.

@@ -54,6 +54,8 @@ pub struct State {
     lingering: Vec<(Weak<Output>, u64)>,
     /// Why the last write failed.
     refusal: Option<String>,
+    /// How often something on the disk was released, as far as the ledger knows.
+    releases: u64,
 }
 
 /// Why nothing may start any more.
@@ -107,7 +109,7 @@ impl Memory {
         let ledger = Ledger::new(setup.limit_bytes);
         Memory {
             setup,
-            state: Mutex::new(State { ledger, lingering: Vec::new(), refusal: None }),
+            state: Mutex::new(State { ledger, lingering: Vec::new(), refusal: None, releases: 0 }),
             room: AtomicU8::new(Room::Ample as u8),
             scratch: OnceLock::new(),
             writer: OnceLock::new(),
@@ -155,6 +157,12 @@ impl Memory {
 
     /// After a change: what is too much leaves, and who waited for room hears of it.
     pub(super) fn settle(&self, mut state: MutexGuard<'_, State>, store: &Store) {
+        if let Some(Ok(scratch)) = self.scratch.get()
+            && scratch.releases() != state.releases
+        {
+            state.releases = scratch.releases();
+            state.ledger.on_disk_freed();
+        }
         let held = state.held();
         let chosen = state.ledger.choose(held, |task| store.is_held(task));
         let room = state.ledger.room(held);

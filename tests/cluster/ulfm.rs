@@ -129,12 +129,11 @@ fn a_worker_that_is_lost_before_the_run_begins_is_not_waited_for() {
     };
     fs::write(&lease, text.lines().map(elsewhere).collect::<Vec<_>>().join("\n")).expect("it can be written");
     let running = place.spawn(tolerant(&place, &prefix, 4, &["resume", "out", "--cpus", "1"]));
-    until("all ranks are there", || match place.named("dagmar").len() {
-        count if count >= 4 => Ok(()),
-        count => Err(count.to_string()),
+    // All ranks have greeted each other by then.
+    until("rank 0 watches", || match running.stderr() {
+        text if text.contains("waiting up to 15 s") => Ok(()),
+        text => Err(text),
     });
-    // They have greeted each other by then, and rank 0 watches for 15 s.
-    std::thread::sleep(std::time::Duration::from_secs(5));
     kill("KILL", pid_of_rank(&place, 2));
     let ran = running.end();
     assert_eq!((ran.code(), ran.text().trim()), (Some(0), "31200000"), "{ran}");

@@ -42,10 +42,10 @@ pub fn addition(run: &Run, text: &str) -> Addition {
             expected: Some(Micros::from_millis(10)),
             ..TaskOptions::default()
         }));
-        works.push(Work { operation: number, options: number, values });
+        works.push(Work { operation: number, place: 0, options: number, values });
         known.push(plain);
     }
-    addition.becomes = works.pop().expect("a last word");
+    addition.becomes = Some(works.pop().expect("a last word"));
     addition.tasks = (0..).zip(works).map(|(name, work)| NewTask { name, work }).collect();
     known.pop();
     addition.names = known;
@@ -294,7 +294,7 @@ fn what_no_worker_can_run_fails_whoever_submits_it() {
 fn a_damaged_addition_fails_whoever_submits_it_and_nothing_else() {
     let mut run = Run::new("a x", 0, 1);
     let mut damaged = addition(&run, "p sum:p");
-    damaged.becomes.values.push(Source::New(7));
+    damaged.becomes.as_mut().expect("it becomes something").values.push(Source::New(7));
     run.ends_with(1, "a", 1, Cause::HandedOn(Box::new(damaged)));
     assert_eq!((run.state("a"), run.machine.task_count()), (TaskState::Failed, 2));
     run.finishes(1, "x", 1);

@@ -1,6 +1,7 @@
 //! Both machines as equations: what comes in, what must be done. Each test is a situation from real
 //! life and what must follow; the simulator covers their combinations.
 
+mod client;
 mod culprits;
 mod durable;
 mod editing;
@@ -9,14 +10,16 @@ mod growing;
 mod shortage;
 mod worker_machine;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use dagmar::core::batch::Batch;
+use dagmar::core::client::ToClient;
 use dagmar::core::event::{Cause, Event, Failure, Outcome, StopReason, Success, Totals};
 use dagmar::core::graph::{Definition, Graph, GraphBuilder};
 use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::key::Group;
-use dagmar::core::message::{FromWorker, InputLocation, Order, Report};
+use dagmar::core::message::{Assignment, FromWorker, InputLocation, Order, Report};
 use dagmar::core::resources::Resources;
 use dagmar::core::scheduler::{Action, Input, Options, Past, Persist, Precedence, Scheduler, TaskState};
 use dagmar::core::slot::Slot;
@@ -88,6 +91,9 @@ struct Run {
     machine: Scheduler,
     orders: Vec<(Rank, Order)>,
     events: Vec<Event>,
+    /// What the client was told, and which outputs are to be sent to it from where.
+    told: Vec<ToClient>,
+    fetched: Vec<(u32, TaskId, u32)>,
     outcome: Option<Outcome>,
 }
 
@@ -110,11 +116,16 @@ impl Run {
             precedence: Precedence::default(),
         };
         let machine = Scheduler::new(graph.clone(), &asked, options);
-        let mut run = Run { graph, machine, orders: vec![], events: vec![], outcome: None };
+        let mut run = Run::with(graph, machine);
         for worker in 1..=workers {
             run.joins(worker, LIFE);
         }
         run
+    }
+
+    fn with(graph: Arc<Graph>, machine: Scheduler) -> Self {
+        let (orders, events, told, fetched) = (vec![], vec![], vec![], vec![]);
+        Run { graph, machine, orders, events, told, fetched, outcome: None }
     }
 
     /// Hands one input in, decides, and keeps what was said.
@@ -124,10 +135,15 @@ impl Run {
         self.machine.handle(NOW, Input::Turn, &mut actions);
         self.machine.check();
         (self.orders, self.events) = (vec![], vec![]);
+        (self.told, self.fetched) = (vec![], vec![]);
         for action in actions {
             match action {
                 Action::ToWorker { worker, message } => {
                     self.orders.extend(message.orders.into_iter().map(|order| (worker, order)));
+                }
+                Action::ToClient(word) => self.told.push(word),
+                Action::Fetch { worker, task, attempt, .. } => {
+                    self.fetched.push((worker.0, task, attempt.0));
                 }
                 Action::Record(event) => self.events.push(event),
                 Action::Finish(outcome) => self.outcome = Some(outcome),
@@ -284,6 +300,23 @@ fn more_failures_than_were_allowed_stop_the_run() {
 }
 
 #[test]
+fn what_a_stop_ends_does_not_wait_for_an_input_that_has_failed_since() {
+    let mut run = Run::new("a b:a c:a", 0, 0);
+    run.machine = scheduler_of(&run.graph, 1).with_max_fails(Some(0));
+    run.joins(1, LIFE);
+    run.finishes(1, "a", 1);
+    let (task, attempt, owner) = (TaskId(0), Attempt(1), Rank(1));
+    let input = InputLocation { task, attempt, owner, incarnation: LIFE, is_ahead: false };
+    run.says(1, LIFE, Report::InputMissing { task: TaskId(2), attempt, input });
+    assert_eq!(run.assigned(), [(1, "a".into(), 2)], "while `b` runs");
+    run.fails(1, "a", 2);
+    assert_eq!(run.state("b"), TaskState::Assigned);
+    let failure = Failure { started: NOW, ran: Micros::ZERO, cause: Cause::Stopped };
+    run.says(1, LIFE, Report::Failed(TaskId(1), attempt, failure));
+    assert_eq!(run.state("b"), TaskState::Aborted);
+}
+
+#[test]
 fn a_lost_worker_returns_its_tasks_and_costs_no_retry() {
     let mut run = Run::new("a", 0, 2);
     run.takes(Input::WorkerLost { worker: Rank(1), incarnation: LIFE });
@@ -323,6 +356,42 @@ fn a_wrong_location_is_corrected_and_the_output_made_again() {
     assert_eq!(run.assigned(), [(1, "a".into(), 2)]);
     let release = (Rank(1), Order::Release(task, attempt));
     assert_eq!(run.orders[0], release, "a copy that came there in the meantime goes");
+}
+
+/// Whoever was told to fetch an output counts as one who may have it; but not if that was from such a one.
+#[test]
+fn rumours_of_copies_do_not_go_around() {
+    let mut run = Run::new("a b:a c:a d:a e:a", 0, 4);
+    run.finishes(1, "a", 1);
+    let mut at: VecDeque<(Rank, Assignment)> = VecDeque::new();
+    for round in 0.. {
+        assert!(round < 40, "the workers send each other about for ever");
+        at.extend(run.orders.iter().filter_map(|(worker, order)| match order {
+            Order::Assign(assignment) => Some((*worker, assignment.clone())),
+            _ => None,
+        }));
+        if round == 0 {
+            run.takes(lost(1));
+            at.retain(|(worker, _)| worker.0 != 1);
+            continue;
+        }
+        if at.iter().any(|(_, assignment)| assignment.tasks.first == TaskId(0)) {
+            break;
+        }
+        // Nobody has it, and whoever is asked says so.
+        let (worker, assignment) = at.pop_front().expect("a task waits for `a`");
+        let (task, attempt) = (assignment.tasks.first, assignment.attempt);
+        let own = InputLocation {
+            task: TaskId(0),
+            attempt: Attempt(0),
+            owner: worker,
+            incarnation: LIFE,
+            is_ahead: false,
+        };
+        let input = assignment.inputs.first().cloned().unwrap_or(own);
+        run.says(worker.0, LIFE, Report::InputMissing { task, attempt, input });
+    }
+    assert_eq!(run.state("a"), TaskState::Assigned);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The worker's machine.
 
 use dagmar::core::batch::Batch;
-use dagmar::core::event::{Cause, Success};
+use dagmar::core::event::{Cause, Failure, Success};
 use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
 use dagmar::core::message::{
     Assignment, FromWorker, InputLocation, Order, PeerMessage, PeerWord, Report, ToWorker,
@@ -399,4 +399,18 @@ fn an_output_in_the_run_directory_is_wanted_from_rank_0() {
             .told(0, PeerWord::Output(TaskId(0), Attempt(1)))
             .contains(&worker::Action::Drop(TaskId(0), Attempt(1)))
     );
+}
+
+#[test]
+fn an_output_that_is_found_lost_is_told_as_a_missing_input_of_whoever_was_to_take_it() {
+    let mut hand = Hand::new("a b:a");
+    hand.ordered(vec![Order::Assign(assignment(0, &[], 1)), Order::Assign(assignment(1, &[], 0))]);
+    hand.ends(0);
+    let failure = Failure { started: NOW, ran: Micros::ZERO, cause: Cause::LostInput(0) };
+    let done = hand.takes(worker::Input::Failed { task: TaskId(1), attempt: Attempt(1), failure });
+    let missing = Report::InputMissing { task: TaskId(1), attempt: Attempt(1), input: location(0, 1) };
+    let told = worker::Action::ToScheduler(FromWorker { incarnation: LIFE, reports: vec![missing] });
+    assert_eq!(done, [told], "it stays until its release, as others may be about to start with it");
+    let done = hand.ordered(vec![Order::Release(TaskId(0), Attempt(1))]);
+    assert_eq!(done, [worker::Action::Drop(TaskId(0), Attempt(1))]);
 }

@@ -165,3 +165,67 @@ fn without_a_history_the_outcome_is_believed_and_its_absence_too() {
     assert_eq!(site.pbs(&["qdel", &job]).code(), Some(0));
     site.expect(5, &["wait", "long-0001"]).tells("left no outcome");
 }
+
+/// A launcher that does something else in its first starts.
+fn with_odd_starts(graph: &str, starts: u32, line: &str) -> Site {
+    let site = Site::with(graph);
+    let script = format!(
+        "echo start >> starts\n[ $(wc -l < starts) -gt {starts} ] || {{ {line}; }}\nexec mpirun \"$@\"\n"
+    );
+    site.place.write("start", &script);
+    let start = site.place.path().join("start");
+    let template = format!(
+        "extends = \"pbs\"\n[launcher]\ncommand = [\"sh\", \"{}\"]\n[environment.variables]\nDAGMAR_STARTING = \"8\"\n",
+        start.display()
+    );
+    site.place.write("odd.toml", &template);
+    site.submit_to("odd.toml", &["-t", "3m"]);
+    site
+}
+
+fn starts(site: &Site) -> usize {
+    site.place.read("starts").lines().count()
+}
+
+#[test]
+fn ranks_that_died_as_they_started_are_started_again() {
+    let site = with_odd_starts(SHORT, 1, "kill -SEGV $$");
+    site.expect(0, &["wait"]);
+    assert_eq!(starts(&site), 2);
+    let said = site.printed("short-0001");
+    assert!(
+        said.contains("`short-0001` did not begin (the launcher ended with 139); starting it again"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_start_is_tried_three_times_and_not_at_all_again_if_it_was_misused() {
+    let site = with_odd_starts(SHORT, 9, "kill -SEGV $$");
+    site.expect(5, &["wait"]);
+    assert_eq!(starts(&site), 3);
+    let said = site.printed("short-0001");
+    assert!(said.contains("error: `short-0001` did not begin: its launcher ended with 139"), "{said}");
+    let site = with_odd_starts(SHORT, 9, "exit 2");
+    site.expect(2, &["wait"]);
+    assert_eq!(starts(&site), 1);
+}
+
+#[test]
+fn ranks_that_do_not_begin_are_ended_and_started_again() {
+    let site = with_odd_starts(SHORT, 1, "exec sleep 600");
+    site.expect(0, &["wait"]);
+    assert_eq!(starts(&site), 2);
+}
+
+#[test]
+fn a_launcher_that_stays_when_its_scheduler_is_dead_is_ended() {
+    let graph = "name = \"short\"\n[tasks.a]\nrun = \"sleep 8\"\n";
+    let site = with_odd_starts(graph, 1, "mpirun \"$@\"; exec sleep 600");
+    site.await_start();
+    let lease = fs::read_to_string(site.place.run().join("lease")).expect("somebody has the run");
+    let pid = lease.lines().find_map(|line| line.strip_prefix("pid = ")).expect("its owner is a process");
+    kill("KILL", pid.parse().expect("a number"));
+    site.expect(0, &["wait"]);
+    assert_eq!(starts(&site), 2);
+}

@@ -26,6 +26,16 @@ const STEPS: [(TaskState, TaskState); 13] = [
 /// Everything worth counting that can happen in a simulated world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Happening {
+    ClientSubmitted,
+    ClientGotOutput,
+    ClientReleased,
+    ClientClosed,
+    ClientLeft,
+    ClientReplaced,
+    ClientSentInVain,
+    ClientReadStored,
+    SubmissionRefused,
+    OutputVanished,
     WorkerLost,
     WorkerCameBack,
     OldLifeSpoke,
@@ -105,7 +115,17 @@ pub enum Happening {
     TasksSkipped,
 }
 
-const HAPPENINGS: [Happening; 77] = [
+const HAPPENINGS: [Happening; 87] = [
+    Happening::ClientSubmitted,
+    Happening::ClientGotOutput,
+    Happening::ClientReleased,
+    Happening::ClientClosed,
+    Happening::ClientLeft,
+    Happening::ClientReplaced,
+    Happening::ClientSentInVain,
+    Happening::ClientReadStored,
+    Happening::SubmissionRefused,
+    Happening::OutputVanished,
     Happening::WorkerLost,
     Happening::WorkerCameBack,
     Happening::OldLifeSpoke,

@@ -83,7 +83,8 @@ fn change(drafts: &mut [Draft], rng: &mut Rng) {
             continue;
         }
         match &mut draft.operation.body {
-            Body::Join => {}
+            // No graph here has Python functions: to the machines they are calls like any other.
+            Body::Join | Body::Python(_) | Body::Pickled(_) | Body::PickledCall(_) => {}
             Body::Call(_) => draft.operation = Who::numbered(rng.u64(..)).operation(),
             Body::Command(command) => {
                 command.environment = vec![("EDIT".to_owned(), Text::from(rng.u64(..).to_string()))];

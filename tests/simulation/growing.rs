@@ -88,7 +88,7 @@ impl Growing {
         let count = rng.usize(0..=TASKS_MAX);
         let mut works: Vec<Work> =
             (0..=count).map(|place| self.work(&mut rng, who, place, inputs, &mut addition)).collect();
-        addition.becomes = works.pop().expect("there is at least one");
+        addition.becomes = works.pop();
         addition.tasks = works.into_iter().map(|work| NewTask { name: work.operation % 2, work }).collect();
         Some(addition)
     }
@@ -101,7 +101,7 @@ impl Growing {
         let taken = (0..inputs as u32).map(Source::Taken);
         let mut values: Vec<Source> = new.chain(taken).filter(|_| rng.u8(..) < 100).collect();
         rng.shuffle(&mut values);
-        Work { operation: place as u32, options: place as u32, values }
+        Work { operation: place as u32, place: 0, options: place as u32, values }
     }
 
     fn options(self, rng: &mut Rng) -> TaskOptions {
@@ -124,7 +124,7 @@ impl Growing {
             return inputs.iter().fold(who.number, |hash, value| mix(hash ^ value));
         };
         let mut new = Vec::new();
-        for work in addition.tasks.iter().map(|task| &task.work).chain([&addition.becomes]) {
+        for work in addition.tasks.iter().map(|task| &task.work).chain(&addition.becomes) {
             let values: Vec<u64> = work
                 .values
                 .iter()

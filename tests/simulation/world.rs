@@ -1,5 +1,6 @@
 //! The simulated world: ranks, the network between them, their stores, and the faults.
 
+mod client;
 mod culprits;
 mod disk;
 mod end;
@@ -13,6 +14,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use dagmar::core::addition::Addition;
+use dagmar::core::client::CLIENT;
 use dagmar::core::event::{Cause, Event, Failure, Outcome, StopReason, Totals};
 use dagmar::core::graph::Graph;
 use dagmar::core::id::{Attempt, Incarnation, Rank, TaskId};
@@ -101,6 +103,10 @@ enum Due {
     ComeBack(Rank),
     Tick(Rank),
     Stop(StopReason),
+    /// The client does something.
+    Client,
+    /// A worker's answer to what the client fetches.
+    ToClient(Rank, Incarnation, PeerWord, u64),
     /// A worker has synced its outputs.
     Sync(Rank, Incarnation),
     /// Rank 0 has synced the journal, in this life of the run.
@@ -117,6 +123,8 @@ struct Faults {
     failures_of_256: u8,
     killings_of_256: u8,
     losses: u32,
+    /// How often an output that is at a worker turns out to be gone.
+    vanished_of_256: u8,
     /// How often in all everything ends at once.
     crashes: u32,
     /// How often in all the graph is edited.
@@ -139,6 +147,8 @@ struct Node {
     pool: Pool,
     /// Outputs that are written and not synced.
     unsynced: Vec<(TaskId, Attempt)>,
+    /// What it has made itself in this life, whoever else has it by now.
+    made: BTreeSet<(TaskId, Attempt)>,
     host: String,
     memory: Option<Memory>,
     /// The room that the machine was told of.
@@ -191,6 +201,7 @@ pub struct World {
     /// How many tasks may fail in this life.
     max_fails: Option<u32>,
     culprits: Culprits,
+    client: Option<client::Client>,
     shortages: Shortages,
     story: VecDeque<String>,
     digest: u64,
@@ -205,9 +216,15 @@ impl World {
         let sharers = if rng.u8(..) < 64 { 2 } else { 1 };
         let large = if rng.u8(..) < 64 { rng.u32(1..=workers) } else { workers };
         let cores_min = if large == workers { CORES_MAX } else { 1 };
-        let problem = Problem::random(&mut rng, large.div_ceil(sharers), cores_min);
+        let has_client = rng.u8(..) < 50;
+        let problem = match has_client {
+            true => client::problem(&mut rng, cores_min),
+            false => Problem::random(&mut rng, large.div_ceil(sharers), cores_min),
+        };
+        let client = has_client.then(|| client::Client::random(&mut rng));
         let stops = [StopReason::Interrupted, StopReason::Terminated, StopReason::Cancelled];
-        let faults = Faults {
+        let mut faults = Faults {
+            vanished_of_256: [0, 0, 20, 80][rng.usize(..4)],
             failures_of_256: if rng.bool() { rng.u8(0..60) } else { 0 },
             killings_of_256: [0, 0, 8, 60][rng.usize(..4)],
             losses: if rng.bool() { rng.u32(0..6) } else { 0 },
@@ -218,6 +235,10 @@ impl World {
             delay_us_max: [10, 500, 50_000][rng.usize(..3)],
             run_us_max: [20, 3_000, 400_000][rng.usize(..3)],
         };
+        if has_client {
+            // Nobody goes on with a client's run without the client.
+            (faults.crashes, faults.edits) = (0, 0);
+        }
         let workers_come_back = faults.lost_come_back;
         let options = scheduler::Options {
             workers,
@@ -229,7 +250,7 @@ impl World {
         let pace = [1, 3, u32::MAX, u32::MAX][rng.usize(..4)];
         // The first life may have little time.
         let end = (rng.u8(..) < 30).then(|| Timestamp(1_000_000 + rng.u64(0..3 * faults.run_us_max)));
-        let skipping = (rng.u8(..) < 40).then(|| skipping::draw(&problem, &mut rng));
+        let skipping = (rng.u8(..) < 40 && !has_client).then(|| skipping::draw(&problem, &mut rng));
         let asked = TaskList::from(&problem.asked);
         let scheduler = match &skipping {
             Some(skipping) => Scheduler::of_tasks(problem.graph.clone(), &asked, &skipping.runs, options),
@@ -239,6 +260,7 @@ impl World {
         let culprits = Culprits::new(rng.u32(1..=3));
         let scheduler = scheduler.with_pace(pace).with_end(end).with_max_fails(max_fails);
         let scheduler = scheduler.with_crash_limit(culprits.limit);
+        let scheduler = if has_client { scheduler.with_client(CLIENT) } else { scheduler };
         let states = problem.graph.tasks().map(|task| scheduler.state(task)).collect();
         let mut world = World {
             expected: problem.values(),
@@ -272,6 +294,7 @@ impl World {
             is_stopping: false,
             max_fails,
             culprits,
+            client,
             shortages: Shortages::default(),
             story: VecDeque::new(),
             digest: seed,
@@ -290,6 +313,7 @@ impl World {
     }
 
     fn plan_faults(&mut self, workers: u32) {
+        self.plan(0, Due::Client);
         let horizon = (self.faults.run_us_max * 10).min(SAFETY_US);
         for _ in 0..self.faults.losses {
             let rank = Rank(self.rng.u32(1..=workers));
@@ -318,6 +342,7 @@ impl World {
             assert!(self.now < deadline, "not over after {LIVENESS_US} us without faults");
             if self.now > faults_end {
                 (self.faults.failures_of_256, self.faults.killings_of_256) = (0, 0);
+                self.faults.vanished_of_256 = 0;
             }
             self.coverage.inputs += 1;
             assert!(self.coverage.inputs < STEPS_MAX, "{STEPS_MAX} steps and not over");
@@ -335,7 +360,7 @@ impl World {
 
     /// False once the run is over. One that was stopped is taken up again now and then.
     fn goes_on(&mut self) -> bool {
-        if matches!(self.outcome, Some(Outcome::Stopped(_))) && self.rng.bool() {
+        if matches!(self.outcome, Some(Outcome::Stopped(_))) && self.client.is_none() && self.rng.bool() {
             self.coverage.happened(Happening::StoppedRunResumed);
             self.faults.stop = None;
             self.resume();
@@ -405,6 +430,12 @@ impl World {
             Due::Sync(worker, life) => self.on_sync(worker, life),
             Due::JournalSynced(run_life) => self.on_journal_synced(run_life),
             Due::Loaded(worker, life, of) => self.on_loaded(worker, life, of),
+            Due::Client => self.client_acts(),
+            Due::ToClient(from, life, word, value) => {
+                if self.nodes[&from].life == life || self.nodes[&from].is_alive {
+                    self.client_hears(from, word, value);
+                }
+            }
             Due::Crash => self.crash(),
             Due::ComeBack(worker) => {
                 self.coverage.happened(Happening::WorkerCameBack);
@@ -452,6 +483,10 @@ impl World {
                 scheduler::Action::ToWorker { worker, message } => {
                     self.count_orders(&message);
                     self.send(Rank::SCHEDULER, worker, Due::ToWorker(worker, message));
+                }
+                scheduler::Action::ToClient(word) => self.tell_client(&word),
+                scheduler::Action::Fetch { worker, incarnation, task, attempt } => {
+                    self.fetch_for_client(worker, incarnation, (task, attempt));
                 }
                 scheduler::Action::Record(event) => self.record(event),
                 scheduler::Action::Finish(outcome) => self.outcome = Some(outcome),
@@ -504,6 +539,7 @@ impl World {
                 }
             }
             Event::TasksAdded { task, addition, .. } => self.on_tasks_added(task, &addition),
+            Event::TasksSubmitted { .. } => self.on_tasks_submitted(),
             Event::AttemptFailed { task, failure, retried, .. } if failure.cause == Cause::ExitCode(1) => {
                 self.coverage.happened(Happening::TaskFailed);
                 let failures = self.own_failures.entry(task).or_default();
@@ -566,13 +602,17 @@ impl World {
             _ if self.problem.graph.began_with(by) => Happening::TasksSubmitted,
             _ => Happening::SubmittedTaskSubmitted,
         });
+        self.on_tasks_submitted();
+        let value = self.problem.value(by, |input| self.expected[input.index()]);
+        assert_eq!(value, self.expected[by.index()], "task {by} has become something else");
+    }
+
+    fn on_tasks_submitted(&mut self) {
         let graph = self.problem.graph.clone();
         for task in graph.tasks().skip(self.expected.len()) {
             let value = self.problem.value(task, |input| self.expected[input.index()]);
             self.expected.push(value);
         }
-        let value = self.problem.value(by, |input| self.expected[input.index()]);
-        assert_eq!(value, self.expected[by.index()], "task {by} has become something else");
     }
 
     fn note_steps(&mut self) {
@@ -608,6 +648,7 @@ impl World {
             running,
             pool,
             unsynced,
+            made: BTreeSet::new(),
             host,
             memory,
             told,
@@ -760,7 +801,8 @@ impl World {
     }
 
     fn say(&mut self, rank: Rank, peer: Rank, message: PeerMessage) {
-        if peer == Rank::SCHEDULER {
+        let is_answer = matches!(message.word, PeerWord::Output(..) | PeerWord::Unknown(..));
+        if peer == Rank::SCHEDULER && !is_answer {
             return self.load(rank, message);
         }
         let value = match message.word {
@@ -775,6 +817,10 @@ impl World {
             PeerWord::Unknown(..) => self.coverage.happened(Happening::OutputUnknown),
             PeerWord::Await(..) => self.coverage.happened(Happening::OutputAwaited),
             _ => {}
+        }
+        if peer == Rank::SCHEDULER {
+            let life = self.nodes[&rank].life;
+            return self.send(rank, peer, Due::ToClient(rank, life, message.word, value));
         }
         match message.word {
             PeerWord::Output(..) => self.send_output(rank, peer, message, value),
@@ -895,11 +941,12 @@ impl World {
 
     /// The last steps, for a failure.
     pub fn story(&self) -> String {
-        let mut text = format!("{:?}\n", self.faults);
+        let mut text = format!("{:?}\n{:?}\n", self.faults, self.client);
         for task in self.problem.graph.tasks() {
             let inputs = (self.problem.graph.value_inputs(task), self.problem.graph.order_inputs(task));
             let state = self.scheduler.state(task);
-            writeln!(text, "{task}: {inputs:?} {state:?} {:?}", self.scheduler.location(task))
+            let is_stored = self.scheduler.is_stored(task);
+            writeln!(text, "{task}: {inputs:?} {state:?} {:?} {is_stored}", self.scheduler.location(task))
                 .expect("a string takes all");
         }
         for (rank, node) in self.nodes.iter().filter(|(_, node)| node.is_alive) {
@@ -913,7 +960,7 @@ impl World {
 /// True for what comes again and again while nothing moves.
 fn is_idle_talk(due: &Due) -> bool {
     match due {
-        Due::Tick(_) | Due::Pool(..) | Due::Room(..) => true,
+        Due::Tick(_) | Due::Pool(..) | Due::Room(..) | Due::Client => true,
         Due::ToScheduler(_, message) => matches!(message.reports[..], [Report::Heartbeat(_)]),
         _ => false,
     }

@@ -9,6 +9,7 @@ mod harness;
 
 mod by_hand;
 mod chain;
+mod clients;
 mod ends;
 mod launchers;
 mod losses;

@@ -19,11 +19,11 @@ const JOB_PATIENCE: Duration = Duration::from_secs(240);
 
 /// A folder on the cluster's shared file system, and the cluster's environment.
 pub struct Site {
+    /// The cluster, if it is there for this test alone. It goes down before its folder, in `place`, is removed.
+    own: Option<OwnTestbed>,
     pub place: Place,
     environment: Vec<(String, String)>,
     program: PathBuf,
-    /// The cluster, if it is there for this test alone.
-    own: Option<OwnTestbed>,
 }
 
 /// A testbed that a test may damage.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use harness::{Place, Process, Ranks, Running};
+use harness::{Place, Process, Ranks, Running, kill};
 use subject::Subject;
 use verdict::Verdict;
 
@@ -80,12 +80,23 @@ fn kill_one(place: &Place, rng: &mut Rng) -> Option<Role> {
     sent.is_ok_and(|output| output.status.success()).then_some(role)
 }
 
-/// Waits for an end that was brought about.
-fn await_end(place: &Place, mut running: Running, role: Role) {
+/// Waits for an end that was brought about. True if the launcher had to be helped, of which nothing but itself was
+/// left: Open MPI's never ends if a rank died just as it connected with it (docs/decisions/0010).
+fn await_end(place: &Place, mut running: Running, role: Role) -> bool {
     let began = Instant::now();
+    let mut is_helped = false;
     while !running.is_over() {
         if began.elapsed() > END_WITHIN {
-            let left: Vec<String> = place.processes().iter().map(state_of).collect();
+            let left = place.processes();
+            let has_launcher_alone = left.iter().all(|process| self::role(process) == Role::Launcher);
+            if has_launcher_alone && !is_helped {
+                is_helped = true;
+                println!("the launcher hangs, and nothing else is left: {}", running.stderr());
+                left.iter().for_each(|process| kill("KILL", process.pid));
+                thread::sleep(Duration::from_secs(1));
+                continue;
+            }
+            let left: Vec<String> = left.iter().map(state_of).collect();
             let told = running.stderr();
             panic!(
                 "after a {role:?} was killed these did not end:\n{}\nwhat was told:\n{told}",
@@ -96,6 +107,7 @@ fn await_end(place: &Place, mut running: Running, role: Role) {
     }
     drop(running);
     place.expect_nothing_left();
+    is_helped
 }
 
 /// What a process is at, thread by thread, as far as the system says.
@@ -119,10 +131,19 @@ fn start(place: &Place, subject: &Subject) -> Running {
     }
 }
 
-/// One run, killed and resumed until it ends by itself. Says how often it was killed, and how.
-fn run_once(rng: &mut Rng, subject: &Subject, kills_max: u64) -> BTreeMap<Role, u64> {
+/// What one run went through.
+#[derive(Default)]
+struct Ordeal {
+    /// How often which was killed.
+    killed: BTreeMap<Role, u64>,
+    /// How often a launcher had to be helped to end.
+    helped: u64,
+}
+
+/// One run, killed and resumed until it ends by itself.
+fn run_once(rng: &mut Rng, subject: &Subject, kills_max: u64) -> Ordeal {
     let place = subject.place();
-    let mut killed: BTreeMap<Role, u64> = BTreeMap::new();
+    let Ordeal { mut killed, mut helped } = Ordeal::default();
     let mut verdict = Verdict::default();
     let mut at_work = None;
     loop {
@@ -139,7 +160,7 @@ fn run_once(rng: &mut Rng, subject: &Subject, kills_max: u64) -> BTreeMap<Role, 
             if ran.code() == Some(0) {
                 verdict.look(&place);
                 subject.check_end(&place, &ran, &verdict);
-                return killed;
+                return Ordeal { killed, helped };
             }
             panic!("it was not killed, and ended: {ran}");
         };
@@ -147,7 +168,7 @@ fn run_once(rng: &mut Rng, subject: &Subject, kills_max: u64) -> BTreeMap<Role, 
         match role {
             // The attempt fails and is made again: the run goes on.
             Role::Program => at_work = Some(running),
-            _ => await_end(&place, running, role),
+            _ => helped += u64::from(await_end(&place, running, role)),
         }
         verdict.look(&place);
     }
@@ -161,22 +182,25 @@ fn whatever_is_killed_nothing_durable_is_lost_or_repeated() {
         _ => Subject::variants(),
     };
     let mut rng = Rng::with_seed(seed);
-    let mut killed: BTreeMap<Role, u64> = BTreeMap::new();
+    let Ordeal { mut killed, mut helped } = Ordeal::default();
     let mut runs = 0;
     while killed.values().sum::<u64>() < kills {
         let left = kills - killed.values().sum::<u64>();
         // A run that is killed for ever gets nowhere.
         let most = left.min(rng.u64(1..=12));
-        for (role, count) in run_once(&mut rng, &subject, most) {
+        let ordeal = run_once(&mut rng, &subject, most);
+        for (role, count) in ordeal.killed {
             *killed.entry(role).or_default() += count;
         }
+        helped += ordeal.helped;
         runs += 1;
-        println!("seed {seed}: {runs} runs, killed {killed:?}");
+        println!("seed {seed}: {runs} runs, killed {killed:?}, launchers that hung: {helped}");
     }
+    assert!(helped <= 1 + kills / 50, "launchers hang too often for what is known of them");
 }
 
 #[test]
 fn a_run_that_nobody_kills_is_fine() {
     let subject = Subject::Rows(100);
-    assert!(run_once(&mut Rng::with_seed(1), &subject, 0).is_empty());
+    assert!(run_once(&mut Rng::with_seed(1), &subject, 0).killed.is_empty());
 }

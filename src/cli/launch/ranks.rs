@@ -18,7 +18,7 @@ use super::super::failure::Failure;
 use super::super::output::tell;
 use super::super::preparation::not_written;
 use super::starts::Starts;
-use super::{finished, remove_if_there};
+use super::{description, finished, remove_if_there};
 
 /// A run, and where it is launched.
 pub struct Launch<'a> {
@@ -176,22 +176,29 @@ impl Launch<'_> {
             command.current_dir(place);
         }
         let program = command.get_program().to_string_lossy().into_owned();
-        let ended = supervisor.run_ranks(command, self.directory);
+        let ended = supervisor.run_ranks(command, self.directory, self.plan.arguments.is_none());
         ended.map_err(|error| Failure::usage(format!("cannot start the ranks with `{program}`: {error}")))
     }
 
-    /// True if the run was cut off by the loss of a rank, and what is left of it can be gone on with here.
+    /// True if the loss of a rank cut off the run, or its start, and what is left of it can be gone on with here.
     fn may_go_on(&self, ended: &Ended) -> Result<bool, Failure> {
-        let is_ours = self.plan.arguments.is_none();
+        // A user's own program may have done anything by then.
+        if self.plan.arguments.is_some() || ended.stopped.is_some() {
+            return Ok(false);
+        }
         // Launchers end with 1 for many reasons: rank 0 has said so itself if it cannot go on.
         let is_refused = self.directory.refusal().exists();
-        let has_begun = self.directory.has_begun();
+        if !self.directory.has_begun() {
+            let is_misused = ended.code() == i32::from(exit::USAGE);
+            return Ok(!is_refused && !is_misused && !ended.status.success());
+        }
+        let has_client = description(self.directory)?.has_client();
         let is_cut_off = match finished(self.directory)? {
             // Whatever the launcher says: it lies about jobs that are damaged.
             Some(finished) => finished.exit_code == exit::RANK_LOST,
             None => !is_refused,
         };
-        Ok(is_ours && has_begun && ended.stopped.is_none() && is_cut_off)
+        Ok(!has_client && is_cut_off)
     }
 
     /// Where a user's own program was submitted, which is where it expects to be. A graph knows its

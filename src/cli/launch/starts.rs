@@ -47,13 +47,13 @@ impl<'a> Starts<'a> {
 
     /// A start was cut off. True if the ranks are to be started again.
     pub fn is_worth_another(&mut self, ended: &Ended) -> bool {
-        self.resumes = true;
+        self.resumes |= self.directory.has_begun();
         let now = Progress::of(self.directory);
         let latest = now.latest_killing;
         self.count(now);
         let name = self.directory.name();
         if self.vain >= VAIN_MAX {
-            tell(&format!("`{name}` was cut off {VAIN_MAX} times without getting anywhere"));
+            tell(&format!("`{name}` was started {VAIN_MAX} times without getting anywhere"));
             return false;
         }
         if self.killed >= KILLED_MAX {
@@ -69,7 +69,11 @@ impl<'a> Starts<'a> {
             ));
             return false;
         }
-        tell(&format!("a rank of `{name}` was lost (the launcher ended with {}); going on", ended.code()));
+        let code = ended.code();
+        tell(&match self.resumes {
+            true => format!("a rank of `{name}` was lost (the launcher ended with {code}); going on"),
+            false => format!("`{name}` did not begin (the launcher ended with {code}); starting it again"),
+        });
         thread::sleep(Duration::from_secs(u64::from(self.vain)));
         true
     }

@@ -96,6 +96,8 @@ pub fn work(graph: &Graph, task: TaskId) -> String {
     match &graph.operation(task).body {
         Body::Join => "wait".to_owned(),
         Body::Call(call) => format!("call {}", call.function),
+        Body::Pickled(_) | Body::PickledCall(_) => "python".to_owned(),
+        Body::Python(python) => format!("python {}:{}", python.module, python.function),
         Body::Command(command) => match &command.line {
             CommandLine::Shell(text) => format!("run {}", written(text)),
             CommandLine::Arguments(words) => {

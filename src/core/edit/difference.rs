@@ -1,6 +1,6 @@
 //! What differs between two operations, in words that complete "`task` runs again: ".
 
-use crate::core::task::{Body, Call, Command, Operation, Stream};
+use crate::core::task::{Body, Call, Command, Operation, Python, Stream};
 
 /// Arguments say how many inputs there are, so other inputs may show in them.
 pub(super) const ARGUMENTS: &str = "its arguments changed";
@@ -12,6 +12,7 @@ pub(super) fn difference(old: &Operation, new: &Operation) -> Option<&'static st
         (Body::Join, Body::Join) => None,
         (Body::Call(old), Body::Call(new)) => of_calls(old, new),
         (Body::Command(old), Body::Command(new)) => of_commands(old, new),
+        (Body::Python(old), Body::Python(new)) => of_python(old, new),
         _ => Some("it does something else"),
     };
     let files = [
@@ -25,6 +26,15 @@ fn of_calls(old: &Call, new: &Call) -> Option<&'static str> {
     first(&[
         (old.function != new.function, "it calls another function"),
         (old.arguments != new.arguments, ARGUMENTS),
+    ])
+}
+
+fn of_python(old: &Python, new: &Python) -> Option<&'static str> {
+    first(&[
+        ((&old.module, &old.function) != (&new.module, &new.function), "it calls another function"),
+        (old.arguments != new.arguments || old.keywords != new.keywords, ARGUMENTS),
+        (old.environment != new.environment, "its environment changed"),
+        (old.directory != new.directory, "its working directory changed"),
     ])
 }
 

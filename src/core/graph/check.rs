@@ -207,8 +207,9 @@ fn is_without_program(operation: &Operation) -> bool {
 /// How many value inputs a task must have for this operation: one more than the highest position.
 fn inputs_named(operation: &Operation) -> u64 {
     match &operation.body {
-        Body::Join => 0,
+        Body::Join | Body::Pickled(_) | Body::PickledCall(_) => 0,
         Body::Call(call) => call.arguments.iter().map(inputs_named_by).max().unwrap_or(0),
+        Body::Python(python) => python.all_arguments().map(inputs_named_by).max().unwrap_or(0),
         Body::Command(command) => match command.stdin {
             Stdin::Null => 0,
             Stdin::Input(position) => u64::from(position) + 1,

@@ -177,18 +177,29 @@ impl Graph {
     /// Adds what a task submitted once, as it was recorded. What is known already changes nothing. A record
     /// may say anything: what would be no graph is refused.
     pub fn replay(&self, by: TaskId, numbering: Numbering, addition: &Addition) -> Result<(), AdditionError> {
-        if self.grown(by).is_some_and(|row| row.version >= numbering.version) {
-            let end = numbering.task.index() + addition.tasks.len();
+        let end = numbering.task.index() + addition.tasks.len();
+        let is_known = match addition.becomes {
+            Some(_) => self.grown(by).is_some_and(|row| row.version >= numbering.version),
+            None => end <= self.len(),
+        };
+        if is_known {
             return if end <= self.len() { Ok(()) } else { Err(ELSEWHERE) };
         }
-        let taken: Vec<TaskId> = self.value_inputs(by).iter().collect();
-        addition.check(self.len(), &taken)?;
+        match addition.becomes {
+            Some(_) => {
+                let taken: Vec<TaskId> = self.value_inputs(by).iter().collect();
+                addition.check(self.len(), &taken)?;
+            }
+            None => addition.check_of_client(self.len())?,
+        }
         self.check_numbering(by, numbering, addition)?;
         let (rows, becomes) = addition.rows(numbering, by, self.grown(by).map(Arc::as_ref));
         for (task, row) in (numbering.task.0..).map(TaskId).zip(rows) {
             self.learn(task, Arc::new(row));
         }
-        self.learn(by, Arc::new(becomes));
+        if let Some(becomes) = becomes {
+            self.learn(by, Arc::new(becomes));
+        }
         Ok(())
     }
 
@@ -207,6 +218,7 @@ impl Graph {
                 None => Arc::new(self.operation(task).clone()),
             },
             operation_id: self.operation_id(task),
+            place: before.map_or(0, |row| row.place),
             options: Arc::new(options),
             options_id: numbering.options,
             values: ids(self.value_inputs(task)),
@@ -244,13 +256,24 @@ impl Graph {
 
     /// The group that a task is counted in: its own, or that of the task it leads back to.
     pub fn group_of(&self, task: TaskId) -> &Group {
-        self.keys().group_of(self.root(task))
+        &self.keys().groups()[self.group_place(task)]
+    }
+
+    /// Which of the groups that is.
+    pub fn group_place(&self, task: TaskId) -> usize {
+        let root = self.root(task);
+        // Empty groups share their first task with the group behind them, which is the right one.
+        let place = self.keys().groups().partition_point(|group| group.first <= root) - 1;
+        // What a client submits is in the group behind what stands for it.
+        let is_of_client = root != task && self.is_join(root);
+        place + usize::from(is_of_client)
     }
 
     /// The task or array of this name, or the added task.
     pub fn find(&self, key: &str) -> Option<Named> {
         let added = || {
-            let count = if key.contains('/') { self.len() } else { self.table.task_count() };
+            let may_be_added = key.contains('/') || key.ends_with(']');
+            let count = if may_be_added { self.len() } else { self.table.task_count() };
             let mut added = (self.table.task_count() as u32..count as u32).map(TaskId);
             added.find(|&task| self.grown_key(task) == key).map(Named::Task)
         };
@@ -385,7 +408,10 @@ impl Graph {
         let mut next = task;
         let root = loop {
             if self.began_with(next) {
-                break self.keys().key(next);
+                let key = self.keys().key(next);
+                // What a client submits bears no name of its own before it.
+                let is_client = self.is_join(next);
+                break if is_client { String::new() } else { key };
             }
             let Some(origin) = self.grown(next).and_then(|row| row.origin.as_ref()) else {
                 // Not everybody knows every task.
@@ -394,7 +420,8 @@ impl Graph {
             parts.push(format!("/{}[{}]", origin.name, origin.number));
             next = origin.by;
         };
-        parts.iter().rev().fold(root, |key, part| key + part)
+        let key = parts.iter().rev().fold(root, |key, part| key + part);
+        key.strip_prefix('/').map(str::to_owned).unwrap_or(key)
     }
 }
 
@@ -439,6 +466,7 @@ mod tests {
             submitted,
             operation_id,
             operation,
+            place: 0,
             options_id,
             options,
             values: values.to_vec(),

@@ -28,12 +28,15 @@ impl Scheduler {
         let state = self.state(task);
         if state == TaskState::Waiting {
             let met = self.graph.inputs(task).filter(|&input| self.is_met(task, input)).count();
+            let met = met + usize::from(self.client.is(task));
             assert_eq!(self.tasks.met.get(task) as usize, met, "met inputs of task {task}");
         }
         let takes = |dependent: &TaskId| {
             !self.state(*dependent).is_ended() && self.graph.takes_value(*dependent, task)
         };
         let consumers = self.graph.dependents(task).iter().filter(takes).count();
+        let consumers = consumers + usize::from(self.client.holds(task));
+        assert!(!(self.client.has_left(task) && state.is_ended()), "nobody lets task {task} go, {state:?}");
         if state != TaskState::Culled {
             let known = self.tasks.consumers.get(task) as usize;
             assert_eq!(known, consumers, "consumers of task {task}, {state:?}");

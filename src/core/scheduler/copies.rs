@@ -1,4 +1,10 @@
 //! Workers besides the owner that were told to fetch an output, and may hold it.
+//!
+//! When an owner turns out not to have an output, a copy takes its place, on trust: nobody knows whether it
+//! arrived. Who is told to fetch it from there has it on hearsay, and is never turned to: otherwise rumours of
+//! copies could go around for ever, each worker named because of another that was named before it.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::column::Column;
 use crate::core::id::{Rank, TaskId};
@@ -12,12 +18,14 @@ pub struct Copies {
     places: Vec<(Rank, u32)>,
     /// The latest free place, in the same way.
     free: u32,
+    /// Outputs whose owner is trusted, and the workers besides that may hold them on hearsay.
+    hearsay: BTreeMap<TaskId, BTreeSet<Rank>>,
 }
 
 impl Copies {
     /// None of so many tasks.
     pub fn new(tasks: usize) -> Self {
-        Copies { latest: Column::new(tasks), places: Vec::new(), free: 0 }
+        Copies { latest: Column::new(tasks), places: Vec::new(), free: 0, hearsay: BTreeMap::new() }
     }
 
     /// A worker may hold the output of a task from now on.
@@ -25,6 +33,13 @@ impl Copies {
         if self.of(task).any(|other| other == worker) {
             return;
         }
+        match self.hearsay.get_mut(&task) {
+            Some(told) => drop(told.insert(worker)),
+            None => self.push(task, worker),
+        }
+    }
+
+    fn push(&mut self, task: TaskId, worker: Rank) {
         let copy = (worker, self.latest.get(task));
         let place = match self.free {
             0 => {
@@ -39,8 +54,8 @@ impl Copies {
         self.latest.set(task, place);
     }
 
-    /// Who may hold the output of a task, the latest first.
-    pub fn of(&self, task: TaskId) -> impl Iterator<Item = Rank> + '_ {
+    /// Who was told to fetch the output of a task from a known owner, the latest first.
+    fn of(&self, task: TaskId) -> impl Iterator<Item = Rank> + '_ {
         let mut place = self.latest.get(task);
         std::iter::from_fn(move || {
             let (worker, before) = self.places[place.checked_sub(1)? as usize];
@@ -49,8 +64,25 @@ impl Copies {
         })
     }
 
-    /// Takes the latest copy of an output away.
+    /// Takes the latest copy of an output away, to be its owner on trust.
+    pub fn turn_to(&mut self, task: TaskId) -> Option<Rank> {
+        let worker = self.take(task)?;
+        self.hearsay.entry(task).or_default().remove(&worker);
+        Some(worker)
+    }
+
+    /// Takes any copy of an output away. After the last one nothing of it is hearsay any more.
     pub fn pop(&mut self, task: TaskId) -> Option<Rank> {
+        self.take(task).or_else(|| match self.hearsay.get_mut(&task)?.pop_last() {
+            None => {
+                self.hearsay.remove(&task);
+                None
+            }
+            worker => worker,
+        })
+    }
+
+    fn take(&mut self, task: TaskId) -> Option<Rank> {
         let place = self.latest.get(task);
         let copy = &mut self.places[place.checked_sub(1)? as usize];
         let (worker, before) = std::mem::replace(copy, (Rank::SCHEDULER, self.free));
@@ -66,10 +98,13 @@ impl Copies {
 
     /// A worker does not hold the output of a task after all.
     pub fn remove(&mut self, task: TaskId, worker: Rank) {
+        if let Some(told) = self.hearsay.get_mut(&task) {
+            told.remove(&worker);
+        }
         let held: Vec<Rank> = self.of(task).collect();
         if held.contains(&worker) {
-            while self.pop(task).is_some() {}
-            held.into_iter().rev().filter(|other| *other != worker).for_each(|other| self.add(task, other));
+            while self.take(task).is_some() {}
+            held.into_iter().rev().filter(|other| *other != worker).for_each(|other| self.push(task, other));
         }
     }
 }
@@ -102,5 +137,18 @@ mod tests {
         }
         copies.forget_worker(Rank(2));
         assert_eq!((of(&copies, 0), of(&copies, 1)), (vec![3, 1], vec![]));
+    }
+
+    #[test]
+    fn whoever_was_told_by_hearsay_is_reached_and_never_turned_to() {
+        let mut copies = Copies::new(1);
+        let task = TaskId(0);
+        [1, 2].into_iter().for_each(|worker| copies.add(task, Rank(worker)));
+        assert_eq!(copies.turn_to(task), Some(Rank(2)));
+        [3, 1, 2].into_iter().for_each(|worker| copies.add(task, Rank(worker)));
+        assert_eq!((copies.turn_to(task), copies.turn_to(task)), (Some(Rank(1)), None));
+        assert_eq!([0; 3].map(|_| copies.pop(task)), [Some(Rank(3)), Some(Rank(2)), None]);
+        copies.add(task, Rank(4));
+        assert_eq!(copies.turn_to(task), Some(Rank(4)));
     }
 }

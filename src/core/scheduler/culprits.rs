@@ -84,11 +84,11 @@ impl Scheduler {
         self.recall_consumers(task);
         self.tasks.mark(task, Marks::SHARED);
         let failure = self.count_killing(killing);
-        if let Phase::Stopping(reason) = self.phase {
-            return self.on_ended_by_stop((task, attempt, worker), failure, reason, actions);
+        if let Phase::Stopping(_) = self.phase {
+            return self.on_ended_by_stop((task, attempt, worker), failure, actions);
         }
         let retried = !self.is_quarantined(task);
-        actions.push(Action::Record(Event::AttemptFailed { task, attempt, worker, failure, retried }));
+        self.record_failure((task, attempt, worker), failure, retried, actions);
         match retried {
             true => {
                 self.put_back(task);
@@ -124,7 +124,7 @@ impl Scheduler {
     pub(super) fn fail_for_killings(&mut self, task: TaskId, actions: &mut Vec<Action>) {
         let (times, Killing { worker, attempt, death, .. }) = self.tasks.killings[&task];
         let failure = self.failure_of(death, times);
-        actions.push(Action::Record(Event::AttemptFailed { task, attempt, worker, failure, retried: false }));
+        self.record_failure((task, attempt, worker), failure, false, actions);
         self.fail(task, actions);
     }
 

@@ -14,6 +14,8 @@ use super::growth::function_of;
 
 /// Run time in microseconds that functions are taken to have until one was measured.
 const FUNCTION_GUESS_US: f32 = 50.0;
+/// Run time in microseconds that Python functions are taken to have until one was measured.
+const PYTHON_GUESS_US: f32 = 10_000.0;
 /// Run time in microseconds that programs are taken to have until one was measured.
 const COMMAND_GUESS_US: f32 = 500_000.0;
 /// No task takes less, in microseconds: what running nothing costs.
@@ -115,6 +117,7 @@ fn guess(operation: &Operation, options: &TaskOptions) -> f32 {
     }
     match operation.body {
         Body::Command(_) => COMMAND_GUESS_US,
+        Body::Python(_) | Body::Pickled(_) | Body::PickledCall(_) => PYTHON_GUESS_US,
         Body::Call(_) | Body::Join => FUNCTION_GUESS_US,
     }
 }

@@ -94,7 +94,7 @@ impl Scheduler {
     }
 
     /// Refuses what none of the workers could run: those that will come may be no larger.
-    fn check_room(&self, addition: &Addition) -> Result<(), AdditionError> {
+    pub(super) fn check_room(&self, addition: &Addition) -> Result<(), AdditionError> {
         let is_too_large = |options: &Arc<TaskOptions>| {
             !self.workers.iter().any(|(_, record)| record.capacity.covers(&options.resources))
         };
@@ -120,27 +120,31 @@ impl Scheduler {
     fn learn_tasks(
         &mut self,
         graph: &Graph,
-        (by, becomes): (TaskId, Grown),
+        (by, becomes): (TaskId, Option<Grown>),
         (first, rows): (TaskId, Vec<Grown>),
     ) {
         self.tasks.add(Span { first, count: rows.len() as u32 });
-        for &input in rows.iter().chain([&becomes]).flat_map(|row| &row.values) {
+        for &input in rows.iter().chain(&becomes).flat_map(|row| &row.values) {
             match TaskId(input) < first {
                 true => self.needed_once_more(TaskId(input)),
                 false => self.tasks.consumers.set(TaskId(input), self.tasks.consumers.get(TaskId(input)) + 1),
             }
         }
-        self.after_end(by);
-        self.tasks.failures.remove(&by);
+        if becomes.is_some() {
+            self.after_end(by);
+            self.tasks.failures.remove(&by);
+        }
         let priority = graph.options(by).priority;
         for (task, row) in (first.0..).map(TaskId).zip(rows) {
             self.urgency.learn(task, row.options.priority, (by, priority));
             self.learn_row(graph, task, row);
         }
-        if becomes.options.priority != priority {
-            self.urgency.learn(by, becomes.options.priority, (by, priority));
+        if let Some(becomes) = becomes {
+            if becomes.options.priority != priority {
+                self.urgency.learn(by, becomes.options.priority, (by, priority));
+            }
+            self.learn_row(graph, by, becomes);
         }
-        self.learn_row(graph, by, becomes);
     }
 
     fn learn_row(&mut self, graph: &Graph, task: TaskId, row: Grown) {
@@ -160,6 +164,6 @@ impl Scheduler {
 pub(super) fn function_of(body: &Body) -> Option<&str> {
     match body {
         Body::Call(call) => Some(&call.function),
-        Body::Command(_) | Body::Join => None,
+        Body::Command(_) | Body::Python(_) | Body::Pickled(_) | Body::PickledCall(_) | Body::Join => None,
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::client::{FromClient, ToClient};
 use crate::core::event::{Event, Outcome, StopReason};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
@@ -17,6 +18,7 @@ use crate::core::task_list::TaskList;
 use crate::core::time::{Micros, Timestamp};
 
 use super::ahead::Ahead;
+use super::client::Client;
 use super::culprits::{CRASH_LIMIT, Killing, PastKillings};
 use super::dispatch::Dealing;
 use super::division::Division;
@@ -49,6 +51,8 @@ pub enum Input {
     NeverJoins,
     /// A worker that is about to be given up, or its rank, was ended by a task that it ran.
     KilledRank(Killing),
+    /// A client said something. None is heard before all workers are there.
+    FromClient(FromClient),
     /// The run shall end before everything is done.
     Stop(StopReason),
     /// Everything that came has been handed in: decide.
@@ -64,6 +68,19 @@ pub enum Action {
         worker: Rank,
         /// What.
         message: ToWorker,
+    },
+    /// Tell the client.
+    ToClient(ToClient),
+    /// Have a worker send this output, for the client.
+    Fetch {
+        /// Who holds it.
+        worker: Rank,
+        /// Which life of that.
+        incarnation: Incarnation,
+        /// Whose output it is.
+        task: TaskId,
+        /// Of which try.
+        attempt: Attempt,
     },
     /// Note that this happened.
     Record(Event),
@@ -130,6 +147,7 @@ pub struct Scheduler {
     pub(super) division: Division,
     pub(super) dealing: Dealing,
     pub(super) ahead: Ahead,
+    pub(super) client: Client,
     pub(super) out_of_memory_failures: u32,
     /// The run is stopped once more tasks have failed, those not counted that had failed before this life.
     max_fails: u32,
@@ -166,6 +184,7 @@ impl Scheduler {
             division: Division::default(),
             dealing: Dealing::default(),
             ahead: Ahead::of(&graph),
+            client: Client::default(),
             out_of_memory_failures: 0,
             max_fails: u32::MAX,
             failed_before: 0,
@@ -259,6 +278,7 @@ impl Scheduler {
             Input::WorkerLost { worker, incarnation } => self.on_worker_lost(worker, incarnation, actions),
             Input::NeverJoins => self.expect_one_worker_less(),
             Input::KilledRank(killing) => self.on_killed_rank(killing, actions),
+            Input::FromClient(word) => self.on_client(word, actions),
             Input::Stop(reason) => self.on_stop(reason, actions),
             Input::Turn => self.on_turn(actions),
         }
@@ -393,7 +413,8 @@ impl Scheduler {
     /// True if so many workers were lost that nobody can run what is left, and none will come back. Asked
     /// after placing: workers that have nothing to do are given whatever any of them could run.
     fn is_deserted(&self) -> bool {
-        self.tasks.active_count() == 0 && !self.options.workers_come_back
+        let is_any_left = self.tasks.open_count() > u32::from(self.client.is_there());
+        is_any_left && self.tasks.active_count() == 0 && !self.options.workers_come_back
     }
 
     fn outcome_of_ended(&self) -> Outcome {

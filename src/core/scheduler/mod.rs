@@ -2,12 +2,13 @@
 //!
 //! `machine` is the only door. The tables (`tasks`, `workers`, `ready`) keep facts. `reports` changes
 //! them by what workers say, `progress` by what follows for other tasks, `recovery` by what is lost, `culprits` by what
-//! killed ranks, `shortage` by want of memory;
+//! killed ranks, `shortage` by want of memory, `client` by what a client wants;
 //! `dispatch` acts on them through the policies `priority`, `placement`, `division` and `steal`, `multi_node` for
 //! tasks that take several workers; `check` holds every invariant.
 
 mod ahead;
 mod check;
+mod client;
 mod copies;
 mod culprits;
 mod dispatch;

@@ -198,6 +198,11 @@ impl Past {
                 self.saw(*task, *attempt)?;
                 self.grow(*task, *numbering, addition)?;
             }
+            Event::TasksSubmitted { client, numbering, addition } => {
+                self.check(*client)?;
+                self.is_under_way = true;
+                self.grow(*client, *numbering, addition)?;
+            }
             Event::MemorySet { task, numbering, memory_bytes } => {
                 self.check(*task)?;
                 self.additions.push((*task, *numbering, Became::Larger(*memory_bytes)));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::core::client::ToClient;
 use crate::core::event::{Event, StopReason};
 use crate::core::graph::{Facts, Row};
 use crate::core::id::{OptionsId, TaskId};
@@ -167,6 +168,7 @@ impl Scheduler {
     pub(super) fn cancel(&mut self, task: TaskId, actions: &mut Vec<Action>) {
         self.tasks.step(task, TaskState::Cancelled);
         self.after_end(task);
+        self.tell_client(task, ToClient::Cancelled(task), actions);
         if !self.graph.is_join(task) {
             actions.push(Action::Record(Event::TaskCancelled { task }));
         }

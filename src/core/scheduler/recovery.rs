@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::core::client::ToClient;
 use crate::core::event::{Cause, Event, Failure, StopReason};
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::message::{InputLocation, Order};
@@ -108,13 +109,13 @@ impl Scheduler {
 
     /// The output at `tasks.worker` is gone. A copy takes its place, or what is in the run directory;
     /// otherwise it is made again, if anybody needs it.
-    fn on_output_lost(&mut self, task: TaskId, actions: &mut Vec<Action>) {
+    pub(super) fn on_output_lost(&mut self, task: TaskId, actions: &mut Vec<Action>) {
         self.recall_consumers(task);
         if !self.tasks.let_go(task) {
             // It was in the run directory alone, and cannot be read there.
             self.tasks.unmark(task, Marks::STORED);
         }
-        if let Some(copy) = self.tasks.copies.pop(task) {
+        if let Some(copy) = self.tasks.copies.turn_to(task) {
             // It may not have arrived there; then the next consumer will say so.
             self.tasks.worker.set(task, copy);
             self.tasks.mark(task, Marks::HELD | Marks::SHARED);
@@ -123,6 +124,8 @@ impl Scheduler {
         } else if self.tasks.consumers.get(task) > 0 && self.phase == Phase::Working {
             self.make_again(task, actions);
         }
+        // The client may have been sent to where it was.
+        self.serve_if_wanted(task, actions);
     }
 
     /// Calls back the tasks that were told to fetch an output from where it no longer is. Those that
@@ -195,7 +198,7 @@ impl Scheduler {
         }
     }
 
-    fn has_or_will_have(&self, task: TaskId) -> bool {
+    pub(super) fn has_or_will_have(&self, task: TaskId) -> bool {
         self.tasks.has(task, Marks::HELD)
             || self.tasks.has(task, Marks::STORED)
             || !matches!(self.state(task), TaskState::Finished | TaskState::Culled)
@@ -222,11 +225,12 @@ impl Scheduler {
             && is_same_try
             && self.state(input.task) == TaskState::Finished;
         if still_said {
+            let attempt = self.tasks.attempt.get(input.task);
             self.tasks.copies.remove(input.task, worker);
             self.on_output_lost(input.task, actions);
             if self.workers.get(input.owner).is_some() {
                 // A copy may have come there since it was asked for.
-                self.workers.order(input.owner, Order::Release(input.task, input.attempt));
+                self.workers.order(input.owner, Order::Release(input.task, attempt));
             }
         }
         if self.state(task) == TaskState::Waiting {
@@ -260,6 +264,7 @@ impl Scheduler {
                 actions.push(Action::Record(Event::TaskAborted { task, because: root }));
             }
             self.after_end(task);
+            self.tell_client(task, ToClient::Aborted(task, root), actions);
             doomed.extend(graph.dependents(task));
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::core::batch::Batch;
+use crate::core::client::ToClient;
 use crate::core::event::{Cause, Event, Failure, StopReason, Totals};
 use crate::core::id::{Attempt, Incarnation, Rank, TaskId};
 use crate::core::message::{FromWorker, Order, Report};
@@ -15,6 +16,11 @@ use super::growth::HandedOn;
 use super::machine::{Action, Phase, Scheduler};
 use super::tasks::{Marks, TaskState};
 use super::workers::WorkerRecord;
+
+/// The signal that no process sends itself by mistake.
+const KILL: i32 = 9;
+/// How often a client's call may be ended by it.
+const KILLED_MAX: u32 = 10;
 
 impl Scheduler {
     pub(super) fn on_message(&mut self, worker: Rank, message: FromWorker, actions: &mut Vec<Action>) {
@@ -181,6 +187,7 @@ impl Scheduler {
     fn after_success(&mut self, task: TaskId, unkept: &mut Vec<TaskId>, actions: &mut Vec<Action>) {
         self.meet_dependents(task, actions);
         match (self.tasks.has(task, Marks::KEPT), self.tasks.consumers.get(task) > 0) {
+            (true, true) if self.client.is_concerned() => self.tell_client_of_output(task, actions),
             (true, false) => self.release(task),
             // Someone came to need the value after the worker was told that nobody does.
             (false, true) => unkept.push(task),
@@ -227,8 +234,8 @@ impl Scheduler {
         };
         let failure = Failure { started, ran, cause };
         self.take_from_worker(std::iter::once(task));
-        if let Phase::Stopping(reason) = self.phase {
-            return self.on_ended_by_stop((task, attempt, worker), failure, reason, actions);
+        if let Phase::Stopping(_) = self.phase {
+            return self.on_ended_by_stop((task, attempt, worker), failure, actions);
         }
         let mut failure = failure;
         if let Cause::OutOfMemory(shortage) = &mut failure.cause
@@ -247,9 +254,10 @@ impl Scheduler {
         }
         let failures = self.tasks.failures.entry(task).or_default();
         *failures += u32::from(!failure.cause.is_infrastructure());
-        let retried = *failures <= self.graph.options(task).retries;
+        let failures = *failures;
+        let retried = failures <= self.retries(task, &failure.cause);
         let by_memory = matches!(failure.cause, Cause::OutOfMemory(_));
-        actions.push(Action::Record(Event::AttemptFailed { task, attempt, worker, failure, retried }));
+        self.record_failure((task, attempt, worker), failure, retried, actions);
         if retried {
             self.put_back(task);
             return self.settle(task, actions);
@@ -258,12 +266,42 @@ impl Scheduler {
         self.fail(task, actions);
     }
 
+    /// An attempt has failed, by the fault of its task. If that was the last one, the client is told: outputs that it
+    /// holds may not be made because of any.
+    pub(super) fn record_failure(
+        &self,
+        (task, attempt, worker): (TaskId, Attempt, Rank),
+        failure: Failure,
+        retried: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        if !retried && self.client.is_there() {
+            actions.push(Action::ToClient(ToClient::Failed(task, failure.cause.clone())));
+        }
+        actions.push(Action::Record(Event::AttemptFailed { task, attempt, worker, failure, retried }));
+    }
+
+    /// How often a task is tried again after this. That its process was killed may be no fault of a client's call, as
+    /// long as it does not happen each time; least of all if somebody else killed it.
+    fn retries(&self, task: TaskId, cause: &Cause) -> u32 {
+        let retries = self.graph.options(task).retries;
+        if !self.graph.operation(task).body.is_pickled() {
+            return retries;
+        }
+        retries.max(match cause {
+            Cause::Signal(KILL) => KILLED_MAX,
+            Cause::Signal(_) | Cause::NotStarted(_) => self.crash_limit.saturating_sub(1),
+            _ => 0,
+        })
+    }
+
     /// A task has failed for good.
     pub(super) fn fail(&mut self, task: TaskId, actions: &mut Vec<Action>) {
         self.tasks.step(task, TaskState::Failed);
         self.revoke_announcement(task);
         self.after_end(task);
         self.abort_dependents(task, actions);
+        self.let_go_if_left(task, actions);
         self.stop_if_too_many_failed(actions);
     }
 
@@ -272,14 +310,12 @@ impl Scheduler {
         &mut self,
         (task, attempt, worker): (TaskId, Attempt, Rank),
         failure: Failure,
-        reason: StopReason,
         actions: &mut Vec<Action>,
     ) {
         actions.push(Action::Record(Event::AttemptFailed { task, attempt, worker, failure, retried: false }));
         self.put_back(task);
-        if reason == StopReason::Cancelled {
-            self.cancel(task, actions);
-        }
+        // An input may have been lost since it began, and have failed when it was made again.
+        self.settle(task, actions);
     }
 
     /// A worker gave tasks back before they started.

@@ -11,7 +11,7 @@ impl Scheduler {
     pub fn may_hang(&self) -> bool {
         self.phase == Phase::Working
             && self.tasks.count(TaskState::Running) == 0
-            && self.tasks.open_count() > 0
+            && self.tasks.open_count() > u32::from(self.client.is_there())
     }
 
     /// What the first tasks wait for that could go on, no more than so many: each task, and in words why it

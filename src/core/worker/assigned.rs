@@ -5,7 +5,6 @@ use crate::core::id::{Attempt, TaskId};
 use crate::core::message::{Assignment, InputLocation, Report};
 use crate::core::resources::Resources;
 use crate::core::span::Span;
-use crate::core::task::Body;
 
 use super::machine::{Action, Stage, Worker};
 
@@ -130,8 +129,8 @@ fn is_light(graph: &Graph, assignment: &Assignment) -> bool {
     let task = assignment.tasks.first;
     let options = graph.options(task);
     let Resources { cpus, memory_bytes, gpus, ref custom } = options.resources;
-    let is_call = matches!(graph.operation(task).body, Body::Call(_));
-    is_call
+    let is_function = graph.operation(task).body.is_function();
+    is_function
         && (cpus, memory_bytes, gpus) == (1, 0, 0)
         && custom.is_empty()
         && options.ranks.is_none()

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::core::batch::Batch;
 use crate::core::event::{Cause, Failure};
 use crate::core::id::{Attempt, TaskId};
-use crate::core::message::Report;
+use crate::core::message::{InputLocation, Report};
 use crate::core::span::Span;
 
 use super::machine::{Action, Stage, Worker};
@@ -103,10 +103,29 @@ impl Worker {
         self.end_attempt(task);
         self.stop_fetching_for(task, actions);
         self.left.set(task, 0);
-        self.reports.push(Report::Failed(task, attempt, failure));
+        let report = match failure.cause {
+            Cause::LostInput(place) => self.lost_input((task, attempt), place),
+            _ => Report::Failed(task, attempt, failure),
+        };
+        self.reports.push(report);
         self.tell_subscribers_unknown(task, attempt, actions);
         self.call_back_dependents(task, actions);
         self.drop_stray(task, actions);
+    }
+
+    /// An output that was here turned out to be lost when a task was to start with it. Others may be about to start
+    /// with it, too: it stays until rank 0 has called those back.
+    fn lost_input(&self, (task, attempt): (TaskId, Attempt), place: u32) -> Report {
+        let lost =
+            self.graph.value_inputs(task).get(place as usize).expect("tasks lose inputs that they have");
+        let input = InputLocation {
+            task: lost,
+            attempt: self.attempt.get(lost),
+            owner: self.rank,
+            incarnation: self.incarnation,
+            is_ahead: false,
+        };
+        Report::InputMissing { task, attempt, input }
     }
 
     /// The attempt is at an end: its resources are free.

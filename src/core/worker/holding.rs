@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::core::graph::Graph;
 use crate::core::id::{OperationId, TaskId};
 use crate::core::message::Assignment;
-use crate::core::task::Body;
 
 use super::memory::{COUNTED_FROM, Room};
 
@@ -37,12 +36,12 @@ impl Holding {
         }
         let task = assignment.tasks.first;
         let (takes, gives) = (takes(graph, task), self.gives(graph, assignment));
-        let is_call = matches!(graph.operation(task).body, Body::Call(_));
+        let is_function = graph.operation(task).body.is_function();
         match self.room {
             _ if !takes && !gives => true,
             Room::Closed => false,
             _ if takes => true,
-            Room::Full if is_call => false,
+            Room::Full if is_function => false,
             _ => self.adding.is_empty(),
         }
     }

@@ -106,9 +106,12 @@ impl Ledger {
         if entry.place == Place::Leaving {
             self.leaving -= entry.bytes;
         }
-        if entry.is_written || entry.place == Place::Leaving {
-            self.refused = None;
-        }
+    }
+
+    /// Something on the disk was released: what was refused may fit. That may be long after its output was
+    /// forgotten, as tasks still read it.
+    pub fn on_disk_freed(&mut self) {
+        self.refused = None;
     }
 
     /// A task takes this output that is in memory.
@@ -317,6 +320,8 @@ mod tests {
         assert_eq!((ledger.room(30), ledger.choose(30, nobody)), (Room::Full, vec![]));
         assert_eq!(ledger.room(80), Room::Closed);
         ledger.forget(TaskId(0));
+        assert_eq!((ledger.room(70), ledger.choose(70, nobody)), (Room::Full, vec![]), "it is still read");
+        ledger.on_disk_freed();
         assert_eq!(tasks(&ledger.choose(30, nobody)), [1]);
     }
 

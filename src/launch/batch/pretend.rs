@@ -1,7 +1,9 @@
 //! Commands of a batch system, played by small shell scripts in a directory of their own.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::Commands;
@@ -17,8 +19,7 @@ impl Pretended {
             let path = directory.path().join(name);
             let asked = directory.path().join("asked");
             let text = format!("#!/bin/sh\necho \"{name} $*\" >> {}\n{script}\n", asked.display());
-            fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
+            write_program(&path, &text);
         }
         Pretended(directory)
     }
@@ -41,4 +42,17 @@ impl Pretended {
         let text = fs::read_to_string(self.0.path().join("asked")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
+}
+
+/// Writes a file that can be called at once. Another process writes it: what this one has open for writing may be
+/// open for a moment in a child that another test has just forked, and then nobody can call it ("text file busy").
+fn write_program(path: &Path, text: &str) {
+    let mut writer = Command::new("sh")
+        .args(["-c", "cat > \"$0\" && chmod 700 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    writer.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(writer.wait().unwrap().success());
 }

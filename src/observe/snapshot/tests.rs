@@ -96,6 +96,10 @@ fn only_tries_of_its_own_that_failed_are_counted() {
     assert_eq!(tries, [1, 1, 2]);
 }
 
+fn becomes(addition: &mut Addition) -> &mut Work {
+    addition.becomes.as_mut().expect("it becomes something")
+}
+
 /// `a` submits `part`, and becomes something that takes it.
 fn part_of_a() -> Event {
     let work = |values| Work { values, ..Work::default() };
@@ -105,7 +109,7 @@ fn part_of_a() -> Event {
         options: vec![Arc::default()],
         names: vec!["part".to_owned()],
         tasks: vec![NewTask { name: 0, work: work(vec![]) }],
-        becomes: work(vec![Source::New(0)]),
+        becomes: Some(work(vec![Source::New(0)])),
     };
     let (task, operation, options) = (TaskId(2), OperationId(9), OptionsId(9));
     let numbering = Numbering { task, operation, options, submitted: 0, version: 0 };
@@ -171,8 +175,8 @@ fn additions_that_are_no_graph_are_left_out() {
     let wrong: [fn(&mut Numbering, &mut Addition); 6] = [
         |_, addition| addition.tasks[0].work.operation = 7,
         |_, addition| addition.tasks[0].name = 7,
-        |_, addition| addition.becomes.values = vec![Source::Taken(0)],
-        |_, addition| addition.becomes.values = vec![Source::Known(TaskId(1))],
+        |_, addition| becomes(addition).values = vec![Source::Taken(0)],
+        |_, addition| becomes(addition).values = vec![Source::Known(TaskId(1))],
         |numbering, _| numbering.operation = OperationId(u32::MAX),
         |numbering, _| numbering.submitted = u32::MAX,
     ];

@@ -369,7 +369,7 @@ fn a_segment_of_another_version_is_refused_whatever_the_caller_says() {
     }
     fs::write(run.segment(2), bytes).unwrap();
     let error = run.resume(OnDamage::GoOn).unwrap_err();
-    assert_eq!(run.text(&error), "`RUN/journal.2` has format version 9, and this dagmar reads version 6");
+    assert_eq!(run.text(&error), "`RUN/journal.2` has format version 9, and this dagmar reads version 7");
     run.flip(1, 8);
     let error = run.resume(OnDamage::GoOn).unwrap_err();
     assert!(error.to_string().contains("version"), "{error}");

@@ -45,6 +45,8 @@ pub enum SchedulerError {
     Packs(PackError),
     /// The run directory cannot be written: what, and why.
     Record(&'static str, io::Error),
+    /// The client cannot be served.
+    Client(io::Error),
     /// A second signal came: everything is left as it is.
     Urgent(StopReason),
 }
@@ -56,6 +58,7 @@ impl fmt::Display for SchedulerError {
             SchedulerError::Garbled(rank, error) => {
                 write!(out, "rank {rank} sent what cannot be read: {error}")
             }
+            SchedulerError::Client(error) => write!(out, "cannot serve the client: {error}"),
             SchedulerError::Worker(rank, why) => write!(out, "rank {rank} cannot go on: {why}"),
             SchedulerError::Lease(error) => write!(out, "cannot take the run: {error}"),
             SchedulerError::Begun => write!(out, "cannot begin the run: another process has begun it"),
@@ -97,6 +100,7 @@ impl SchedulerError {
             // A worker that says so is not lost: what it cannot do, such as write to a full disk, its
             // successor cannot do either.
             SchedulerError::Worker(..)
+            | SchedulerError::Client(_)
             | SchedulerError::Garbled(..)
             | SchedulerError::Record(..)
             | SchedulerError::Lease(_)

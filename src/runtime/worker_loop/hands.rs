@@ -34,6 +34,7 @@ use crate::worker::last_words::{self, Place};
 use crate::worker::output::Output;
 use crate::worker::plain;
 use crate::worker::pool::{self, Ends, Pool};
+use crate::worker::python::PythonCaller;
 use crate::worker::store::{Store, Terms};
 
 use super::super::envelope::Envelope;
@@ -70,6 +71,8 @@ pub(super) struct Hands<E> {
     store: Arc<Store>,
     recalls: Recalls,
     pool: Arc<Pool>,
+    /// Calls Python functions.
+    python: Arc<PythonCaller>,
     pack: SharedPack,
     syncing: Syncing,
     saving: Saving,
@@ -152,13 +155,21 @@ impl<E: Endpoint> Hands<E> {
         last_words::listen();
         let syncing = Syncing::start(pack, Arc::new(move || on_synced.wake()));
         let (pack, syncing) = syncing.map_err(|error| WorkerError::Io("create its pack", error))?;
-        let sink = PackSink { pack: pack.clone(), forwarded: forward_sender, waker: endpoint.waker() };
+        let sink = || {
+            let (pack, forwarded, waker) = (pack.clone(), forward_sender.clone(), endpoint.waker());
+            Box::new(PackSink { pack, forwarded, waker })
+        };
         let on_room: Arc<dyn Fn() + Send + Sync> = Arc::new(wake.clone());
-        let commands = CommandExecutor::new(spawner, Box::new(sink), ended_sender.clone(), take_turn);
+        let commands = CommandExecutor::new(spawner, sink(), ended_sender.clone(), take_turn);
         let commands = commands.map_err(|error| WorkerError::Io("serve commands", error))?;
         let stops: Arc<Stops> = Arc::default();
-        let heavy_calls =
-            FunctionExecutor::new(functions.clone(), stops.clone(), place, (ended_sender, Arc::new(wake)));
+        let python = Arc::new(PythonCaller::new(functions.keep().clone(), graph.clone(), sink()));
+        let heavy_calls = FunctionExecutor::new(
+            (functions.clone(), Some(python.clone())),
+            stops.clone(),
+            place,
+            (ended_sender, Arc::new(wake)),
+        );
         let heavy_calls = heavy_calls.map_err(|error| WorkerError::Io("start its threads", error))?;
         let store = recall::store(graph.len(), &share);
         store.memory().into_iter().for_each(|memory| memory.on_room(on_room.clone()));
@@ -166,6 +177,7 @@ impl<E: Endpoint> Hands<E> {
             graph: graph.clone(),
             slots: capacity.cpus,
             functions,
+            python: Some(python.clone()),
             stops,
             store: store.clone(),
             recorder: Arc::new(pack.clone()),
@@ -185,6 +197,7 @@ impl<E: Endpoint> Hands<E> {
             store,
             recalls: Recalls::default(),
             pool: Arc::new(pool),
+            python,
             pack,
             syncing,
             saving: Saving::default(),
@@ -391,6 +404,8 @@ impl<E: Endpoint> Hands<E> {
                 let output = || plain::output_of(form, parcel.body.into_vec()).map_err(encoded);
                 self.on_peer(from, message, bytes, output)?;
             }
+            Envelope::Block(number) => self.python.learn(number, parcel.body.into_vec()),
+            Envelope::Unlearn(blocks) => self.python.unlearn(&blocks),
             Envelope::Rest => self.end = Some(End::Rest),
             Envelope::Goodbye(exit_code) => self.end = Some(End::Goodbye(exit_code)),
             other => log::warn!("rank {from} sent what only the scheduler takes: {other:?}"),

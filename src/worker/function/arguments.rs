@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::core::task::{Argument, Call};
 use crate::core::value::Value;
 use crate::worker::output::Output;
+use crate::worker::python::PythonObject;
 
 use super::call::Attempted;
 
@@ -53,6 +54,9 @@ fn input<'a>(place: u32, job: &Attempted<'a>) -> Result<Cow<'a, Value>, String> 
             Ok(text) => Value::Text(text.to_owned()),
             Err(_) => Value::Bytes(bytes.clone()),
         }),
+        Output::Typed(typed) if PythonObject::is(typed) => {
+            return Err(format!("its input {place} is a Python object, which only Python functions take"));
+        }
         Output::Typed(typed) => {
             let name = typed.type_name();
             return Err(format!("its input {place} is a `{name}`, which only functions of its program take"));

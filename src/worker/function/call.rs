@@ -9,14 +9,15 @@ use super::context::{Context, Stops};
 use super::{Functions, Registered};
 use crate::clock::now;
 use crate::core::event::Cause;
-use crate::core::id::{Attempt, TaskId};
-use crate::core::slot::Slot;
-use crate::core::task::{Body, Call, Operation};
+use crate::core::id::{Attempt, OperationId, TaskId};
+use crate::core::task::{Body, Call, Operation, TaskOptions};
 use crate::core::time::{Micros, Timestamp};
 use crate::core::value::Value;
+use crate::worker::binding::Binding;
 use crate::worker::files;
 use crate::worker::last_words;
 use crate::worker::output::Output;
+use crate::worker::python::{PythonCall, PythonCaller, PythonFunction};
 
 /// How deep the value of a task may nest: a list of numbers has one level. Copying, sending and
 /// dropping a value take stack for each level, so none may grow along a chain of tasks.
@@ -39,8 +40,10 @@ pub struct Attempted<'a> {
     pub task: TaskId,
     /// What it does.
     pub operation: &'a Operation,
-    /// How long it may run; as long as it likes, if nothing is said.
-    pub timeout: Option<Micros>,
+    /// The number of that.
+    pub number: OperationId,
+    /// What it runs under.
+    pub options: &'a TaskOptions,
     /// Which try this is.
     pub attempt: Attempt,
     /// When it began.
@@ -50,7 +53,7 @@ pub struct Attempted<'a> {
     /// True if somebody takes the output: it is kept, or written into the run directory.
     pub is_wanted: bool,
     /// What it is bound to, if to anything.
-    pub slot: Option<&'a Slot>,
+    pub binding: Option<&'a Binding>,
 }
 
 /// What a call that ended well gives.
@@ -68,6 +71,8 @@ pub struct Returned {
 pub struct Caller {
     functions: Arc<Functions>,
     stops: Arc<Stops>,
+    /// Calls functions that are Python's; none in tests that have none.
+    python: Option<Arc<PythonCaller>>,
     /// The function called last, which is nearly always the next one, too: to compare names is cheaper
     /// than to look one up.
     last: Option<(String, Registered)>,
@@ -75,8 +80,8 @@ pub struct Caller {
 
 impl Caller {
     /// A thread that knows these functions and looks here whether it should end a call.
-    pub fn new(functions: Arc<Functions>, stops: Arc<Stops>) -> Self {
-        Caller { functions, stops, last: None }
+    pub fn new(functions: Arc<Functions>, stops: Arc<Stops>, python: Option<Arc<PythonCaller>>) -> Self {
+        Caller { functions, stops, python, last: None }
     }
 
     /// Runs one attempt to its end.
@@ -87,16 +92,26 @@ impl Caller {
     }
 
     fn call(&mut self, attempted: Attempted<'_>) -> Result<Returned, Cause> {
-        let Attempted { task, operation, timeout, attempt, started, slot, .. } = attempted;
-        let Body::Call(call) = &operation.body else {
-            return Err(Cause::NotStarted("it is not a call of a function".to_owned()));
-        };
-        self.look_up(&call.function)?;
+        let Attempted { task, operation, options, attempt, started, binding, .. } = attempted;
+        let timeout = options.timeout;
+        if let Body::Call(call) = &operation.body {
+            self.look_up(&call.function)?;
+        }
         let context = Context::new(task, attempt, timeout.map(|limit| started + limit), &self.stops);
-        let context = context.bound_to(slot);
+        let context = context.bound_to(binding.map(|binding| &binding.slot));
         context.check()?;
         files::create_directories(&operation.outputs, attempt)?;
-        let result = self.run_function(attempted, call, &context);
+        let result = match &operation.body {
+            Body::Call(call) => self.run_function(attempted, call, &context),
+            Body::Python(python) => self.run_python(attempted, PythonFunction::Named(python), &context),
+            Body::Pickled(block) => self.run_python(attempted, PythonFunction::Pickled(*block), &context),
+            Body::PickledCall(call) => {
+                self.run_python(attempted, PythonFunction::PickledCall(call), &context)
+            }
+            Body::Command(_) | Body::Join => {
+                Err(Cause::NotStarted("it is not a call of a function".to_owned()))
+            }
+        };
         context.check()?;
         check_timeout(timeout, started)?;
         let output = result?;
@@ -114,6 +129,18 @@ impl Caller {
         let function = self.functions.get(name).ok_or_else(unknown)?;
         self.last = Some((name.to_owned(), function.clone()));
         Ok(())
+    }
+
+    fn run_python(
+        &self,
+        attempted: Attempted<'_>,
+        function: PythonFunction<'_>,
+        context: &Context<'_>,
+    ) -> Result<Arc<Output>, Cause> {
+        let Attempted { operation, number, options, inputs, binding, .. } = attempted;
+        let caller = self.python.as_ref();
+        let caller = caller.ok_or_else(|| Cause::NotStarted("there is no Python here".to_owned()))?;
+        caller.call(&PythonCall { operation, function, number, options, inputs, binding }, context)
     }
 
     fn run_function(

@@ -17,6 +17,7 @@ use crate::core::id::{Attempt, TaskId};
 use crate::worker::executor::{Ended, Executor, Job};
 use crate::worker::last_words::{self, Place};
 use crate::worker::output::Output;
+use crate::worker::python::PythonCaller;
 
 /// How long dropping an executor waits for functions that do not look whether they should return.
 pub const CLOSING: Duration = Duration::from_secs(2);
@@ -40,7 +41,7 @@ pub struct FunctionExecutor {
 impl FunctionExecutor {
     /// After each end sent through `ended`, `wake` is called.
     pub fn new(
-        functions: Arc<Functions>,
+        (functions, python): (Arc<Functions>, Option<Arc<PythonCaller>>),
         stops: Arc<Stops>,
         place: Option<&'static Place>,
         (ended, wake): (Sender<Ended>, Arc<dyn Fn() + Send + Sync>),
@@ -51,6 +52,7 @@ impl FunctionExecutor {
         let first = JobThread {
             jobs: received,
             functions,
+            python,
             stops: stops.clone(),
             place,
             running: running.clone(),
@@ -101,6 +103,7 @@ impl Drop for FunctionExecutor {
 struct JobThread {
     jobs: Receiver<Job>,
     functions: Arc<Functions>,
+    python: Option<Arc<PythonCaller>>,
     stops: Arc<Stops>,
     /// Where it leaves its last words.
     place: Option<&'static Place>,
@@ -113,7 +116,7 @@ struct JobThread {
 impl JobThread {
     fn run(self) {
         last_words::work_at(self.place);
-        let mut caller = Caller::new(self.functions.clone(), self.stops.clone());
+        let mut caller = Caller::new(self.functions.clone(), self.stops.clone(), self.python.clone());
         for job in &self.jobs {
             self.finish(job, &mut caller);
         }
@@ -134,12 +137,13 @@ fn attempt_at(job: &Job, caller: &mut Caller) -> Result<(Success, Option<Arc<Out
     let result = caller.run(Attempted {
         task: job.task,
         operation: job.graph.operation(job.task),
-        timeout: job.graph.options(job.task).timeout,
+        number: job.graph.operation_id(job.task),
+        options: job.graph.options(job.task),
         attempt: job.attempt,
         started,
         inputs: &job.inputs,
         is_wanted: job.keep_value || job.persist,
-        slot: job.binding.as_ref().map(|binding| &binding.slot),
+        binding: job.binding.as_deref(),
     });
     let ran = now().since(started);
     match result {
@@ -184,9 +188,13 @@ mod tests {
                 Ok(Value::Int(1))
             });
             let (sender, ended) = unbounded();
-            let executor =
-                FunctionExecutor::new(Arc::new(functions), Arc::default(), None, (sender, Arc::new(|| {})))
-                    .unwrap();
+            let executor = FunctionExecutor::new(
+                (Arc::new(functions), None),
+                Arc::default(),
+                None,
+                (sender, Arc::new(|| {})),
+            )
+            .unwrap();
             World { executor, ended }
         }
 
@@ -262,9 +270,13 @@ mod tests {
             Ok(Value::Text(format!("{:?} {:?}", context.gpus(), context.instances("licence"))))
         });
         let (sender, ended) = unbounded();
-        let mut executor =
-            FunctionExecutor::new(Arc::new(functions), Arc::default(), None, (sender, Arc::new(|| {})))
-                .unwrap();
+        let mut executor = FunctionExecutor::new(
+            (Arc::new(functions), None),
+            Arc::default(),
+            None,
+            (sender, Arc::new(|| {})),
+        )
+        .unwrap();
         let custom = [("licence".to_owned(), vec![2])].into();
         let slot = Slot { gpus: vec!["GPU-1f".into()], custom, ..Slot::default() };
         for binding in [Some(Box::new(Binding { slot, environment: vec![] })), None] {

@@ -40,6 +40,7 @@ use super::function::{Functions, Stops};
 use super::last_words::Place;
 use super::output::Output;
 use super::plain;
+use super::python::PythonCaller;
 use super::store::{Store, Terms, Ticket};
 use attendance::Attendance;
 use claims::{Bits, Claims, Group};
@@ -110,6 +111,8 @@ pub struct Setup {
     pub slots: u32,
     /// The functions it knows.
     pub functions: Arc<Functions>,
+    /// Calls functions that are Python's; none in tests.
+    pub python: Option<Arc<PythonCaller>>,
     /// The attempts that were told to end.
     pub stops: Arc<Stops>,
     /// Where outputs are.

@@ -90,7 +90,8 @@ impl Running {
 
 impl Slot {
     pub fn new(number: usize, pool: Arc<Pool>, turns: Arc<dyn Turns>, deque: Deque<Item>) -> Self {
-        let caller = Caller::new(pool.setup.functions.clone(), pool.setup.stops.clone());
+        let caller =
+            Caller::new(pool.setup.functions.clone(), pool.setup.stops.clone(), pool.setup.python.clone());
         let (inputs, clock) = (Vec::new(), Timestamp::default());
         let (was_idle, is_at_held, last) = (true, false, OperationId(0));
         Slot { number, pool, turns, deque, caller, inputs, clock, was_idle, is_at_held, grain: 1, last }
@@ -294,12 +295,13 @@ impl Slot {
             let returned = self.caller.run(Attempted {
                 task,
                 operation: graph.operation_with(task, facts.operation),
-                timeout: graph.options_with(task, facts.options).timeout,
+                number: facts.operation,
+                options: graph.options_with(task, facts.options),
                 attempt: terms.attempt,
                 started,
                 inputs: &self.inputs,
                 is_wanted: terms.is_kept || terms.is_persisted,
-                slot: None,
+                binding: None,
             })?;
             record(&self.pool, task, terms, returned)
         });

@@ -129,6 +129,7 @@ impl World {
         let setup = Setup {
             slots,
             functions: Arc::new(functions(&runs)),
+            python: None,
             stops: Arc::default(),
             store,
             recorder: recorded.clone(),

@@ -25,7 +25,9 @@ const BYTES_PER_US: u64 = 2_000;
 
 /// Looks at what an attempt holds.
 #[derive(Debug)]
-pub(super) struct MemoryWatch {
+pub struct MemoryWatch {
+    /// The process that it looks at, with all that it has started; this one's children, if none is named.
+    process: Option<Pid>,
     limit_bytes: u64,
     next: Timestamp,
     over_bytes: Option<u64>,
@@ -34,7 +36,12 @@ pub(super) struct MemoryWatch {
 impl MemoryWatch {
     /// For an attempt that begins now.
     pub fn begin(limit_bytes: u64) -> Self {
-        MemoryWatch { limit_bytes, next: now() + FIRST, over_bytes: None }
+        MemoryWatch { process: None, limit_bytes, next: now() + FIRST, over_bytes: None }
+    }
+
+    /// The same for an attempt that runs in one process and in what that starts.
+    pub fn begin_at(process: Pid, limit_bytes: u64) -> Self {
+        MemoryWatch { process: Some(process), ..MemoryWatch::begin(limit_bytes) }
     }
 
     /// When to look next.
@@ -56,7 +63,10 @@ impl MemoryWatch {
         if began < self.next {
             return false;
         }
-        let processes = processes();
+        let processes = match self.process {
+            None => processes(),
+            Some(process) => below(vec![process]),
+        };
         let mut held = own(&processes);
         if held > self.limit_bytes {
             held = own_share(&processes);
@@ -74,10 +84,14 @@ impl MemoryWatch {
 /// Everything below this process. Whom a thread has started is asked of the system, as a look at every process of the
 /// node, by each attempt, would cost more than the attempts; where it cannot say, that is done.
 fn processes() -> Vec<Pid> {
-    let mut found = match children(Pid::this()) {
-        Some(children) => children,
-        None => return descendants().into_iter().map(|one| one.pid).collect(),
-    };
+    match children(Pid::this()) {
+        Some(children) => below(children),
+        None => descendants().into_iter().map(|one| one.pid).collect(),
+    }
+}
+
+/// These processes and everything below them.
+fn below(mut found: Vec<Pid>) -> Vec<Pid> {
     let mut next = 0;
     while let Some(&parent) = found.get(next) {
         // One that has ended meanwhile has left its children to this process.

@@ -13,10 +13,10 @@ use nix::unistd::{Pid, close, dup2_stdin, getppid, setsid};
 
 use super::descendants::{descendants, signal_all};
 use super::keeper::{KILL_AGAIN, drain, limit, run_keeper, watch_signals};
-use super::wire::receive;
 use super::{Reaping, fork_keeper, ready, reap, restore_signals};
 use crate::clock::now;
 use crate::core::time::Micros;
+use crate::worker::packet::receive;
 
 /// How long a spawner waits for its keepers once its rank is gone.
 const KEEPERS_PATIENCE: Micros = Micros::from_secs(5);

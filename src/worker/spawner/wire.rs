@@ -5,21 +5,17 @@
 //! last of the packet's descriptors.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{adopt, retry};
+use crate::worker::packet::{receive, send};
 
 /// Texts up to here travel in the packet.
 const INLINE_BYTES: usize = 32 * 1024;
-
-/// Descriptors that a packet brings at most: three streams and a memory file.
-const DESCRIPTORS_MAX: usize = 4;
 
 const IN_PACKET: u8 = b'p';
 const IN_MEMORY_FILE: u8 = b'm';
@@ -118,39 +114,4 @@ pub(super) fn receive_json<T: DeserializeOwned>(
         _ => serde_json::from_slice(&packet[1..])?,
     };
     Ok(Some((message, descriptors)))
-}
-
-/// Sends a packet, which must not be empty.
-pub(super) fn send(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-    let rights = [ControlMessage::ScmRights(&raw)];
-    let control = if raw.is_empty() { &[][..] } else { &rights[..] };
-    let bytes = [IoSlice::new(packet)];
-    retry(|| sendmsg::<()>(socket.as_raw_fd(), &bytes, control, MsgFlags::MSG_NOSIGNAL, None))?;
-    Ok(())
-}
-
-/// Receives a packet into `room`, with its descriptors. `None` when the other side is gone.
-pub(super) fn receive<'a>(
-    socket: BorrowedFd<'_>,
-    room: &'a mut [u8],
-) -> io::Result<Option<(&'a [u8], Vec<OwnedFd>)>> {
-    let mut control = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
-    let mut bytes = [IoSliceMut::new(room)];
-    let received = loop {
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        match recvmsg::<()>(socket.as_raw_fd(), &mut bytes, Some(&mut control), flags) {
-            Err(nix::errno::Errno::EINTR) => continue,
-            Err(nix::errno::Errno::ECONNRESET) => return Ok(None),
-            other => break other?,
-        }
-    };
-    let mut descriptors = Vec::new();
-    for message in received.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(raw) = message {
-            descriptors.extend(raw.into_iter().map(adopt));
-        }
-    }
-    let length = received.bytes;
-    Ok((length > 0).then_some((&room[..length], descriptors)))
 }

@@ -68,7 +68,8 @@ impl World {
         let death = if self.rng.bool() { Death::Signal(11) } else { Death::Exit };
         let before = self.culprits.words.insert((task, attempt), Killing { worker, task, attempt, death });
         assert!(before.is_none(), "try {attempt} of task {task} has killed two ranks");
-        match self.rng.bool() {
+        // Nobody goes on with a client's run without the client.
+        match self.rng.bool() || self.client.is_some() {
             true => {
                 self.coverage.happened(Happening::RankKilled);
                 self.lose(worker);

@@ -30,7 +30,7 @@ const UNREADABLE_OF_256: u8 = 3;
 #[derive(Default)]
 pub struct Disk {
     /// The value of each persisted output, and whether it is synced.
-    outputs: BTreeMap<(TaskId, Attempt), (u64, bool)>,
+    pub(super) outputs: BTreeMap<(TaskId, Attempt), (u64, bool)>,
     pub(super) journal: Vec<Event>,
     /// The graphs that the run had before the one that it has, as they began; by their numbers.
     graphs: BTreeMap<u32, Arc<Graph>>,
@@ -241,8 +241,8 @@ impl World {
                 Persist::Kept => keep,
                 Persist::Asked | Persist::All => true,
             };
-            if self.scheduler.state(task) == TaskState::Culled {
-                continue; // Its files were there.
+            if self.scheduler.state(task) == TaskState::Culled || self.problem.graph.is_join(task) {
+                continue; // Its files were there, or there is nothing of it.
             }
             let attempt = self.scheduler.location(task).1;
             let is_excused =

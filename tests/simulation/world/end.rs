@@ -12,6 +12,7 @@ use crate::coverage::Happening;
 impl World {
     pub(super) fn check_end(&mut self) {
         let outcome = self.outcome.expect("the run is over");
+        self.check_client(is_cut_short(outcome));
         for task in self.problem.graph.tasks() {
             self.check_task(task, outcome);
         }
@@ -88,6 +89,7 @@ impl World {
                 let hopeless = graph.inputs(task).any(|input| self.scheduler.state(input).is_bad_end());
                 assert!(hopeless, "task {task} was aborted without reason");
             }
+            TaskState::Cancelled if self.client.is_some() => {}
             TaskState::Cancelled => {
                 assert_eq!(outcome, Outcome::Stopped(StopReason::Cancelled), "task {task}");
             }

@@ -46,6 +46,9 @@ pub struct Memory {
     blocks: BTreeMap<u64, Block>,
     /// On the disk, in the same way.
     parts: BTreeMap<u64, Block>,
+    parts_made: usize,
+    /// How many were released, as far as the ledger knows.
+    parts_released: usize,
     number: u64,
     /// What each running task holds.
     inputs: BTreeMap<(TaskId, Attempt), Vec<u64>>,
@@ -68,6 +71,8 @@ impl Memory {
             cells: BTreeMap::new(),
             blocks: BTreeMap::new(),
             parts: BTreeMap::new(),
+            parts_made: 0,
+            parts_released: 0,
             number: 0,
             inputs: BTreeMap::new(),
             leaving: VecDeque::new(),
@@ -218,6 +223,7 @@ impl Memory {
         }
         self.spilled += bytes;
         self.number += 1;
+        self.parts_made += 1;
         self.parts.insert(self.number, Block { bytes, is_kept: false, holders: 1 });
         Some(Writing { leaving, block, part: self.number })
     }
@@ -240,6 +246,10 @@ impl Memory {
 
     /// Looks what is too much. True if there is more room than before.
     pub fn settle(&mut self) -> bool {
+        let released = self.parts_made - self.parts.len();
+        if std::mem::replace(&mut self.parts_released, released) < released {
+            self.ledger.on_disk_freed();
+        }
         let held = self.lingering();
         let (cells, blocks) = (&self.cells, &self.blocks);
         let is_held = |task: TaskId| {

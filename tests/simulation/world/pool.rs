@@ -183,12 +183,35 @@ impl World {
         if self.kills_its_rank(task) {
             return self.plan(run_us, Due::Kills { worker: rank, life, task, attempt });
         }
+        if let Some(place) = self.vanished_input(rank, task) {
+            let cause = Some(Cause::LostInput(place));
+            return self.plan(run_us, Due::Ended { worker: rank, life, task, attempt, cause });
+        }
         let fails = self.rng.u8(..) < self.faults.failures_of_256;
         let cause = match (fails, addition) {
             (true, _) => Some(self.fault_of(task)),
             (false, addition) => addition.map(|addition| Cause::HandedOn(Box::new(addition))),
         };
         self.plan(run_us, Due::Ended { worker: rank, life, task, attempt, cause });
+    }
+
+    /// An input, made by this worker, that is gone when the task is to begin.
+    fn vanished_input(&mut self, rank: Rank, task: TaskId) -> Option<u32> {
+        if self.rng.u8(..) >= self.faults.vanished_of_256 {
+            return None;
+        }
+        let graph = self.problem.graph.clone();
+        // What was written into the run directory has left the process that made it, and a copy is in nobody's process.
+        let made = &self.nodes[&rank].made;
+        let may_vanish = |input: TaskId| {
+            let (owner, attempt) = self.scheduler.location(input);
+            owner == rank
+                && made.contains(&(input, attempt))
+                && !self.disk.outputs.contains_key(&(input, attempt))
+        };
+        let place = graph.value_inputs(task).iter().position(may_vanish)?;
+        self.coverage.happened(Happening::OutputVanished);
+        Some(place as u32)
     }
 
     pub(super) fn end(
@@ -213,6 +236,7 @@ impl World {
             let failure = Failure { started, ran: Micros::ZERO, cause };
             self.worker_takes(rank, worker::Input::Failed { task, attempt, failure });
         } else {
+            node.made.insert((task, attempt));
             if is_kept {
                 node.store.insert(task, (attempt, value));
                 self.keep(rank, task);

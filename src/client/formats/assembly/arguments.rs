@@ -46,14 +46,21 @@ fn build_argument(spec: &ArgumentSpec, slots: &[Slot], scope: &Scope<'_>) -> Out
         ArgumentSpec::Text(template) => text(template.expand(scope, Style::Plain)?),
         ArgumentSpec::Reference(number) => return Ok(slot_argument(&slots[*number])),
         ArgumentSpec::List(items) => Argument::List(build_arguments(items, slots, scope)?),
-        ArgumentSpec::Map(entries) => {
-            let mut built = Vec::with_capacity(entries.len());
-            for (key, item) in entries {
-                built.extend(build_argument(item, slots, scope)?.map(|argument| (key.clone(), argument)));
-            }
-            Argument::Map(built)
-        }
+        ArgumentSpec::Map(entries) => Argument::Map(build_entries(entries, slots, scope)?),
     }))
+}
+
+/// Arguments with names, for one element.
+pub(super) fn build_entries(
+    specs: &[(String, ArgumentSpec)],
+    slots: &[Slot],
+    scope: &Scope<'_>,
+) -> Outcome<Vec<(String, Argument)>> {
+    let mut built = Vec::with_capacity(specs.len());
+    for (name, spec) in specs {
+        built.extend(build_argument(spec, slots, scope)?.map(|argument| (name.clone(), argument)));
+    }
+    Ok(built)
 }
 
 fn slot_argument(slot: &Slot) -> Option<Argument> {

@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 
-use crate::client::formats::description::{Hole, LineSpec, RunSpec, StreamSpec, TaskSpec, Template, Work};
-use crate::client::formats::disk::absolute_text;
+use crate::client::formats::description::{
+    Hole, LineSpec, PythonSpec, RunSpec, StreamSpec, TaskSpec, Template, Work,
+};
+use crate::client::formats::disk::{absolute, absolute_text};
 use crate::client::formats::text::{Fault, Outcome, Span};
-use crate::core::task::{Body, Call, Command, CommandLine, Operation, Stdin, Stream, Text};
+use crate::core::task::{Body, Call, Command, CommandLine, Operation, Python, Stdin, Stream, Text};
 
-use super::arguments::{Slot, build_arguments};
+use super::arguments::{Slot, build_arguments, build_entries};
 use super::expansion::{Scope, Style};
 use super::files::Match;
 
@@ -20,7 +22,11 @@ pub(super) fn build_operation(
     scope: &Scope<'_>,
 ) -> Outcome<Operation> {
     // Only a command that runs in the graph's directory can use relative paths; functions cannot.
-    let is_elsewhere = !matches!(&task.work, Work::Run(run) if run.directory.is_none());
+    let is_elsewhere = match &task.work {
+        Work::Run(run) => run.directory.is_some(),
+        Work::Python(python) => python.directory.is_some(),
+        Work::Call { .. } => true,
+    };
     let mut inputs: Vec<String> = Vec::with_capacity(found.len());
     let mut paths: Vec<String> = Vec::with_capacity(found.len());
     let mut seen = HashSet::new();
@@ -42,6 +48,7 @@ pub(super) fn build_operation(
             let arguments = build_arguments(arguments, slots, &scope)?;
             Body::Call(Call { function: function.clone(), arguments })
         }
+        Work::Python(python) => Body::Python(Box::new(build_python(python, slots, directory, &scope)?)),
         Work::Run(run) => {
             let mut command = build_command(run, slots, directory, &scope)?;
             if let Some(span) = run.publish.filter(|_| !outputs.is_empty()) {
@@ -72,6 +79,24 @@ fn not_staged(task: &str, span: Span) -> Box<Fault> {
     let reason = "the command does not say `{outputs}`, so it cannot write its files elsewhere first";
     Fault::bad_value(span, "publish", &format!("task `{task}`"), "rename", reason)
         .hint("write `{outputs}` where the command names the files that it makes")
+}
+
+fn build_python(python: &PythonSpec, slots: &[Slot], directory: &str, scope: &Scope<'_>) -> Outcome<Python> {
+    let environment = python.environment.iter();
+    let environment = environment.map(|(name, text)| Ok((name.clone(), text.expand(scope, Style::Plain)?)));
+    let cwd = python.directory.as_ref().map(|text| text.expand(scope, Style::Plain)).transpose()?;
+    let module = match python.module.ends_with(".py") {
+        true => absolute(directory, &python.module),
+        false => python.module.clone(),
+    };
+    Ok(Python {
+        module,
+        function: python.function.clone(),
+        arguments: build_arguments(&python.arguments, slots, scope)?,
+        keywords: build_entries(&python.keywords, slots, scope)?,
+        environment: environment.collect::<Outcome<_>>()?,
+        directory: cwd.map_or_else(|| Text::from(directory), |cwd| absolute_text(directory, cwd)),
+    })
 }
 
 fn build_command(run: &RunSpec, slots: &[Slot], directory: &str, scope: &Scope<'_>) -> Outcome<Command> {

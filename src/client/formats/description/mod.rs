@@ -17,7 +17,8 @@ pub use functions::Functions;
 pub use reference::{Reference, Target};
 pub use shell::quote;
 pub use task::{
-    ArgumentSpec, CAPTURE_LIMIT_BYTES, GraphSpec, LineSpec, RunSpec, StreamSpec, TASKS_MAX, TaskSpec, Work,
+    ArgumentSpec, CAPTURE_LIMIT_BYTES, GraphSpec, LineSpec, PythonSpec, RunSpec, StreamSpec, TASKS_MAX,
+    TaskSpec, Work,
 };
 pub use template::{Piece, Template};
 pub use vocabulary::{Form, Hole, Vocabulary, is_identifier};

@@ -42,6 +42,18 @@ pub struct TaskSpec {
 pub enum Work {
     Call { function: String, arguments: Vec<ArgumentSpec> },
     Run(Box<RunSpec>),
+    Python(Box<PythonSpec>),
+}
+
+/// A call of a Python function.
+pub struct PythonSpec {
+    /// A module, or a file that ends with `.py`.
+    pub module: String,
+    pub function: String,
+    pub arguments: Vec<ArgumentSpec>,
+    pub keywords: Vec<(String, ArgumentSpec)>,
+    pub environment: Vec<(String, Template)>,
+    pub directory: Option<Template>,
 }
 
 /// An argument of a call.
@@ -95,6 +107,7 @@ impl TaskSpec {
             | match &self.work {
                 Work::Call { arguments, .. } => arguments.iter().fold(0, |mask, one| mask | one.uses()),
                 Work::Run(run) => run.uses(),
+                Work::Python(python) => python.uses(),
             }
     }
 }
@@ -109,6 +122,15 @@ impl ArgumentSpec {
             ArgumentSpec::List(items) => items.iter().fold(0, |mask, item| mask | item.uses()),
             ArgumentSpec::Map(entries) => entries.iter().fold(0, |mask, (_, item)| mask | item.uses()),
         }
+    }
+}
+
+impl PythonSpec {
+    fn uses(&self) -> u32 {
+        let keywords = self.keywords.iter().map(|(_, argument)| argument);
+        let arguments = self.arguments.iter().chain(keywords).fold(0, |mask, one| mask | one.uses());
+        let texts = self.environment.iter().map(|(_, text)| text).chain(&self.directory);
+        texts.fold(arguments, |mask, text| mask | text.uses())
     }
 }
 

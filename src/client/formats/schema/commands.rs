@@ -64,7 +64,8 @@ fn check_text(fields: &Fields<'_>, field: &str, text: &str, node: &Node) -> Outc
     }
 }
 
-fn read_environment(fields: &Fields<'_>) -> Outcome<Vec<(String, Template)>> {
+/// The variables of `env`, those of `defaults` first.
+pub(super) fn read_environment(fields: &Fields<'_>) -> Outcome<Vec<(String, Template)>> {
     fields.merged("env")?.into_iter().map(|entry| read_variable(fields, entry)).collect()
 }
 
@@ -83,7 +84,8 @@ fn read_variable(fields: &Fields<'_>, entry: &Entry) -> Outcome<(String, Templat
     Ok((name.clone(), template))
 }
 
-fn read_directory(fields: &Fields<'_>) -> Outcome<Option<Template>> {
+/// `cwd`.
+pub(super) fn read_directory(fields: &Fields<'_>) -> Outcome<Option<Template>> {
     let Some(entry) = fields.get("cwd") else { return Ok(None) };
     let text = path_text(fields, "cwd", "a path", entry)?;
     Template::parse(text, entry.node.span, fields.vocabulary("cwd", &["key", "attempt"])).map(Some)

@@ -8,9 +8,35 @@ use crate::client::formats::text::{Entry, Fault, Node, Outcome, Problem, Span, T
 pub(super) enum With {
     Anything,
     Run,
-    Call,
+    Python,
+    /// A function of either kind.
+    Function,
+    /// What runs in a process of its own.
+    Process,
     /// Planned for later versions.
     Nothing,
+}
+
+/// What kind of work a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Run,
+    Call,
+    Python,
+}
+
+impl Kind {
+    /// The fields that say what a task does. One of them is there.
+    const FIELDS: [(&'static str, Kind); 3] =
+        [("run", Kind::Run), ("call", Kind::Call), ("python", Kind::Python)];
+
+    /// The kind that a task's own fields say; a program, if they say none.
+    pub fn of(own: &[Entry]) -> Kind {
+        Kind::FIELDS
+            .into_iter()
+            .find(|(name, _)| find(own, name).is_some())
+            .map_or(Kind::Run, |(_, kind)| kind)
+    }
 }
 
 /// A field of a task.
@@ -29,7 +55,9 @@ const fn field(name: &'static str, with: With, is_default: bool) -> Field {
 const FIELDS: [Field; 25] = [
     field("run", With::Anything, false),
     field("call", With::Anything, false),
-    field("args", With::Call, false),
+    field("python", With::Anything, false),
+    field("args", With::Function, false),
+    field("kwargs", With::Python, false),
     field("each", With::Anything, false),
     field("zip", With::Anything, false),
     field("after", With::Anything, false),
@@ -39,17 +67,15 @@ const FIELDS: [Field; 25] = [
     field("stdout", With::Run, true),
     field("stderr", With::Run, true),
     field("capture_limit", With::Run, true),
-    field("env", With::Run, true),
-    field("cwd", With::Run, true),
+    field("env", With::Process, true),
+    field("cwd", With::Process, true),
     field("resources", With::Anything, true),
     field("retries", With::Anything, true),
-    field("timeout", With::Run, true),
-    field("grace", With::Run, true),
+    field("timeout", With::Process, true),
+    field("grace", With::Process, true),
     field("priority", With::Anything, true),
     field("expected", With::Anything, true),
     field("keep", With::Anything, true),
-    field("python", With::Nothing, false),
-    field("kwargs", With::Nothing, false),
     field("publish", With::Run, true),
     field("isolated", With::Nothing, true),
 ];
@@ -78,7 +104,7 @@ pub(super) struct Fields<'t> {
     pub of: String,
     pub own: &'t [Entry],
     pub defaults: &'t [Entry],
-    pub is_call: bool,
+    pub kind: Kind,
     pub variables: Vec<Variable>,
 }
 
@@ -143,12 +169,14 @@ impl<'t> Fields<'t> {
             }
         }
         let task = self.name.to_owned();
-        match (self.own("run"), self.own("call")) {
-            (None, None) => return Err(Fault::at(span, Problem::MissingWork(task))),
-            (Some(run), Some(call)) => {
-                let later = [run, call].into_iter().max_by_key(|entry| entry.key_span.start).unwrap_or(run);
-                let (first, second) = ("run".to_owned(), "call".to_owned());
-                return Err(Fault::at(later.key_span, Problem::SeveralWorks { task, first, second }));
+        let works: Vec<&Entry> = Kind::FIELDS.iter().filter_map(|(name, _)| self.own(name)).collect();
+        match works[..] {
+            [] => return Err(Fault::at(span, Problem::MissingWork(task))),
+            [first, second, ..] => {
+                let later = first.key_span.start.max(second.key_span.start);
+                let span = if later == first.key_span.start { first.key_span } else { second.key_span };
+                let (first, second) = (first.key.clone(), second.key.clone());
+                return Err(Fault::at(span, Problem::SeveralWorks { task, first, second }));
             }
             _ => {}
         }
@@ -157,14 +185,16 @@ impl<'t> Fields<'t> {
 
     /// Refuses fields of commands on calls and the other way round.
     fn check_place(&self, entry: &Entry) -> Outcome<()> {
-        let goes_with = match (find_field(entry, &self.of)?.with, self.is_call) {
-            (With::Run, true) if ["timeout", "grace"].contains(&entry.key.as_str()) => {
+        let goes_with = match (find_field(entry, &self.of)?.with, self.kind) {
+            (With::Process, Kind::Call) if ["timeout", "grace"].contains(&entry.key.as_str()) => {
                 let of = format!("{}, which calls a function,", self.of);
                 let field = entry.key.clone();
                 return Err(Fault::at(entry.key_span, Problem::Unsupported { field, of }));
             }
-            (With::Run, true) => "run",
-            (With::Call, false) => "call",
+            (With::Run, Kind::Call | Kind::Python) => "`run`",
+            (With::Process, Kind::Call) => "`run` or `python`",
+            (With::Function, Kind::Run) => "`call` or `python`",
+            (With::Python, Kind::Run | Kind::Call) => "`python`",
             _ => return Ok(()),
         };
         let (field, task) = (entry.key.clone(), self.name.to_owned());

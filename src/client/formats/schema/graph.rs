@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::client::formats::description::{Functions, GraphSpec};
 use crate::client::formats::text::{Entry, Fault, Node, Outcome, Problem, Tree, find};
 
-use super::fields::{Fields, With, entries_of, find_field};
+use super::fields::{Fields, Kind, With, entries_of, find_field};
 use super::options::read_options;
 use super::task::{check_name, read_task};
 
@@ -59,7 +59,8 @@ fn read_defaults(top: &[Entry]) -> Outcome<&[Entry]> {
             return Err(Fault::at(entry.key_span, Problem::NotADefault(entry.key.clone())));
         }
     }
-    let fields = Fields { name: "", of, own: defaults, defaults: &[], is_call: false, variables: Vec::new() };
+    let fields =
+        Fields { name: "", of, own: defaults, defaults: &[], kind: Kind::Run, variables: Vec::new() };
     read_options(&fields)?;
     Ok(defaults)
 }

@@ -5,7 +5,7 @@ use crate::client::formats::text::{Node, Outcome, Tree};
 use crate::core::task::TaskOptions;
 use crate::core::time::Micros;
 
-use super::fields::Fields;
+use super::fields::{Fields, Kind};
 use super::resources::read_resources;
 
 /// Reads the options of a task, or of `defaults`.
@@ -26,7 +26,7 @@ pub(super) fn read_options(fields: &Fields<'_>) -> Outcome<TaskOptions> {
     }
     options.expected = read_duration(fields, "expected")?;
     // A function runs inside its worker and cannot be ended, so a default does not reach it.
-    if !fields.is_call {
+    if fields.kind != Kind::Call {
         options.timeout = read_duration(fields, "timeout")?;
         options.grace = read_duration(fields, "grace")?.unwrap_or(options.grace);
     }

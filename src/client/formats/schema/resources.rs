@@ -5,7 +5,7 @@ use crate::client::formats::text::{Entry, Fault, Node, Outcome, Problem, find, i
 use crate::core::resources::Resources;
 use crate::core::task::Ranks;
 
-use super::fields::{Fields, entries_of};
+use super::fields::{Fields, Kind, entries_of};
 use super::options::{shown, whole};
 
 /// The names that mean something here; all others are resources of the user's own.
@@ -38,7 +38,8 @@ pub(super) fn read_resources(fields: &Fields<'_>) -> Outcome<(Resources, Option<
             "cpus" => resources.cpus = read_count(fields, &field, &entry.node)?,
             "gpus" => resources.gpus = whole(fields, &field, &entry.node)?,
             "memory" => resources.memory_bytes = read_memory(fields, &field, &entry.node)?,
-            "memory_max" | "ranks" | "nodes" if fields.is_call => check_field_of_call(fields, &field, entry)?,
+            "memory_max" if fields.kind == Kind::Call => refuse(fields, &field, entry, "`run` or `python`")?,
+            "ranks" | "nodes" if fields.kind != Kind::Run => refuse(fields, &field, entry, "`run`")?,
             "memory_max" => memory_max = Some((read_memory(fields, &field, &entry.node)?, &entry.node)),
             "ranks" => asked.ranks = Some((read_count(fields, &field, &entry.node)?, &entry.node)),
             "nodes" => asked.nodes = Some((read_count(fields, &field, &entry.node)?, &entry.node)),
@@ -100,13 +101,13 @@ impl Asked<'_> {
 }
 
 /// A function has no ranks, and no memory of its own: those of `defaults` do not reach it, its own are refused.
-fn check_field_of_call(fields: &Fields<'_>, field: &str, entry: &Entry) -> Outcome<()> {
+fn refuse(fields: &Fields<'_>, field: &str, entry: &Entry, goes_with: &'static str) -> Outcome<()> {
     let own = entries_of(fields.own, "resources", &fields.of)?;
     if find(own, &entry.key).is_none() {
         return Ok(());
     }
     let (field, task) = (field.to_owned(), fields.name.to_owned());
-    Err(Fault::at(entry.key_span, Problem::Misplaced { field, task, goes_with: "run" }))
+    Err(Fault::at(entry.key_span, Problem::Misplaced { field, task, goes_with }))
 }
 
 fn read_count(fields: &Fields<'_>, field: &str, node: &Node) -> Outcome<u32> {

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use crate::client::formats::description::{
-    Functions, Reference, TaskSpec, Template, Variable, Vocabulary, Work,
+    ArgumentSpec, Functions, PythonSpec, Reference, TaskSpec, Template, Variable, Vocabulary, Work,
 };
-use crate::client::formats::text::{Entry, Fault, Node, Outcome, Problem, Span, Tree, find};
+use crate::client::formats::text::{Entry, Fault, Node, Outcome, Problem, Span, Tree};
 
 use super::arguments::read_argument;
-use super::commands::read_command;
+use super::commands::{read_command, read_directory, read_environment};
 use super::each::read_each;
-use super::fields::Fields;
+use super::fields::{Fields, Kind, entries_of};
 use super::options::read_options;
 
 /// Reads one task.
@@ -25,14 +25,8 @@ pub(super) fn read_task(
     let Tree::Table(own) = &entry.node.tree else {
         return Err(Fault::wrong_type(&entry.key, "`tasks`", "a table", &entry.node));
     };
-    let mut fields = Fields {
-        name: &entry.key,
-        of,
-        own,
-        defaults,
-        is_call: find(own, "call").is_some(),
-        variables: Vec::new(),
-    };
+    let mut fields =
+        Fields { name: &entry.key, of, own, defaults, kind: Kind::of(own), variables: Vec::new() };
     fields.check(entry.key_span)?;
     if let Some(each) = fields.own("each") {
         fields.variables = read_each(&each.node, &fields.of, directory)?;
@@ -71,7 +65,7 @@ fn read_zip(fields: &Fields<'_>) -> Outcome<bool> {
     };
     let Some(first) = fields.variables.first() else {
         let (field, task) = ("zip".to_owned(), fields.name.to_owned());
-        return Err(Fault::at(entry.key_span, Problem::Misplaced { field, task, goes_with: "each" }));
+        return Err(Fault::at(entry.key_span, Problem::Misplaced { field, task, goes_with: "`each`" }));
     };
     let unequal = fields.variables.iter().find(|other| other.axis.count() != first.axis.count());
     if let Some(other) = unequal.filter(|_| zip) {
@@ -86,6 +80,9 @@ fn read_work(fields: &Fields<'_>, functions: &Functions, references: &mut Vec<Re
     if let Some(run) = fields.own("run") {
         return Ok(Work::Run(Box::new(read_command(fields, &run.node, references)?)));
     }
+    if let Some(python) = fields.own("python") {
+        return Ok(Work::Python(Box::new(read_python(fields, &python.node, references)?)));
+    }
     let call = fields.own("call").expect("one kind of work was found");
     let Tree::Text(function) = &call.node.tree else {
         return Err(fields.wrong_type("call", "the name of a function", &call.node));
@@ -96,15 +93,65 @@ fn read_work(fields: &Fields<'_>, functions: &Functions, references: &mut Vec<Re
             .hint(format!("functions here: {}", functions.listed()))
             .nearest(&function, functions.names()));
     }
-    let arguments = match fields.own("args") {
-        None => Vec::new(),
+    let arguments = read_arguments(fields, references)?;
+    Ok(Work::Call { function: function.clone(), arguments })
+}
+
+fn read_arguments(fields: &Fields<'_>, references: &mut Vec<Reference>) -> Outcome<Vec<ArgumentSpec>> {
+    match fields.own("args") {
+        None => Ok(Vec::new()),
         Some(Entry { node: Node { tree: Tree::List(nodes), .. }, .. }) => nodes
             .iter()
             .map(|node| read_argument(node, fields.vocabulary("args", Vocabulary::ALL), references))
-            .collect::<Outcome<_>>()?,
-        Some(entry) => return Err(fields.wrong_type("args", "a list", &entry.node)),
+            .collect(),
+        Some(entry) => Err(fields.wrong_type("args", "a list", &entry.node)),
+    }
+}
+
+/// `python = "module:function"` or `python = "file.py:function"`.
+fn read_python(fields: &Fields<'_>, node: &Node, references: &mut Vec<Reference>) -> Outcome<PythonSpec> {
+    let Tree::Text(text) = &node.tree else {
+        return Err(fields.wrong_type("python", "a function such as `\"module:function\"`", node));
     };
-    Ok(Work::Call { function: function.clone(), arguments })
+    let bad = |reason: &str| {
+        fields
+            .bad("python", &text.escape_debug().to_string(), reason, node)
+            .hint("write `\"module:function\"` or `\"file.py:function\"`")
+    };
+    let (module, function) = text.rsplit_once(':').ok_or_else(|| bad("it names no function"))?;
+    if !function.split('.').all(is_python_name) {
+        return Err(bad("what follows the colon is no name of a function"));
+    }
+    let is_file = module.ends_with(".py") && module != ".py";
+    if !is_file && !module.split('.').all(is_python_name) {
+        return Err(bad("what is before the colon is neither a module nor a file that ends with `.py`"));
+    }
+    let arguments = read_arguments(fields, references)?;
+    let mut keywords = Vec::new();
+    for entry in entries_of(fields.own, "kwargs", &fields.of)? {
+        if !is_python_name(&entry.key) {
+            let shown = entry.key.escape_debug().to_string();
+            let reason = "a keyword argument has a name of letters, digits and `_`";
+            return Err(fields.bad(
+                "kwargs",
+                &shown,
+                reason,
+                &Node { span: entry.key_span, tree: Tree::Null },
+            ));
+        }
+        let vocabulary = fields.vocabulary("kwargs", Vocabulary::ALL);
+        keywords.push((entry.key.clone(), read_argument(&entry.node, vocabulary, references)?));
+    }
+    let (environment, directory) = (read_environment(fields)?, read_directory(fields)?);
+    let (module, function) = (module.to_owned(), function.to_owned());
+    Ok(PythonSpec { module, function, arguments, keywords, environment, directory })
+}
+
+/// True for what can be an identifier: Python knows letters of all alphabets.
+fn is_python_name(name: &str) -> bool {
+    let mut letters = name.chars();
+    letters.next().is_some_and(|first| first == '_' || first.is_alphabetic())
+        && letters.all(|letter| letter == '_' || letter.is_alphanumeric())
 }
 
 fn read_after(fields: &Fields<'_>) -> Outcome<Vec<Reference>> {

@@ -174,12 +174,12 @@ impl Problem {
             Unsupported { field, of } => write!(out, "`{field}` of {of} is not supported by this version"),
             NotADefault(field) => write!(out, "`{field}` cannot stand in `defaults`"),
             BadName { what, name } => write!(out, "`{name}` cannot name a {what}"),
-            MissingWork(task) => write!(out, "task `{task}` has no work: it needs `run` or `call`"),
+            MissingWork(task) => write!(out, "task `{task}` has no work: it needs `run`, `call` or `python`"),
             SeveralWorks { task, first, second } => {
                 write!(out, "task `{task}` has both `{first}` and `{second}`")
             }
             Misplaced { field, task, goes_with } => {
-                write!(out, "`{field}` of task `{task}` makes sense with `{goes_with}` only")
+                write!(out, "`{field}` of task `{task}` makes sense with {goes_with} only")
             }
             UnknownFunction { task, function } => {
                 write!(out, "task `{task}` calls `{function}`, which is no function here")

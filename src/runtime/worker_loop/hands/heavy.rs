@@ -8,7 +8,6 @@ use crate::core::event::{Cause, Failure, Success};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, TaskId};
 use crate::core::message::Assignment;
-use crate::core::task::Body;
 use crate::core::worker::Input;
 use crate::transport::endpoint::Endpoint;
 use crate::worker::binding::Binding;
@@ -25,9 +24,9 @@ impl<E: Endpoint> Hands<E> {
     /// Starts a heavy task.
     pub(super) fn start_with(&mut self, assignment: Assignment, inputs: Vec<Arc<Output>>) {
         let (task, attempt, terms) = (assignment.tasks.first, assignment.attempt, terms_of(&assignment));
-        let is_call = matches!(self.graph.operation(task).body, Body::Call(_));
+        let is_function = self.graph.operation(task).body.is_function();
         self.heavy.insert(task, terms);
-        let binding = self.bind(task, attempt, is_call);
+        let binding = self.bind(task, attempt, is_function);
         let job = Job {
             graph: self.graph.clone(),
             task,
@@ -41,7 +40,7 @@ impl<E: Endpoint> Hands<E> {
             binding,
         };
         let executors = self.executors.as_mut().expect("nothing starts after the worker left");
-        match is_call {
+        match is_function {
             true => executors.functions.start(job),
             false => executors.commands.start(job),
         }
@@ -56,9 +55,9 @@ impl<E: Endpoint> Hands<E> {
     }
 
     /// Takes a slot for a task that starts, and tells of it if there is anything to tell.
-    fn bind(&mut self, task: TaskId, attempt: Attempt, is_call: bool) -> Option<Box<Binding>> {
+    fn bind(&mut self, task: TaskId, attempt: Attempt, is_function: bool) -> Option<Box<Binding>> {
         let request = &self.graph.options(task).resources;
-        let binding = match is_call {
+        let binding = match is_function {
             true => self.slots.take_for_call(task, request)?,
             false => self.slots.take_for_command(task, request),
         };
@@ -74,9 +73,9 @@ impl<E: Endpoint> Hands<E> {
         if self.recalls.stop(task, &cause) {
             return;
         }
-        let is_call = matches!(self.graph.operation(task).body, Body::Call(_));
+        let is_function = self.graph.operation(task).body.is_function();
         let executors = self.executors.as_mut().expect("nothing runs after the worker left");
-        match is_call {
+        match is_function {
             true => executors.functions.stop(task, attempt, cause),
             false => executors.commands.stop(task, attempt, cause),
         }
@@ -124,15 +123,15 @@ impl<E: Endpoint> Hands<E> {
         output: Option<Arc<Output>>,
     ) -> Result<(Success, Option<Arc<Output>>), Failure> {
         let (operation, attempt) = (self.graph.operation(task), terms.attempt);
-        let is_call = matches!(operation.body, Body::Call(_));
+        let is_function = operation.body.is_function();
         match output.as_deref() {
             _ if !terms.is_persisted => {}
-            Some(output) if is_call => {
+            Some(output) if is_function => {
                 let Success { started, ran, .. } = success;
                 let recorded = self.pack.record(task, attempt, output, self.files_of(task, attempt));
                 recorded.map_err(|cause| Failure { started, ran, cause })?;
             }
-            None if is_call => {}
+            None if is_function => {}
             _ => {
                 self.pack.end(Written { task, attempt, files: self.files_of(task, attempt) });
             }

@@ -18,6 +18,7 @@ use crate::core::worker::memory::Room;
 use crate::transport::endpoint::{Body, Endpoint};
 use crate::worker::memory::{self, Memory, NoRoom};
 use crate::worker::output::Output;
+use crate::worker::python::is_lost;
 use crate::worker::share::Share;
 use crate::worker::spilled::{Coding, Spilled};
 use crate::worker::store::{Found, Store};
@@ -87,7 +88,8 @@ pub(super) fn store(tasks: usize, share: &Share) -> Arc<Store> {
 
 impl<E: Endpoint> Hands<E> {
     pub(super) fn say(&mut self, peer: Rank, message: PeerMessage) -> Result<(), WorkerError> {
-        if peer == Rank::SCHEDULER {
+        let is_answer = matches!(message.word, PeerWord::Output(..) | PeerWord::Unknown(..));
+        if peer == Rank::SCHEDULER && !is_answer {
             self.ask_for_stored(message);
             return Ok(());
         }
@@ -110,6 +112,10 @@ impl<E: Endpoint> Hands<E> {
         of: (TaskId, Attempt),
         output: Arc<Output>,
     ) -> Result<(), WorkerError> {
+        if is_lost(&output) {
+            let word = PeerWord::Unknown(of.0, of.1);
+            return self.send(&Envelope::Peer(PeerMessage { word, ..message }), Body::default(), peer);
+        }
         let (envelope, body) = match Lent::of(&output) {
             Some((form, lent)) => (Envelope::Plain(message, form), Body::lent(lent)),
             None => (Envelope::Peer(message), Body::from(self.recalls.encoded(of, &output))),

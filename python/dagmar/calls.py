@@ -1,0 +1,237 @@
+"""What calls of executors and delayed functions are in the processes that do them. These import this file, so it
+imports little."""
+
+import importlib
+import mmap
+import os
+import pickle
+import sys
+
+from .child import Input, load_object, resolve
+
+# Set-ups that this process has been through, and those that failed here.
+_done = {}
+
+
+class BrokenCall(Exception):
+    """A call, or what it gave, cannot be read where it was sent to."""
+
+
+class BrokenSetup(Exception):
+    """The initializer of an executor failed in this process."""
+
+
+class Setup:
+    """What a process does once before it does calls of an executor."""
+
+    def __init__(self, token, stdout, initializer):
+        self.token, self.stdout, self.initializer = token, stdout, initializer
+
+    def __reduce__(self):
+        return Setup, (self.token, self.stdout, self.initializer)
+
+    def ensure(self):
+        why = _done.get(self.token, self)
+        if why is self:
+            why = _done[self.token] = self._do()
+        if why is not None:
+            raise BrokenSetup(why)
+
+    def _do(self):
+        if self.stdout is not None:
+            print_to(self.stdout)
+        if self.initializer is None:
+            return None
+        try:
+            function, arguments = pickle.loads(self.initializer)
+            function(*arguments)
+        except BaseException:
+            import traceback
+
+            return traceback.format_exc()
+        return None
+
+
+def print_to(path):
+    """What is printed here goes there from now on, if that can be."""
+    try:
+        there = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
+    except OSError:
+        return
+    sys.stdout.flush()
+    # The rank reads the pipe that was there: its end stays open, or it would take this process for one that ends.
+    os.dup(1)
+    os.dup2(there, 1)
+    os.close(there)
+
+
+class Call:
+    """A function of an executor's calls. Each is given as the pickle of its arguments, and the outputs in them."""
+
+    def __init__(self, function, setup):
+        self._pickled, self._setup = function, setup
+        self._function = None
+
+    def __reduce__(self):
+        return Call, (self._pickled, self._setup)
+
+    def __call__(self, arguments, *inputs):
+        self._setup.ensure()
+        try:
+            if self._pickled is not None:
+                self._function = pickle.loads(self._pickled)
+                self._pickled = None
+            args, kwargs = pickle.loads(arguments)
+        except BaseException as error:
+            raise BrokenCall(f"the call cannot be read where it should be done: {in_a_line(error)}") from error
+        if inputs:
+            args = [resolve(arg, inputs) for arg in args]
+            kwargs = {name: resolve(arg, inputs) for name, arg in kwargs.items()}
+        result = self._function(*args, **kwargs)
+        # Nothing else may keep what was only there for the call.
+        del args, kwargs, arguments, inputs
+        return result if type(result) in PLAIN else Output(result)
+
+
+# Outputs that need no pickle.
+PLAIN = frozenset((type(None), bool, int, float, str, bytes))
+
+
+class Output:
+    """The output of a call, pickled within its task: what goes wrong with that is an exception of the task."""
+
+    def __init__(self, value):
+        self._buffers = []
+        try:
+            self._pickled = pickle.dumps(value, 5, buffer_callback=self._buffers.append)
+        except Exception as error:
+            try:
+                import cloudpickle
+            except ImportError:
+                raise error from None
+            self._buffers.clear()
+            self._pickled = cloudpickle.dumps(value, 5, buffer_callback=self._buffers.append)
+        # By this it is known where to leave it.
+        self.nbytes = len(self._pickled) + sum(buffer.raw().nbytes for buffer in self._buffers)
+
+    def __reduce_ex__(self, _):
+        return load, (self._pickled, *self._buffers)
+
+
+def load(pickled, *buffers):
+    return pickle.loads(pickled, buffers=buffers)
+
+
+def in_a_line(error):
+    return f"{type(error).__name__}: {error}"
+
+
+class Chunk:
+    """A function that is called for several elements in one call."""
+
+    def __init__(self, function):
+        self._function = function
+
+    def __call__(self, elements):
+        return [self._function(*element) for element in elements]
+
+
+def same(value):
+    return value
+
+
+def call(function, /, *args, **kwargs):
+    return function(*args, **kwargs)
+
+
+def call_method(owner, name, /, *args, **kwargs):
+    return getattr(owner, name)(*args, **kwargs)
+
+
+class Invocation:
+    """A function and its arguments, in which the outputs of other tasks may stand anywhere."""
+
+    def __init__(self, function, args, kwargs, options=None):
+        self.function, self.args, self.kwargs, self.options = function, args, kwargs, options
+
+    def __call__(self, *inputs):
+        args = [build(arg, inputs) for arg in self.args]
+        kwargs = {name: build(arg, inputs) for name, arg in self.kwargs.items()}
+        return self.function(*args, **kwargs)
+
+    def __reduce__(self):
+        return Invocation, (self.function, self.args, self.kwargs, self.options)
+
+
+class Build:
+    """Stands for what a function makes of parts in which there are outputs of other tasks."""
+
+    __slots__ = ("make", "parts")
+
+    def __init__(self, make, parts):
+        self.make, self.parts = make, parts
+
+    def __reduce__(self):
+        return Build, (self.make, self.parts)
+
+
+def build(argument, inputs):
+    """An argument with outputs in their places."""
+    kind = type(argument)
+    if kind in PLAIN:
+        return argument
+    if kind is Build:
+        return argument.make(*[build(part, inputs) for part in argument.parts])
+    if kind in (list, tuple, set, frozenset):
+        return kind(build(item, inputs) for item in argument)
+    if kind is dict:
+        return {name: build(item, inputs) for name, item in argument.items()}
+    return inputs[argument.place] if kind is Input else argument
+
+
+class Undelayed:
+    """Stands for the function under a delayed one, by the name of that one."""
+
+    def __init__(self, module, path):
+        self.module, self.path = module, path
+
+    def __reduce__(self):
+        return undelayed, (self.module, self.path)
+
+
+def undelayed(module, path):
+    found = importlib.import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found._value
+
+
+def make_dict(*pairs):
+    return dict(pairs)
+
+
+class MakeDataclass:
+    """Makes a dataclass of the values of these fields."""
+
+    def __init__(self, kind, names):
+        self.kind, self.names = kind, names
+
+    def __call__(self, *values):
+        return self.kind(**dict(zip(self.names, values)))
+
+    def __reduce__(self):
+        return MakeDataclass, (self.kind, self.names)
+
+
+def set_variables(variables):
+    os.environ.update(variables)
+
+
+def load_mapped(path):
+    """An object in a memory file. What is written to it is only seen here."""
+    memory = os.open(path, os.O_RDONLY)
+    try:
+        body = memoryview(mmap.mmap(memory, 0, access=mmap.ACCESS_COPY))
+    finally:
+        os.close(memory)
+    return load_object(body)
