@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use dagmar::core::id::Rank;
 use dagmar::transport::conformance::{Plan, check_all};
 use dagmar::transport::endpoint::{Endpoint, Parcel};
+use dagmar::transport::mpi::library::{Family, library};
 use dagmar::transport::mpi::{EAGER_BYTES, Mpi, PIECE_BYTES, abort_job};
 
 /// What is proved, on how many ranks, what each does, and how the job must end.
@@ -32,7 +33,7 @@ enum End {
     Code(i32),
 }
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     Case { name: "two_ranks_conform", ranks: 2, run: conform, end: End::Success },
     Case { name: "four_ranks_conform", ranks: 4, run: conform, end: End::Success },
     Case {
@@ -53,6 +54,12 @@ const CASES: [Case; 8] = [
         ranks: 3,
         run: abort_from_another_thread,
         end: End::Code(7),
+    },
+    Case {
+        name: "ranks_that_end_one_after_the_other_keep_their_codes",
+        ranks: 3,
+        run: end_one_after_the_other,
+        end: End::Code(3),
     },
     Case { name: "a_panic_ends_the_job", ranks: 3, run: panic_on_rank_1, end: End::Code(1) },
     Case { name: "measure", ranks: 2, run: measure, end: End::Success },
@@ -267,6 +274,20 @@ fn abort_from_another_thread(mut endpoint: Mpi) {
     }
     loop {
         endpoint.wait(Duration::from_secs(1));
+    }
+}
+
+/// As ranks on several nodes end. MPICH's are not finalized then, and its launcher would kill the late one.
+fn end_one_after_the_other(mut endpoint: Mpi) {
+    let is_late = endpoint.rank() == Rank::SCHEDULER;
+    endpoint.close().expect("nothing is on its way");
+    match library().family {
+        Family::Mpich => endpoint.leave().expect("the launcher is told"),
+        _ => endpoint.finish(true).expect("MPI can be finalized"),
+    }
+    if is_late {
+        std::thread::sleep(Duration::from_millis(300));
+        std::process::exit(3);
     }
 }
 

@@ -174,15 +174,21 @@ impl Mpi {
     /// even then: `close` has seen that nothing is under way any more.
     pub fn finish(self, clean: bool) -> Result<(), TransportError> {
         let is_on_many_nodes = self.ranks_on_node < self.world.size;
-        if clean && is_on_many_nodes && self.library.may_hang_at_the_end() {
-            life::end();
-            return Ok(());
-        }
         if !clean {
             return Ok(());
         }
+        if is_on_many_nodes && self.library.may_hang_at_the_end() {
+            return self.leave();
+        }
         life::end();
         self.world.finalize()
+    }
+
+    /// The end of MPI in this process without `MPI_Finalize`, which the launcher is told. Ranks may end at any time
+    /// afterwards, each with its own exit code. For MPICH and its kin only: other MPIs take it for a crash.
+    pub fn leave(self) -> Result<(), TransportError> {
+        life::end();
+        fence::hydra::announce_end()
     }
 
     /// Takes in what has come and moves on what is under way. True if anything happened.

@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 mod failures;
+pub(super) mod hydra;
 
 use std::env;
 use std::ffi::{c_char, c_int};
