@@ -67,7 +67,9 @@ def contests(places, small):
     yield from python(programs, 20 if small else 200)
     yield from arrays(programs, 10**7 if small else 10**9)
     yield from dask(programs, "matmul", *((256, 64) if small else (4096, 512)))
-    yield from dask(programs, "transpose", *((400, 100) if small else (8000, 1000)))
+    yield from dask(programs, "transpose", *((400, 100) if small else (2048, 128)))
+    if not small:
+        yield from dask(programs, "transpose", 8000, 1000)
     yield from joblib(programs, "grid", "a grid search of scikit-learn, {} fits", *((2, 12) if small else (4, 60)))
     yield from joblib(programs, "calls", "{} calls of abs by joblib", 500 if small else 20_000)
 

@@ -43,22 +43,44 @@ def distributed_client():
 
 @contextlib.contextmanager
 def dask_scheduler(way):
-    """Has Dask compute this way. Dask's `processes` would start its processes with each `compute`: they are given."""
+    """Has Dask compute this way, and gives what has arrays computed and keeps their blocks where they were made:
+    `processes` keeps nothing. Its processes would start with each `compute`: they are given."""
     import dask
 
     with contextlib.ExitStack() as stack:
         options = {"scheduler": way, "num_workers": CORES}
+        keep = kept_by(dask.persist)
         if way == "processes":
             import multiprocessing
             from concurrent.futures import ProcessPoolExecutor
 
             context = multiprocessing.get_context("spawn")
             options["pool"] = stack.enter_context(ProcessPoolExecutor(CORES, context))
+            keep = lambda *arrays: arrays
         elif way != "threads":
-            client = {"dagmar": dagmar_client, "distributed": distributed_client}[way]
-            options = {"scheduler": stack.enter_context(client())}
+            client = stack.enter_context({"dagmar": dagmar_client, "distributed": distributed_client}[way]())
+            options = {"scheduler": client}
+            keep = kept_by(lambda *arrays: client.persist(list(arrays)))
         stack.enter_context(dask.config.set(options))
-        yield
+        yield keep
+
+
+def kept_by(persist):
+    """Persists arrays, and waits until their blocks are there."""
+
+    def keep(*arrays):
+        arrays = persist(*arrays)
+        for array in arrays:
+            array.map_blocks(size_of, dtype=int, chunks=((1,) * len(array.chunks[0]), (1,) * len(array.chunks[1]))).sum().compute()
+        return arrays
+
+    return keep
+
+
+def size_of(block):
+    import numpy
+
+    return numpy.full((1, 1), block.size)
 
 
 # ---------------------------------------------------------------- cases
@@ -178,20 +200,20 @@ def take(client, made, home, is_home):
 
 
 def blocks(which, way, size, side):
-    """A computation of Dask in blocks of so many rows: seconds."""
+    """A computation of Dask in blocks of so many rows, which are there where the way can keep them: seconds."""
     import dask.array
 
     def draw(size, seed):
         return dask.array.random.RandomState(seed).random_sample((size, size), chunks=side)
 
-    def compute(size):
-        left, right = draw(size, 1), draw(size, 2)
+    def compute(left, right):
         whole = left @ right if which == "matmul" else left + left.T
         return float(whole.sum().compute())
 
-    with dask_scheduler(way):
-        compute(2 * side)
-        seconds, value = timed(lambda: compute(size))
+    with dask_scheduler(way) as keep:
+        compute(*keep(draw(2 * side, 1), draw(2 * side, 2)))
+        kept = keep(draw(size, 1), draw(size, 2))
+        seconds, value = timed(lambda: compute(*kept))
     # Sums are taken in any order.
     return {"figure": seconds, "value": float(f"{value:.8g}")}
 

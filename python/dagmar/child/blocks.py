@@ -6,6 +6,7 @@ import pickle
 import struct
 import sys
 
+from .subgraph import evaluate
 from .values import pickle_any
 
 # How the calls of a block are pickled: all as one list, or each by itself with the functions before them.
@@ -84,7 +85,7 @@ class GraphCall:
         for names, value in zip(self.names, inputs):
             for name in names:
                 values[name] = value
-        return self.node(values)
+        return evaluate(self.node, values)
 
     def __reduce__(self):
         return GraphCall, (self.node, self.names, self.constants)

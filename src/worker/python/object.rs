@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{Resource, getrlimit};
 
 use crate::record::mapping::Mapping;
 use crate::worker::output::Output;
@@ -21,11 +22,14 @@ use crate::worker::typed::{Encoder, Shared, Typed, TypedError};
 /// What nobody can do to a memory file any more.
 const SEALS: [SealFlag; 3] = [SealFlag::F_SEAL_WRITE, SealFlag::F_SEAL_SHRINK, SealFlag::F_SEAL_GROW];
 
-/// Objects from here on stay in a file of their own; smaller ones are copied. Each file takes one of the
-/// process's descriptors and mappings, and neither are many.
-pub const FILE_BYTES_MIN: usize = 1 << 20;
-/// Files that are kept at once; further objects are copied.
-const FILES_MAX: usize = 1024;
+/// Objects from here on stay in a file of their own, which costs about as much as a copy of so many bytes; smaller
+/// ones are copied.
+pub const FILE_BYTES_MIN: usize = 64 << 10;
+/// Files that are kept at once at most; further objects are copied. Each takes a mapping of the process, of which the
+/// system allows 65530, and a descriptor.
+const FILES_MAX: usize = 16 << 10;
+/// What files may take of the descriptors that the process may have: a half.
+const SHARE_OF_DESCRIPTORS: usize = 2;
 
 static FILES: AtomicUsize = AtomicUsize::new(0);
 
@@ -217,7 +221,12 @@ fn take_file(file: OwnedFd) -> io::Result<(Bytes, Option<KeptFile>)> {
 
 impl KeptFile {
     fn may_be() -> bool {
-        FILES.load(Ordering::Relaxed) < FILES_MAX
+        static MOST: OnceLock<usize> = OnceLock::new();
+        let most = MOST.get_or_init(|| {
+            let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default();
+            FILES_MAX.min(usize::try_from(soft).unwrap_or(FILES_MAX) / SHARE_OF_DESCRIPTORS)
+        });
+        FILES.load(Ordering::Relaxed) < *most
     }
 
     fn new(file: OwnedFd) -> Self {
