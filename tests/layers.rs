@@ -60,6 +60,7 @@ const MAY_PRINT: &[&str] =
 const MAY_BE_UNSAFE: &[&str] = &[
     "transport/mpi/fence.rs",
     "transport/mpi/fence/failures.rs",
+    "transport/mpi/fence/hydra.rs",
     "transport/mpi/bells.rs",
     "record/mapping.rs",
     "worker/allocator.rs",

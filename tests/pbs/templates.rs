@@ -13,7 +13,8 @@ fn a_site_with_a_project_and_without_select() {
     site.expect(0, &["wait"]);
     let script = site.place.read("dagmar-runs/short-0001/job.sh");
     assert!(script.contains("#PBS -P proj1\n") && !script.contains("select"), "{script}");
-    let job = site.job(&job, "project", "proj1");
+    let job = site.job(&job, "job_state", "F");
+    assert_eq!(job["project"], "proj1", "{job:#}");
     assert_eq!((&job["Resource_List"]["ncpus"], &job["Exit_status"]), (&2.into(), &0.into()), "{job:#}");
 }
 
@@ -24,7 +25,8 @@ fn a_site_with_equal_chunks() {
         .write("site.toml", "extends = \"pbs\"\nform = \"uniform\"\ncpus_per_node = 2\nqueue = \"long\"\n");
     let job = site.submit_to("site.toml", &["-t", "2m"]);
     site.expect(0, &["wait"]);
-    let job = site.job(&job, "queue", "long");
+    let job = site.job(&job, "job_state", "F");
+    assert_eq!(job["queue"], "long", "{job:#}");
     assert_eq!((&job["Resource_List"]["nodect"], &job["Exit_status"]), (&1.into(), &0.into()), "{job:#}");
 }
 

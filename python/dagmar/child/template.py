@@ -140,7 +140,8 @@ class Template:
             os.read(self.bell, 4096)
         except BlockingIOError:
             pass
-        while self.children:
+        # Another template may have ended as well, of which nobody is told.
+        while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:

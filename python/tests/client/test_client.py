@@ -158,6 +158,38 @@ def test_a_call_that_kills_its_process_each_time_fails(client):
         client.submit(lambda: os.kill(os.getpid(), signal.SIGSEGV)).result(timeout=60)
 
 
+def template():
+    """The process that this one was forked by, if that was forked by another one for the libraries it has imported."""
+    with open(f"/proc/{os.getppid()}/stat") as stat:
+        above = stat.read().rpartition(")")[2].split()[1]
+    with open(f"/proc/{above}/cmdline") as words:
+        return os.getppid() if "import json, socket, sys" in words.read() else None
+
+
+def test_a_process_whose_template_is_gone_is_ended_too(client, tmp_path):
+    client.submit(np.ones, 1).result()
+    until = time.monotonic() + 60
+    while client.submit(template).result(timeout=60) is None:
+        assert time.monotonic() < until, "no process is forked by one that has imported numpy"
+        with pytest.raises(dagmar.TaskFailed):
+            # The next one is forked anew.
+            client.submit(os._exit, 3).result(timeout=60)
+
+    def hang(path):
+        os.kill(template(), signal.SIGKILL)
+        path.write_text(str(os.getpid()))
+        time.sleep(600)
+
+    began = time.monotonic()
+    with pytest.raises(dagmar.TimedOut):
+        client.submit(hang, tmp_path / "pid", timeout=1).result(timeout=60)
+    assert time.monotonic() - began < 30
+    with pytest.raises(ProcessLookupError):
+        for _ in range(500):
+            os.kill(int((tmp_path / "pid").read_text()), 0)
+            time.sleep(0.01)
+
+
 def test_an_output_that_nobody_holds_is_let_go(client):
     futures = client.map(np.ones, [1_000_000] * 4)
     client.gather(client.map(lambda array: None, futures))

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::clock::now;
@@ -45,7 +46,7 @@ pub struct Child {
     home: Arc<Home>,
     streams: [Stream; 2],
     pid: i32,
-    /// The way to its template, which alone may send it signals.
+    /// The way to its template, which sends it signals as long as it is there.
     control: OwnedFd,
     kind: Kind,
     /// What it was told last to call.
@@ -280,8 +281,16 @@ impl Child {
 
     fn send_signal(&mut self, number: i32) {
         self.is_pressed = true;
-        // A template that is gone takes its children along.
-        let _ = signal(self.control.as_fd(), self.pid, number);
+        if signal(self.control.as_fd(), self.pid, number).is_err() && !self.has_hung_up() {
+            // Its template is gone, and it is not: its number is still its own.
+            let _ = killpg(Pid::from_raw(self.pid), Signal::try_from(number).ok());
+        }
+    }
+
+    fn has_hung_up(&self) -> bool {
+        let mut watched = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
+        let looked = retry(|| poll(&mut watched, PollTimeout::ZERO));
+        looked.is_err() || watched[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
     }
 
     fn take_streams(&mut self, printed: &mut Printed<'_>) {
