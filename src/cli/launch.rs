@@ -17,6 +17,7 @@ use crate::core::time::{Micros, Timestamp};
 use crate::launch::allocation::Allocation;
 use crate::launch::batch::{self, System};
 use crate::launch::plan::LaunchPlan;
+use crate::launch::supervise::Supervisor;
 use crate::record::claim::{Claim, ClaimError, Owner};
 use crate::record::description::Description;
 use crate::record::layout::RunDirectory;
@@ -42,6 +43,10 @@ const SIGNAL_EARLY: Micros = Micros::from_secs(60);
 /// Starts a run's ranks and waits for their end.
 pub fn run(flags: &LaunchFlags) -> CommandResult {
     let began = clock::now();
+    // Signals may come while batch systems are asked, and end no process from here on.
+    let supervisor = Supervisor::new();
+    let mut supervisor =
+        supervisor.map_err(|error| Failure::broken(format!("cannot listen for signals: {error}")))?;
     let directory = RunDirectory::open(&flags.run).map_err(refused)?;
     let plan = LaunchPlan::read(&directory.launch_plan()).map_err(|error| {
         Failure::usage(error.to_string()).hint("`dagmar submit` makes run directories to launch".to_owned())
@@ -71,9 +76,11 @@ pub fn run(flags: &LaunchFlags) -> CommandResult {
     let _claim = claim.map_err(|error| taken(&error, &directory))?;
     let ended = chain.is_of_several().then(|| ended_attempts(&directory));
     let end = ends(&directory, &plan, allocation.as_ref(), began);
-    let concluded = take_up(&directory, plan, allocation.as_ref(), end);
+    supervisor.set_end(end);
+    let concluded = take_up(&directory, plan, (allocation.as_ref(), end), &mut supervisor);
     if let Some(ended) = ended.filter(|_| chain.has_more()) {
-        see_to_later_jobs(&chain, &directory, ended, end)?;
+        let exit_code = concluded.as_ref().map_or_else(|failure| failure.exit_code, |code| *code);
+        see_to_later_jobs(&chain, &directory, (ended, exit_code == exit::STOPPED), end)?;
     }
     concluded
 }
@@ -83,7 +90,7 @@ pub fn run(flags: &LaunchFlags) -> CommandResult {
 fn see_to_later_jobs(
     chain: &Chain<'_>,
     directory: &RunDirectory,
-    ended: u64,
+    (ended, is_stopped): (u64, bool),
     end: Option<(Timestamp, Micros)>,
 ) -> Result<(), Failure> {
     let finished = finished(directory)?;
@@ -91,7 +98,6 @@ fn see_to_later_jobs(
         chain.cancel_later();
         return Ok(());
     }
-    let is_stopped = finished.is_some_and(|finished| finished.exit_code == exit::STOPPED);
     let is_cut_short = end.is_some_and(|(end, margin)| clock::now() + margin + SIGNAL_EARLY < end);
     if ended_attempts(directory) == ended && !(is_stopped && is_cut_short) {
         chain.give_up();
@@ -103,8 +109,8 @@ fn see_to_later_jobs(
 fn take_up(
     directory: &RunDirectory,
     mut plan: LaunchPlan,
-    allocation: Option<&Allocation>,
-    ends: Option<(Timestamp, Micros)>,
+    (allocation, ends): (Option<&Allocation>, Option<(Timestamp, Micros)>),
+    supervisor: &mut Supervisor,
 ) -> CommandResult {
     let resumes = begin_again(directory, &plan)?;
     if let Some(scratch) = &plan.scratch {
@@ -124,7 +130,7 @@ fn take_up(
     if plan.arguments.is_some() {
         set_environment(&mut plan, directory, allocation.is_some());
     }
-    Launch { directory, plan, allocation, ends, resumes }.run()
+    Launch { directory, plan, allocation, resumes }.run(supervisor)
 }
 
 /// When the allocation ends, and how long before that the run stops. Where nobody knew the walltime

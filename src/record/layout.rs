@@ -137,6 +137,15 @@ impl RunDirectory {
         }
     }
 
+    /// Makes visible what another host has written here: NFS remembers for up to a minute that a name was not there,
+    /// and asks its server only when something is opened.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened.
+    pub fn look_again(&self) -> io::Result<()> {
+        [self.path.clone(), self.control()].iter().try_for_each(|place| fs::File::open(place).map(drop))
+    }
+
     /// True once rank 0 has written anything.
     pub fn has_begun(&self) -> bool {
         self.journal().exists() || self.finished().exists() || self.computes().exists()

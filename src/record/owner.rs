@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::process;
 
+use nix::libc;
 use serde::{Deserialize, Serialize};
 
 /// A process, and the batch job that it is in.
@@ -29,14 +31,21 @@ impl Owner {
     /// This process, in this job.
     pub fn this_process(job: Option<String>, restarts: u32) -> Self {
         let pid = process::id();
-        Owner { host: host(), pid, born: born(pid).unwrap_or(0), pid_space: pid_space(), job, restarts }
+        Owner {
+            host: host(),
+            pid,
+            born: born(pid).ok().flatten().unwrap_or(0),
+            pid_space: pid_space(),
+            job,
+            restarts,
+        }
     }
 
     /// True if the owner may still be at work, as far as `other` can know without waiting: of two
     /// starts of one job, the other is taken for the later one.
     pub(super) fn may_live(&self, other: &Owner) -> bool {
         if self.is_seen_by(other) {
-            return born(self.pid) == Some(self.born);
+            return !self.is_no_more();
         }
         // A job is started again, elsewhere or later, only when its first start is over.
         self.job.is_none() || self.job != other.job
@@ -51,7 +60,12 @@ impl Owner {
 
     /// True if `other`, which must be this process, would see the owner if it lived.
     pub(super) fn is_dead(&self, other: &Owner) -> bool {
-        self.is_seen_by(other) && self.born != 0 && born(self.pid) != Some(self.born)
+        self.is_seen_by(other) && self.born != 0 && self.is_no_more()
+    }
+
+    /// True if no process here has its number, or one that was born at another time.
+    fn is_no_more(&self) -> bool {
+        born(self.pid).is_ok_and(|born| born != Some(self.born))
     }
 
     /// True if `other`, which must be this process, would see the owner among its own processes.
@@ -73,12 +87,23 @@ fn host() -> String {
 }
 
 /// When a process of this host was born; nothing if there is none, or only its exit code is left.
-fn born(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+///
+/// # Errors
+/// When that cannot be found out now, as without memory or descriptors.
+fn born(pid: u32) -> io::Result<Option<u64>> {
+    let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // It ended while it was looked at.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+        read => read?,
+    };
     // The name in parentheses may have spaces; the birth is the 20th word behind it.
-    let mut words = stat.rsplit_once(") ")?.1.split(' ');
-    let is_over = ["Z", "X"].contains(&words.next()?);
-    words.nth(18)?.parse().ok().filter(|_| !is_over)
+    let birth = || {
+        let mut words = stat.rsplit_once(") ")?.1.split(' ');
+        let is_over = ["Z", "X"].contains(&words.next()?);
+        words.nth(18)?.parse().ok().filter(|_| !is_over)
+    };
+    Ok(birth())
 }
 
 /// The kernel's name for the numbering of this process: `pid:[4026531836]`.
@@ -93,7 +118,7 @@ mod tests {
 
     fn owner(host: &str, pid: u32, job: Option<&str>, restarts: u32) -> Owner {
         let me = Owner::this_process(job.map(str::to_owned), restarts);
-        Owner { host: host.into(), pid, born: born(pid).unwrap_or(1), ..me }
+        Owner { host: host.into(), pid, born: born(pid).unwrap().unwrap_or(1), ..me }
     }
 
     #[test]

@@ -213,3 +213,21 @@ fn a_chain_is_followed_through_its_jobs() {
         assert!(followed.text().lines().any(|line| line == i.to_string()), "{i}: {followed}");
     }
 }
+
+#[test]
+fn a_job_that_is_ended_before_its_run_begins_leaves_the_chain_as_it_is() {
+    let site = Site::with(SHORT);
+    site.place.write("start", "[ -e started ] || { touch started; exec sleep 600; }\nexec mpirun \"$@\"\n");
+    let start = site.place.path().join("start");
+    let template = format!("extends = \"pbs\"\n[launcher]\ncommand = [\"sh\", \"{}\"]\n", start.display());
+    site.place.write("slow.toml", template);
+    let jobs = submit(&site, "slow.toml", "2", &["-t", "10m"]);
+    until("the launcher is started", || match site.place.path().join("started").exists() {
+        true => Ok(()),
+        false => Err("it is not".to_owned()),
+    });
+    assert_eq!(site.pbs(&["qdel", &jobs[0]]).code(), Some(0));
+    site.expect(0, &["wait"]).tells("short-0001 is over: 1 finished");
+    assert_eq!(site.job(&jobs[0], "job_state", "F")["Exit_status"], 4);
+    assert_eq!(site.job(&jobs[1], "job_state", "F")["Exit_status"], 0);
+}

@@ -168,6 +168,11 @@ fn without_a_history_the_outcome_is_believed_and_its_absence_too() {
 
 /// A launcher that does something else in its first starts.
 fn with_odd_starts(graph: &str, starts: u32, line: &str) -> Site {
+    with_odd_starts_in(graph, starts, line, 60)
+}
+
+/// The same, with so many seconds for the ranks to begin in.
+fn with_odd_starts_in(graph: &str, starts: u32, line: &str, seconds: u32) -> Site {
     let site = Site::with(graph);
     let script = format!(
         "echo start >> starts\n[ $(wc -l < starts) -gt {starts} ] || {{ {line}; }}\nexec mpirun \"$@\"\n"
@@ -175,7 +180,7 @@ fn with_odd_starts(graph: &str, starts: u32, line: &str) -> Site {
     site.place.write("start", &script);
     let start = site.place.path().join("start");
     let template = format!(
-        "extends = \"pbs\"\n[launcher]\ncommand = [\"sh\", \"{}\"]\n[environment.variables]\nDAGMAR_STARTING = \"8\"\n",
+        "extends = \"pbs\"\n[launcher]\ncommand = [\"sh\", \"{}\"]\n[environment.variables]\nDAGMAR_STARTING = \"{seconds}\"\n",
         start.display()
     );
     site.place.write("odd.toml", &template);
@@ -213,9 +218,11 @@ fn a_start_is_tried_three_times_and_not_at_all_again_if_it_was_misused() {
 
 #[test]
 fn ranks_that_do_not_begin_are_ended_and_started_again() {
-    let site = with_odd_starts(SHORT, 1, "exec sleep 600");
+    let site = with_odd_starts_in(SHORT, 1, "exec sleep 600", 15);
     site.expect(0, &["wait"]);
     assert_eq!(starts(&site), 2);
+    let said = site.printed("short-0001");
+    assert!(said.contains("`short-0001` did not begin in time; starting it again"), "{said}");
 }
 
 #[test]

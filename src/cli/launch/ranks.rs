@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::core::time::{Micros, Timestamp};
 use crate::launch::allocation::Allocation;
 use crate::launch::plan::{LaunchPlan, LauncherKind};
 use crate::launch::start::{Layout, Mpi, Ranks, StartError, find_launcher};
@@ -28,23 +27,21 @@ pub struct Launch<'a> {
     pub plan: LaunchPlan,
     /// None on a machine without a batch system.
     pub allocation: Option<&'a Allocation>,
-    /// When the allocation ends, and how long before that the run is asked to stop.
-    pub ends: Option<(Timestamp, Micros)>,
     /// True if an earlier start of the run left something to go on with.
     pub resumes: bool,
 }
 
 impl Launch<'_> {
     /// Starts the ranks, again after a loss that leaves enough to go on with, and says how the run ended.
-    pub fn run(&self) -> CommandResult {
+    pub fn run(&self, supervisor: &mut Supervisor) -> CommandResult {
         match linked_mpi() {
-            Some((mpi, library)) => self.run_ranks(mpi, &library),
-            None => self.run_alone(),
+            Some((mpi, library)) => self.run_ranks(supervisor, mpi, &library),
+            None => self.run_alone(supervisor),
         }
     }
 
     /// Ranks as processes, started by a launcher.
-    fn run_ranks(&self, mpi: Mpi, library: &str) -> CommandResult {
+    fn run_ranks(&self, supervisor: &mut Supervisor, mpi: Mpi, library: &str) -> CommandResult {
         let launcher = find_launcher(&self.plan, mpi, &version).map_err(unstartable)?;
         let layout = Layout::new(&self.plan, &self.hosts()).map_err(unstartable)?;
         let files = self.write_layout(&layout)?;
@@ -55,11 +52,10 @@ impl Launch<'_> {
             layout.rank_count(),
             layout.hosts().join(",")
         );
-        let mut supervisor = self.supervisor()?;
-        let concluded = self.prepare_and_run(&mut supervisor, &ranks, &files.nodes);
+        let concluded = self.prepare_and_run(supervisor, &ranks, &files.nodes);
         // Whatever happened, what was prepared is tidied up.
         for line in &self.plan.node_stop {
-            if let Err(failure) = on_every_node(&mut supervisor, &ranks, line, &files.nodes) {
+            if let Err(failure) = on_every_node(supervisor, &ranks, line, &files.nodes) {
                 failure.report();
             }
         }
@@ -74,12 +70,10 @@ impl Launch<'_> {
     ) -> CommandResult {
         for line in &self.plan.node_start {
             let prepared = on_every_node(supervisor, ranks, line, node_file);
-            if supervisor.stopped().is_some() {
-                let message = format!("`{}` was stopped before it began", self.directory.name());
-                return Err(Failure::new(exit::STOPPED, message));
-            }
+            self.check_not_stopped(supervisor)?;
             prepared?;
         }
+        self.check_not_stopped(supervisor)?;
         let mut hosts = self.hosts();
         let mut starts = Starts::new(self.directory, self.resumes);
         loop {
@@ -94,9 +88,20 @@ impl Launch<'_> {
                 return self.conclude(&ended);
             }
             hosts = self.living_hosts(supervisor, &ranks, hosts)?;
-            if supervisor.stopped().is_some() {
-                return self.conclude(&Ended { stopped: supervisor.stopped(), ..ended });
+            if let Some(stopped) = supervisor.stopped_or_out_of_time() {
+                return self.conclude(&Ended { stopped: Some(stopped), ..ended });
             }
+        }
+    }
+
+    /// Fails if a signal came before the ranks were started.
+    fn check_not_stopped(&self, supervisor: &mut Supervisor) -> Result<(), Failure> {
+        match supervisor.stopped() {
+            Some(_) => {
+                let message = format!("`{}` was stopped before it began", self.directory.name());
+                Err(Failure::new(exit::STOPPED, message))
+            }
+            None => Ok(()),
         }
     }
 
@@ -140,19 +145,14 @@ impl Launch<'_> {
         Ok(if living.is_empty() { hosts } else { living })
     }
 
-    fn supervisor(&self) -> Result<Supervisor, Failure> {
-        let heeded = Supervisor::new(self.ends);
-        heeded.map_err(|error| Failure::broken(format!("cannot listen for signals: {error}")))
-    }
-
     /// Ranks as threads of one process: without MPI there is one node.
-    fn run_alone(&self) -> CommandResult {
+    fn run_alone(&self, supervisor: &mut Supervisor) -> CommandResult {
         if self.plan.nodes > 1 {
             let message = format!("cannot use {} nodes: this dagmar was built without MPI", self.plan.nodes);
             return Err(Failure::usage(message).hint("build it with `cargo build --features mpi`".to_owned()));
         }
-        let mut supervisor = self.supervisor()?;
         let mut starts = Starts::new(self.directory, self.resumes);
+        self.check_not_stopped(supervisor)?;
         loop {
             let mut command = Command::new(&self.plan.program);
             command.args(self.arguments(starts.resumes()));
@@ -160,9 +160,12 @@ impl Launch<'_> {
                 command.args(["--workers", &self.plan.workers_per_node.to_string()]);
             }
             command.envs(&self.plan.environment);
-            let ended = self.start(&mut supervisor, command)?;
+            let ended = self.start(supervisor, command)?;
             if !self.may_go_on(&ended)? || !starts.is_worth_another(&ended) {
                 return self.conclude(&ended);
+            }
+            if let Some(stopped) = supervisor.stopped_or_out_of_time() {
+                return self.conclude(&Ended { stopped: Some(stopped), ..ended });
             }
         }
     }
@@ -177,6 +180,8 @@ impl Launch<'_> {
         }
         let program = command.get_program().to_string_lossy().into_owned();
         let ended = supervisor.run_ranks(command, self.directory, self.plan.arguments.is_none());
+        // Rank 0 may be on another host.
+        self.directory.look_again().map_err(not_written(self.directory))?;
         ended.map_err(|error| Failure::usage(format!("cannot start the ranks with `{program}`: {error}")))
     }
 
@@ -195,6 +200,8 @@ impl Launch<'_> {
         let has_client = description(self.directory)?.has_client();
         let is_cut_off = match finished(self.directory)? {
             // Whatever the launcher says: it lies about jobs that are damaged.
+            // One that was told to end because it had not begun took that for an order to stop, if it just had.
+            Some(finished) if ended.is_overdue && finished.exit_code == exit::STOPPED => true,
             Some(finished) => finished.exit_code == exit::RANK_LOST,
             None => !is_refused,
         };
@@ -253,18 +260,33 @@ impl Launch<'_> {
     /// What the run directory says, and where it says nothing, what the launcher's end means.
     fn conclude(&self, ended: &Ended) -> CommandResult {
         log::info!("the launcher ended: {}", ended.status);
-        if let Some(finished) = finished(self.directory)? {
+        // What was stopped before a loss could be made good can be gone on with.
+        let is_made_good = |code: u8| code != exit::RANK_LOST || ended.stopped.is_none();
+        if let Some(finished) = finished(self.directory)?.filter(|finished| is_made_good(finished.exit_code))
+        {
             return Ok(finished.exit_code);
         }
         let code = ended.code();
         let name = self.directory.name();
+        if let Some(refused) = self.refusal() {
+            return Err(Failure::new(refused, format!("`{name}` cannot be run here"))
+                .hint(format!("what it printed: `{}`", self.directory.batch_output().display())));
+        }
         if !self.directory.has_begun() && ended.stopped.is_none() {
             // It said why itself: a task that fits nowhere, or a wrong MPI.
             let known = u8::try_from(code).ok().filter(|code| [exit::USAGE, exit::BROKEN].contains(code));
             let exit_code = known.unwrap_or(exit::RANK_LOST);
-            let message = format!("`{name}` did not begin: its launcher ended with {code}");
-            return Err(Failure::new(exit_code, message)
-                .hint(format!("what it printed: `{}`", self.directory.batch_output().display())));
+            let (why, hint) = match ended.is_overdue {
+                true => (
+                    "its ranks took too long to start".to_owned(),
+                    "`DAGMAR_STARTING` is how many seconds they may take".to_owned(),
+                ),
+                false => (
+                    format!("its launcher ended with {code}"),
+                    format!("what it printed: `{}`", self.directory.batch_output().display()),
+                ),
+            };
+            return Err(Failure::new(exit_code, format!("`{name}` did not begin: {why}")).hint(hint));
         }
         let (exit_code, why) = match ended.stopped {
             Some(StopCause::Walltime) => (exit::STOPPED, "it did not end before its walltime".to_owned()),
@@ -274,6 +296,11 @@ impl Launch<'_> {
         };
         Err(Failure::new(exit_code, format!("`{name}` was cut off: {why}"))
             .hint(format!("`dagmar status {name}` tells what was done")))
+    }
+
+    /// What rank 0 said that it ends with, as it cannot go on. Launchers know only a part of the codes.
+    fn refusal(&self) -> Option<u8> {
+        fs::read_to_string(self.directory.refusal()).ok()?.trim().parse().ok()
     }
 }
 

@@ -71,6 +71,7 @@ impl<'a> Starts<'a> {
         }
         let code = ended.code();
         tell(&match self.resumes {
+            _ if ended.is_overdue => format!("`{name}` did not begin in time; starting it again"),
             true => format!("a rank of `{name}` was lost (the launcher ended with {code}); going on"),
             false => format!("`{name}` did not begin (the launcher ended with {code}); starting it again"),
         });

@@ -6,22 +6,24 @@
 #![allow(unsafe_code)]
 
 use std::env;
-use std::io::{Error, ErrorKind};
-use std::os::fd::{BorrowedFd, RawFd};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
-use std::os::fd::AsRawFd;
 
 use super::Result;
+use crate::clock::now;
+use crate::core::time::{Micros, Timestamp};
 use crate::transport::endpoint::TransportError;
 
 /// The end of a process in PMI 1, which Hydra understands in every version, and its answer.
 const FINALIZE: &[u8] = b"cmd=finalize\n";
 const ANSWER: &[u8] = b"cmd=finalize_ack";
 
-/// How long the answer may take, in milliseconds.
-const PATIENCE: u16 = 5_000;
+/// How long the answer may take.
+const PATIENCE: Micros = Micros::from_secs(5);
 
 /// Announces the end of this process. Without Hydra nobody needs to hear of it.
 pub(in crate::transport::mpi) fn announce_end() -> Result<()> {
@@ -38,16 +40,26 @@ fn socket_in(lookup: &dyn Fn(&str) -> Option<String>) -> Option<RawFd> {
     lookup("PMI_FD")?.trim().parse().ok().filter(|&socket| socket >= 0)
 }
 
-fn announce(socket: BorrowedFd<'_>) -> std::io::Result<()> {
+fn announce(socket: BorrowedFd<'_>) -> io::Result<()> {
     send(socket.as_raw_fd(), FINALIZE, MsgFlags::MSG_NOSIGNAL)?;
-    if poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], PollTimeout::from(PATIENCE))? == 0 {
-        return Err(Error::new(ErrorKind::TimedOut, "the launcher does not answer"));
-    }
+    await_answer(socket, now() + PATIENCE)?;
     let mut answer = [0; 256];
     let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT)?;
     match answer[..length].starts_with(ANSWER) {
         true => Ok(()),
-        false => Err(Error::other(format!("the launcher answers `{}`", answer[..length].escape_ascii()))),
+        false => Err(io::Error::other(format!("the launcher answers `{}`", answer[..length].escape_ascii()))),
+    }
+}
+
+/// Signals come just when ranks end; each cuts the waiting short, which then begins again.
+fn await_answer(socket: BorrowedFd<'_>, until: Timestamp) -> io::Result<()> {
+    loop {
+        let left = PollTimeout::try_from(until.since(now()).0.div_ceil(1_000)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], left) {
+            Err(Errno::EINTR) => {}
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the launcher does not answer")),
+            polled => return Ok(polled.map(drop)?),
+        }
     }
 }
 
@@ -61,7 +73,7 @@ mod tests {
     use super::*;
 
     /// A launcher that hears `FINALIZE` and answers with `answer`: what the rank makes of it.
-    fn told(answer: &'static [u8]) -> std::io::Result<()> {
+    fn told(answer: &'static [u8]) -> io::Result<()> {
         let (rank, mut launcher) = UnixStream::pair().unwrap();
         let launcher = thread::spawn(move || {
             let mut heard = [0; FINALIZE.len()];
