@@ -14,9 +14,16 @@ def evaluate(node, values):
     if fused is None or getattr(node, "func", None) is not fused or node.kwargs:
         return node(values)
     nodes, target, names, *given = node.args
-    reference = specification.TaskRef
-    found = {name: values[each.key] if type(each) is reference else each for name, each in zip(names, given)}
-    return of_nodes(nodes, target, found)
+
+    def value_of(argument):
+        if isinstance(argument, specification.TaskRef):
+            return values[argument.key]
+        if isinstance(argument, specification.GraphNode):
+            # What once was the output of another task: a constant by now, or a node of its own.
+            return evaluate(argument, {need: values[need] for need in argument.dependencies})
+        return argument
+
+    return of_nodes(nodes, target, dict(zip(names, map(value_of, given))))
 
 
 def of_nodes(nodes, target, found):

@@ -41,6 +41,17 @@ def test_what_is_fused_gives_what_dask_gives(seed):
     assert evaluate(nested, dict(values)) == nested(dict(values))
 
 
+@pytest.mark.parametrize("substitute", [specification.DataNode("x", 7), specification.Alias("x", "y"), Task("x", note, TaskRef("y"))])
+def test_what_stands_in_the_place_of_an_output_is_computed(substitute):
+    fused = GraphNode.fuse(Task("one", note, TaskRef("x")), Task("two", note, TaskRef("one"), TaskRef("z")))
+    place = {name: each for name, each in zip(fused.args[2], range(3, 5))}["x"]
+    arguments = [*fused.args]
+    arguments[place] = substitute
+    node = Task("two", fused.func, *arguments)
+    values = {name: f"value of {name}" for name in node.dependencies}
+    assert evaluate(node, dict(values)) == node(dict(values))
+
+
 def test_what_is_not_fused_is_called():
     assert evaluate(Task("one", note, 1, TaskRef("x")), {"x": 2}) == (1, 2)
     assert evaluate(specification.DataNode("one", 1), {}) == 1
