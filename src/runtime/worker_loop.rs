@@ -6,6 +6,7 @@
 mod hands;
 mod summons;
 mod token;
+mod trust;
 
 use std::fmt;
 use std::io;

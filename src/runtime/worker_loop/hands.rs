@@ -317,14 +317,14 @@ impl<E: Endpoint> Hands<E> {
     }
 
     /// Something was left to be handed in. Who waits for it elsewhere gets it at once; the scheduler hears of
-    /// it with what follows, unless that may be nothing.
-    pub fn on_due(&mut self) -> Result<(), WorkerError> {
+    /// it with what follows, unless that may be nothing, or at once if nobody would tell it later.
+    pub fn on_due(&mut self, is_last_to_look: bool) -> Result<(), WorkerError> {
         let is_bad = self.hand_in();
         self.act()?;
         if self.machine.could_start() {
             self.refill()?;
         }
-        match is_bad || self.is_much_untold() || self.is_turn_due(clock::now()) {
+        match is_bad || is_last_to_look || self.is_much_untold() || self.is_turn_due(clock::now()) {
             true => self.turn(),
             false => Ok(()),
         }

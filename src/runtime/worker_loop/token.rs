@@ -15,6 +15,7 @@ use crate::transport::endpoint::{Endpoint, Rest, Waker};
 use crate::worker::pool::{Look, Pool, Turns};
 
 use super::hands::Hands;
+use super::trust::Trust;
 use super::{End, TURN_AT_LEAST_EVERY, WorkerError};
 
 /// The pauses of the keeper while slots are at work or look for news themselves.
@@ -35,6 +36,8 @@ pub(super) struct Token<E> {
     has_porter: AtomicBool,
     /// Ends the keeper's sleep while slots look after that, when a heavy task ends or when they stop looking.
     bell: Waker,
+    /// True while the keeper trusts the slots to hand in what ends there.
+    trusts: AtomicBool,
     pool: Arc<Pool>,
 }
 
@@ -68,6 +71,7 @@ impl<E: Endpoint> Token<E> {
             porter,
             has_porter: AtomicBool::new(false),
             bell: hands.bell(),
+            trusts: AtomicBool::new(false),
             pool,
             hands: Mutex::new(State { hands, worked: None }),
         }
@@ -77,16 +81,26 @@ impl<E: Endpoint> Token<E> {
     pub fn keep(&self) -> Result<End, WorkerError> {
         let mut pause = PAUSE_MIN;
         let mut is_called = false;
+        let mut trust = Trust::new();
         while !self.is_over() {
+            if trust.is_shown() && !self.trusts.load(Ordering::SeqCst) {
+                trust.on_short_task();
+            }
             if !is_called && self.pool.is_looked_after(clock::now()) {
                 is_called = self.bell.wait(PAUSE_MAX);
                 continue;
             }
+            // What was entered or left untold before is seen now; who does so afterwards sees the trust.
+            let is_trusting = trust.show();
+            self.trusts.store(is_trusting, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
             let looked = self.look_as(State::look_as_keeper);
             // What has begun to move goes on at once, whoever is at work.
             is_called = matches!(looked, Some(Looked::News | Looked::Moving(Rest::Again | Rest::Yield)));
             if matches!(looked, Some(Looked::News)) {
-                pause = PAUSE_MIN;
+                if !is_trusting {
+                    pause = PAUSE_MIN;
+                }
                 continue;
             }
             let is_busy = self.pool.working() > 0 || self.pool.is_attended();
@@ -101,8 +115,19 @@ impl<E: Endpoint> Token<E> {
                 Some(Looked::Nothing(Rest::Doze(rest)) | Looked::Moving(Rest::Doze(rest))) if !is_busy => {
                     self.keep_as_porter(|porter| porter.doze(rest));
                 }
+                Some(Looked::Nothing(Rest::Sleep(rest)))
+                    if is_trusting && rest > PAUSE_MAX && !self.pool.has_ends() =>
+                {
+                    self.keep_as_porter(|porter| porter.wait(rest.min(TURN_AT_LEAST_EVERY)));
+                    if self.trusts.load(Ordering::SeqCst) {
+                        trust.on_kept();
+                    }
+                }
                 _ => {
                     is_called = self.bell.wait(pause);
+                    if pause == PAUSE_MAX && !is_called {
+                        trust.on_pause();
+                    }
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
             }
@@ -155,7 +180,7 @@ impl<E: Endpoint> Token<E> {
             }
             let Some(mut state) = self.try_take() else { return };
             self.is_due.store(false, Ordering::SeqCst);
-            let turned = state.hands.on_due();
+            let turned = state.hands.on_due(self.trusts.load(Ordering::SeqCst));
             self.settle(state, turned);
         }
     }
@@ -235,6 +260,13 @@ impl<E: Endpoint> Turns for Token<E> {
         }
     }
 
+    fn entered(&self) {
+        fence(Ordering::SeqCst);
+        if self.trusts.load(Ordering::Relaxed) && self.trusts.swap(false, Ordering::SeqCst) {
+            self.call_keeper();
+        }
+    }
+
     fn ended(&self) -> bool {
         if !self.is_for_any_thread {
             self.call_keeper();
@@ -285,7 +317,7 @@ impl<E: Endpoint> Turns for Token<E> {
 
     fn leave(&self) {
         if self.is_for_any_thread && !self.is_over() {
-            self.bell.wake();
+            self.call_keeper();
         }
     }
 }

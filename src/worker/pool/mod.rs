@@ -60,6 +60,9 @@ pub trait Turns: Send + Sync {
     /// Something ended that must be handed in now: a turn is taken, by this thread or by whoever is at it.
     fn due(&self);
 
+    /// What ended just now may be handed in later.
+    fn entered(&self);
+
     /// Looks for news, if nobody else does.
     fn look(&self) -> Look;
 
@@ -343,6 +346,11 @@ impl Pool {
     /// of its inputs are so, too.
     pub fn take_ends(&self) -> Vec<Ends> {
         self.ends.take()
+    }
+
+    /// True if ends wait to be handed in.
+    pub fn has_ends(&self) -> bool {
+        (0..self.running.len()).any(|slot| !self.ends.of(slot).is_empty())
     }
 
     /// True if ends wait that should be handed in.

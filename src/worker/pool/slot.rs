@@ -33,6 +33,8 @@ const CHUNK_MAX: Micros = Micros(100);
 const RESTS_MAX: Micros = Micros::from_millis(2);
 /// What other slots hand in meanwhile is told after a rest.
 const REST_MAX: Duration = Duration::from_millis(1);
+/// The end of a task that took so long is handed in at once: that takes 1 % of it, and spares the keeper's waking for it.
+const LONG: Micros = Micros::from_millis(2);
 /// A slot at work looks for news if no slot did for so long.
 const LOOK_EVERY: Micros = Micros(75);
 
@@ -57,6 +59,8 @@ pub struct Slot {
     /// The end of the last task is the start of the next.
     clock: Timestamp,
     was_idle: bool,
+    /// True if an end was entered that was not handed in at once, and nobody was told.
+    has_left: bool,
     /// True while it runs what was held back.
     is_at_held: bool,
     /// How many tasks are taken at a time, if they do the same as the last.
@@ -94,7 +98,20 @@ impl Slot {
             Caller::new(pool.setup.functions.clone(), pool.setup.stops.clone(), pool.setup.python.clone());
         let (inputs, clock) = (Vec::new(), Timestamp::default());
         let (was_idle, is_at_held, last) = (true, false, OperationId(0));
-        Slot { number, pool, turns, deque, caller, inputs, clock, was_idle, is_at_held, grain: 1, last }
+        Slot {
+            number,
+            pool,
+            turns,
+            deque,
+            caller,
+            inputs,
+            clock,
+            was_idle,
+            is_at_held,
+            grain: 1,
+            last,
+            has_left: false,
+        }
     }
 
     /// Works until the pool is closed.
@@ -262,6 +279,9 @@ impl Slot {
         if mine != group {
             self.run_again(group);
         }
+        if std::mem::take(&mut self.has_left) {
+            self.turns.entered();
+        }
         let is_short = self.clock.since(began).0 < SHORT.0 * count;
         self.grain = if is_short { (self.grain * 2).min(GRAIN_MAX) } else { 1 };
     }
@@ -316,7 +336,10 @@ impl Slot {
         if is_due || self.pool.was_watched(task) {
             self.turns.due();
             self.clock = now();
-        } else if self.pool.since_look(self.clock) >= LOOK_EVERY {
+            return;
+        }
+        self.has_left = true;
+        if self.pool.since_look(self.clock) >= LOOK_EVERY {
             self.turns.look();
             self.clock = now();
         }
@@ -347,7 +370,7 @@ impl Slot {
                 Waiters::default()
             }
         };
-        let is_due = ends.are_due(self.clock);
+        let is_due = ends.are_due(self.clock) || ran >= LONG;
         drop(ends);
         self.release(waiters, has_more);
         is_due

@@ -69,6 +69,8 @@ impl Turns for Collector {
         }
     }
 
+    fn entered(&self) {}
+
     fn look(&self) -> Look {
         if let Ok(mut ended) = self.ended.try_lock() {
             self.collect(&mut ended);
