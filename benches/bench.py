@@ -23,10 +23,10 @@ from programs import Places, Wrong
 CASES = {
     "noop": cases.noop, "chain": cases.chain, "shapes": cases.shapes, "commands": cases.commands,
     "payload": cases.payload, "matmul": matmul.contests, "metg": metg.usual, "metg-all": metg.everything, "peers": peers.contests,
-    "python": python.contests,
+    "python": python.contests, "python-mpi": python.under_mpirun,
 }
 # These take long, need the network, or OpenBLAS.
-ON_REQUEST = ["matmul", "metg-all", "peers", "python"]
+ON_REQUEST = ["matmul", "metg-all", "peers", "python", "python-mpi"]
 COLUMNS = ["program", "figure", "unit", "spread", "x reference", "bar", ""]
 
 
@@ -72,7 +72,7 @@ def flags():
     parser.add_argument("--json", action="store_true", help="JSON lines on stdout")
     parser.add_argument("--dagmar", type=Path, required=True)
     parser.add_argument("--programs", type=Path, required=True)
-    parser.add_argument("--python", type=Path, default=Path(sys.executable), help="what the case `python` is run with")
+    parser.add_argument("--python", type=Path, default=Path(sys.executable), help="what the cases `python` and `python-mpi` are run with")
     given = parser.parse_args()
     unknown = [name for name in given.names if name not in CASES]
     if unknown:
