@@ -61,7 +61,7 @@ pub fn from_output<T: Portable>(output: &Output) -> Result<Arc<T>, TypedError> {
         Err(TypedError::WrongType { found: found.to_owned(), wanted: std::any::type_name::<T>() })
     };
     match output {
-        Output::Typed(typed) => typed.get(decode::<T>, encoder::<T>()),
+        Output::Typed(typed) => typed.get(|bytes| decode::<T>(bytes), encoder::<T>()),
         Output::Captured(_) => wrong("program's captured output"),
         Output::Value(value) => wrong(value.type_name()),
     }

@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// A value that any slot of the rank may read.
@@ -36,11 +37,19 @@ struct Live {
     encoder: Encoder,
 }
 
-/// The tail of a message.
+/// A value's bytes as they arrived: the tail of a message. To clone them copies none.
 #[derive(Clone)]
-struct Arrived {
+pub struct Arrived {
     message: Arc<Vec<u8>>,
     start: usize,
+}
+
+impl Deref for Arrived {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.message[self.start..]
+    }
 }
 
 /// Why an output is not the value that was asked for.
@@ -96,7 +105,7 @@ impl Typed {
     /// The value. Bytes are decoded once, by whoever asks first, and then let go.
     pub fn get<T: Any + Send + Sync>(
         &self,
-        decode: impl FnOnce(&[u8]) -> Result<T, String>,
+        decode: impl FnOnce(&Arrived) -> Result<T, String>,
         encoder: Encoder,
     ) -> Result<Arc<T>, TypedError> {
         let live = match self.live.get() {
@@ -108,7 +117,7 @@ impl Typed {
 
     fn decoded<T: Any + Send + Sync>(
         &self,
-        decode: impl FnOnce(&[u8]) -> Result<T, String>,
+        decode: impl FnOnce(&Arrived) -> Result<T, String>,
         encoder: Encoder,
     ) -> Result<&Live, TypedError> {
         let mut bytes = self.bytes();
@@ -116,7 +125,7 @@ impl Typed {
             if self.type_name != std::any::type_name::<T>() {
                 return Err(self.wrong_type::<T>());
             }
-            let value = decode(&arrived.message[arrived.start..]).map_err(TypedError::Damaged)?;
+            let value = decode(arrived).map_err(TypedError::Damaged)?;
             let _ = self.live.set(Live { value: Arc::new(value), encoder });
             *bytes = None;
         }
@@ -132,7 +141,7 @@ impl Typed {
         if self.live.get().is_none()
             && let Some(arrived) = &*self.bytes()
         {
-            bytes.extend_from_slice(&arrived.message[arrived.start..]);
+            bytes.extend_from_slice(arrived);
             return;
         }
         let live = self.live.get().expect("what is no longer bytes is live");
@@ -193,8 +202,8 @@ mod tests {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
 
-    fn decode(bytes: &[u8]) -> Result<u32, String> {
-        Ok(u32::from_le_bytes(bytes.try_into().map_err(|_| "not four bytes".to_owned())?))
+    fn decode(bytes: &Arrived) -> Result<u32, String> {
+        Ok(u32::from_le_bytes((**bytes).try_into().map_err(|_| "not four bytes".to_owned())?))
     }
 
     fn bytes(typed: &Typed) -> Vec<u8> {
@@ -214,7 +223,7 @@ mod tests {
     #[test]
     fn what_arrived_is_decoded_once() {
         let count = Cell::new(0);
-        let counted = |bytes: &[u8]| {
+        let counted = |bytes: &Arrived| {
             count.set(count.get() + 1);
             decode(bytes)
         };

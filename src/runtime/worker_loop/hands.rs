@@ -290,8 +290,8 @@ impl<E: Endpoint> Hands<E> {
             self.has_dozed = false;
             return Ok(Looked::News);
         }
-        // Programs run for longer than it takes to wake up.
-        let is_at_ease = self.light_count == 0 && !self.heavy.is_empty();
+        // Programs and Python functions run for longer than it takes to wake up, and take the core meanwhile.
+        let is_at_ease = self.python.is_used() || (self.light_count == 0 && !self.heavy.is_empty());
         let endpoint = self.endpoint.as_mut().expect(IN_USE);
         let (rest, is_moving) = (endpoint.rest(is_at_ease), endpoint.is_in_transfer());
         if matches!(rest, Rest::Sleep(_)) && self.untold.is_awaited() {

@@ -18,7 +18,7 @@ mod template;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use nix::libc;
@@ -86,6 +86,7 @@ pub struct PythonCaller {
     blocks: Mutex<HashMap<u32, Arc<Vec<u8>>>>,
     /// How many times it has let go of some.
     unlearned: AtomicU64,
+    is_used: AtomicBool,
 }
 
 /// One attempt at a call.
@@ -120,8 +121,13 @@ impl PythonCaller {
     pub fn new(keep: Arc<Keep>, graph: Arc<Graph>, sink: Box<dyn OutputSink>) -> Self {
         let run = keep.interpreters().runs.fetch_add(1, Ordering::Relaxed);
         let (sink, memory) = (Mutex::new(sink), Mutex::new(MemoryEvents::new()));
-        let (blocks, unlearned) = (Mutex::default(), AtomicU64::new(0));
-        PythonCaller { keep, graph, run, sink, memory, blocks, unlearned }
+        let (blocks, unlearned, is_used) = (Mutex::default(), AtomicU64::new(0), AtomicBool::new(false));
+        PythonCaller { keep, graph, run, sink, memory, blocks, unlearned, is_used }
+    }
+
+    /// True once a function was called.
+    pub fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::Relaxed)
     }
 
     /// Takes in what a client pickled: its calls follow.
@@ -148,6 +154,7 @@ impl PythonCaller {
 
     /// Calls a function and waits for what it gives.
     pub fn call(&self, call: &PythonCall<'_>, context: &Context<'_>) -> Result<Arc<Output>, Cause> {
+        self.is_used.store(true, Ordering::Relaxed);
         let mut child = self.child_for(call)?;
         let (task, attempt) = (context.task(), context.attempt());
         let key = self.graph.key(task);

@@ -17,7 +17,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use crate::record::mapping::Mapping;
 use crate::worker::output::Output;
 use crate::worker::packet::{receive, send_parts};
-use crate::worker::typed::{Encoder, Shared, Typed, TypedError};
+use crate::worker::typed::{Arrived, Encoder, Shared, Typed, TypedError};
 
 /// What nobody can do to a memory file any more.
 const SEALS: [SealFlag; 3] = [SealFlag::F_SEAL_WRITE, SealFlag::F_SEAL_SHRINK, SealFlag::F_SEAL_GROW];
@@ -61,6 +61,7 @@ struct KeptFile(OwnedFd);
 
 enum Bytes {
     Own(Vec<u8>),
+    Arrived(Arrived),
     Mapped(Mapping),
 }
 
@@ -68,6 +69,7 @@ impl Bytes {
     fn get(&self) -> &[u8] {
         match self {
             Bytes::Own(bytes) => bytes,
+            Bytes::Arrived(bytes) => bytes,
             Bytes::Mapped(mapping) => mapping.bytes(),
         }
     }
@@ -122,7 +124,7 @@ fn lend(value: &Shared) -> Option<&[u8]> {
 }
 
 impl PythonObject {
-    /// An object that came in a packet, or from another rank.
+    /// An object that came in a packet.
     pub fn of_bytes(bytes: Vec<u8>) -> Self {
         Self::of(Bytes::Own(bytes), OnceLock::new())
     }
@@ -195,7 +197,7 @@ impl PythonObject {
 
     /// The object that an output is.
     pub fn of_output(output: &Typed) -> Result<Arc<PythonObject>, TypedError> {
-        output.get(|bytes| Ok(PythonObject::of_bytes(bytes.to_vec())), ENCODER)
+        output.get(|bytes| Ok(Self::of(Bytes::Arrived(bytes.clone()), OnceLock::new())), ENCODER)
     }
 }
 
