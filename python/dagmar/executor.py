@@ -20,6 +20,7 @@ from .child import Input, pickle_any, pickle_apart
 from .client import BLOCK_CALLS, Client, Inputs, futures_in
 from .connection import State, Submission
 from .failure import Killed, TaskFailed
+from .local import is_given
 
 # A block of calls is full at this size: each process gets the whole of it.
 BLOCK_BYTES = 256 * 1024
@@ -48,7 +49,8 @@ class Broken(TaskFailed, BrokenProcessPool):
 
 
 class Executor(concurrent.futures.Executor):
-    """Does calls in processes of a run: one of its own on this machine, or a client's.
+    """Does calls in processes of a run: one of its own on this machine, a client's, or the one that this script was
+    started by, of which it keeps at most `max_workers` slots busy.
 
     A call that kills its process fails alone. What is printed goes where this process prints, if the run is its own.
     """
@@ -60,17 +62,18 @@ class Executor(concurrent.futures.Executor):
             if not callable(initializer):
                 raise TypeError("initializer must be a callable")
             initializer = pickle_any((initializer, tuple(initargs)))
-        self._client = Client(threads_per_worker=max_workers, set_as_default=False) if client is None else client
         self._is_own = client is None
+        if client is None:
+            threads = None if is_given() else max_workers
+            client = Client(threads_per_worker=threads, set_as_default=False)
+        self._client = client
+        self._max_workers = min(max_workers or client.slots, client.slots)
         stdout = f"/proc/{os.getpid()}/fd/1" if self._is_own and self.is_local else None
         setup = calls.Setup(uuid.uuid4().hex, stdout, initializer)
-        self._sender = Sender(self._client._connection, setup, self._client.close if self._is_own else None)
+        most = self._max_workers if self._max_workers < client.slots else None
+        self._sender = Sender(client._connection, setup, client.close if self._is_own else None, most)
         # Whoever lets go of an executor has what it was given done all the same.
         weakref.finalize(self, self._sender.abandon).atexit = False
-
-    @property
-    def _max_workers(self):
-        return self._client.slots
 
     @property
     def is_local(self):
@@ -150,9 +153,11 @@ class Sender:
     their outputs from the thread that listens.
     """
 
-    def __init__(self, connection, setup, finish):
+    def __init__(self, connection, setup, finish, most=None):
         self.why_broken = None
         self._connection, self._setup, self._finish = connection, setup, finish
+        # So many calls run at once at most, and none is sent ahead.
+        self._most = most
         self._told = SimpleQueue()
         self._putting = threading.RLock()
         # An exception that whoever wants to submit something gets.
@@ -207,7 +212,7 @@ class Sender:
 
     def _run(self):
         try:
-            self._pace = Pace(self._connection.slots)
+            self._pace = Pace(self._connection.slots, self._most)
             while not (self._is_closing and not self._waiting and not self._running):
                 self._hear()
                 self._send()
@@ -376,10 +381,11 @@ class Sender:
 
 
 class Pace:
-    """How many calls are sent ahead: as many as end within some time, and one besides those that run."""
+    """How many calls are sent ahead: as many as end within some time, and one besides those that run; no more than
+    `most`, if that is a number."""
 
-    def __init__(self, slots):
-        self._slots = slots
+    def __init__(self, slots, most=None):
+        self._slots, self._most = slots, most
         self._ahead = slots + 1
         self._ended = self._since = 0
 
@@ -395,7 +401,7 @@ class Pace:
         if 2 * self._ended >= self._ahead or taken > JUDGE_S:
             self._ahead = self._slots + 1 + int(self._ended / max(taken, 1e-6) * AHEAD_S)
             self.begin()
-        return self._ahead
+        return self._ahead if self._most is None else min(self._ahead, self._most)
 
 
 class Batch:

@@ -41,14 +41,20 @@ GIVEN = "DAGMAR_CLIENT"
 _given = None
 
 
+def is_given():
+    """True if this script was started by a run."""
+    return _given is not None or GIVEN in os.environ
+
+
 def find_runtime(workers, cpus, name):
     """The run that this script was started by, unless other workers are asked for; else a new one."""
     global _given
-    path = os.environ.get(GIVEN)
-    if path is None or workers is not None or cpus is not None:
+    if not is_given() or workers is not None or cpus is not None:
         return LocalRuntime(*local_shape(workers, cpus), name)
     if _given is None:
-        _given = GivenRuntime(path)
+        _given = GivenRuntime(os.environ[GIVEN])
+        # A run has one client at a time: programs that this one starts are not its clients.
+        del os.environ[GIVEN]
     return _given
 
 

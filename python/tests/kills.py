@@ -15,6 +15,8 @@ from pathlib import Path
 
 # How long a computation may take, which takes a second or two if nothing is killed.
 LIMIT_S = 120
+# Whether this is beside rank 0 of a run. Its client takes that out of the environment.
+IS_GIVEN = "DAGMAR_CLIENT" in os.environ
 
 
 def main():
@@ -106,7 +108,7 @@ def processes_of_tasks():
 
 def run_of(processes):
     """The process above all ranks: this one's child, or, beside rank 0, the highest launcher of the run."""
-    if "DAGMAR_CLIENT" not in os.environ:
+    if not IS_GIVEN:
         return os.getpid()
     names = (b"mpirun", b"mpiexec", b"dagmar")
     above = [number for number in ancestors(os.getpid(), processes)

@@ -154,6 +154,32 @@ def test_a_client_that_was_given_stays(tmp_path, monkeypatch):
         assert client.submit(double, 3).result(30) == 6
 
 
+# What a script does that is started by a run of four slots. Programs that it starts are no clients of that.
+GIVEN = """if True:
+    import dagmar, os, subprocess, sys, time
+    def begin_and_end(_):
+        begin = time.monotonic()
+        time.sleep(0.05)
+        return begin, time.monotonic(), os.getppid()
+    with dagmar.Executor(2) as few, dagmar.Executor(9) as many:
+        assert (few._max_workers, many._max_workers) == (2, 4)
+        times = list(few.map(begin_and_end, range(12)))
+        assert max(sum(b <= begin < e for b, e, _ in times) for begin, _, _ in times) == 2
+        assert len({home for _, _, home in many.map(begin_and_end, range(24))}) == 2, "both workers have some"
+        text = "import dagmar; e = dagmar.Executor(1); print(e._client._runtime.is_local, e.submit(abs, -3).result())"
+        done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
+        assert (done.stdout, done.returncode) == ("True 3\\n", 0), done
+    print("done")
+    """
+
+
+def test_an_executor_of_a_script_that_a_run_started_is_of_that_run(tmp_path):
+    (tmp_path / "script.py").write_text(GIVEN)
+    command = [os.environ.get("DAGMAR", "dagmar"), "run", "--quiet", "--workers", "2", "--cpus", "2", "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
 def test_an_executor_that_nobody_has_ends_by_itself(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     executor = dagmar.Executor(1)
