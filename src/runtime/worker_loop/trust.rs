@@ -55,33 +55,34 @@ impl Trust {
 mod tests {
     use super::*;
 
-    fn pauses_until_shown(trust: &mut Trust) -> u32 {
-        (0..)
-            .find(|_| {
-                trust.show() || {
-                    trust.on_pause();
-                    false
-                }
-            })
-            .expect("it is shown sometime")
+    /// Pauses until slots are trusted, after which a short task ends.
+    fn pauses(trust: &mut Trust) -> u32 {
+        let mut pauses = 0;
+        while !trust.show() {
+            trust.on_pause();
+            pauses += 1;
+        }
+        trust.on_short_task();
+        assert!(!trust.is_shown());
+        pauses
     }
 
     #[test]
-    fn trust_takes_longer_each_time_it_was_wrong_until_it_was_right() {
+    fn trust_takes_longer_each_time_it_was_wrong() {
         let mut trust = Trust::new();
-        let mut taken = || {
-            let pauses = pauses_until_shown(&mut trust);
-            trust.on_short_task();
-            pauses
-        };
-        assert_eq!([taken(), taken(), taken()], [2, 4, 8]);
-        (0..9).for_each(|_| drop(taken()));
-        assert_eq!(taken(), PAUSES_MAX);
-        assert!(!trust.is_shown() && !trust.show());
-        assert_eq!(pauses_until_shown(&mut trust), PAUSES_MAX);
+        let taken: Vec<_> = (0..9).map(|_| pauses(&mut trust)).collect();
+        assert_eq!(taken, [2, 4, 8, 16, 32, 64, 128, PAUSES_MAX, PAUSES_MAX]);
+    }
+
+    #[test]
+    fn trust_comes_sooner_once_it_was_right() {
+        let mut trust = Trust::new();
+        (0..5).for_each(|_| assert!(pauses(&mut trust) > 0));
+        while !trust.show() {
+            trust.on_pause();
+        }
         trust.on_kept();
         assert!(trust.show());
-        trust.on_short_task();
-        assert_eq!(pauses_until_shown(&mut trust), 2 * PAUSES_MIN);
+        assert_eq!((pauses(&mut trust), pauses(&mut trust)), (0, 2 * PAUSES_MIN));
     }
 }
