@@ -7,6 +7,7 @@ mod durable;
 mod editing;
 mod following;
 mod growing;
+mod placing;
 mod shortage;
 mod worker_machine;
 

@@ -55,7 +55,7 @@ impl Copies {
     }
 
     /// Who was told to fetch the output of a task from a known owner, the latest first.
-    fn of(&self, task: TaskId) -> impl Iterator<Item = Rank> + '_ {
+    pub fn of(&self, task: TaskId) -> impl Iterator<Item = Rank> + '_ {
         let mut place = self.latest.get(task);
         std::iter::from_fn(move || {
             let (worker, before) = self.places[place.checked_sub(1)? as usize];

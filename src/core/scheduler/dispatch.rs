@@ -21,6 +21,9 @@ use super::tasks::{Marks, TaskState};
 /// saves is nothing beside them, and whoever is bound to a worker early may be missed elsewhere.
 const AHEAD_OF_US: f32 = 2_000.0;
 
+/// Among so many tasks before it a task's siblings are looked for.
+const SIBLINGS_LOOKED_AT: u32 = 16;
+
 /// How ready tasks are dealt out over turns.
 #[derive(Debug)]
 pub struct Dealing {
@@ -78,7 +81,7 @@ impl Scheduler {
                 self.held_back.insert(task);
                 continue;
             }
-            let inputs = self.look_at_inputs(&facts);
+            let inputs = self.look_closer(task, &facts);
             let choice = self.go_on(&shares, (task, run), &inputs, class);
             let choice = choice.or_else(|| self.divide(run, &inputs, class));
             match choice.unwrap_or_else(|| self.choose(task, &inputs, class)) {
@@ -126,7 +129,7 @@ impl Scheduler {
                     self.held_back.insert(task);
                     continue;
                 }
-                let inputs = self.look_at_inputs(&facts);
+                let inputs = self.look_closer(task, &facts);
                 match self.choose(task, &inputs, self.ready.class(facts.options)) {
                     Choice::At(worker, _) => {
                         self.workers.unpark(rank);
@@ -153,6 +156,33 @@ impl Scheduler {
         inputs.bond = self.bond(facts);
         inputs.are_ahead |= inputs.bond.is_some();
         inputs
+    }
+
+    /// The same of a task that is about to be placed, with what speaks for a worker besides who has its inputs.
+    #[inline]
+    fn look_closer(&self, task: TaskId, facts: &Facts<'_>) -> Inputs {
+        let inputs = self.look_at_inputs(facts);
+        match inputs.are_worth_a_look() && self.workers.len() > 1 {
+            true => inputs.with_copies(facts.values, self.sibling(task), &self.tasks),
+            false => inputs,
+        }
+    }
+
+    /// The last task before this one that has been given out and whose output is taken by the same dependent: where
+    /// it is, and how large it is or may be.
+    fn sibling(&self, task: TaskId) -> Option<(Rank, f64)> {
+        let dependent = self.graph.dependents(task).iter().next()?;
+        let before = (task.0.saturating_sub(SIBLINGS_LOOKED_AT)..task.0).rev().map(TaskId);
+        let mut siblings =
+            before.take_while(|&other| self.graph.dependents(other).iter().next() == Some(dependent));
+        siblings.find_map(|sibling| {
+            let bytes = match self.state(sibling) {
+                TaskState::Finished => self.tasks.size_bytes.get(sibling),
+                TaskState::Assigned | TaskState::Running => self.durations.expected_bytes(sibling),
+                _ => return None,
+            };
+            Some((self.tasks.worker.get(sibling), f64::from(bytes)))
+        })
     }
 
     fn choose(&self, task: TaskId, inputs: &Inputs, class: Class) -> Choice {

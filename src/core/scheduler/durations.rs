@@ -38,6 +38,7 @@ pub struct Durations {
 #[derive(Clone, Copy, Debug)]
 struct Kind {
     mean_us: f32,
+    mean_bytes: f32,
     measured: u32,
 }
 
@@ -56,7 +57,7 @@ impl Durations {
                 _ => new,
             };
             if kind == new {
-                durations.kinds.push(Kind { mean_us: guess, measured: 0 });
+                durations.kinds.push(Kind { mean_us: guess, mean_bytes: 0.0, measured: 0 });
             }
             durations.ends.push((group.first.0 + count, kind));
         }
@@ -71,8 +72,13 @@ impl Durations {
         self.kinds[self.kind(task)].mean_us
     }
 
-    /// Takes measurements in; all are taken to be of the kind of the first.
-    pub fn measured(&mut self, batch: &Batch) {
+    /// How large its output is expected to be; 0 until one of its kind has ended.
+    pub fn expected_bytes(&self, task: TaskId) -> f32 {
+        self.kinds[self.kind(task)].mean_bytes
+    }
+
+    /// Takes measurements in, and what all outputs have together; all are taken to be of the kind of the first.
+    pub fn measured(&mut self, batch: &Batch, bytes: u64) {
         let Some(first) = batch.spans.first() else { return };
         let kind = self.kind(first.first);
         let kind = &mut self.kinds[kind];
@@ -81,6 +87,7 @@ impl Durations {
         let mean = batch.ran.0 as f32 / count as f32;
         let weight = (count as f32 / kind.measured as f32).min(1.0);
         kind.mean_us = (kind.mean_us + (mean - kind.mean_us) * weight).max(LEAST_US);
+        kind.mean_bytes += (bytes as f32 / count as f32 - kind.mean_bytes) * weight;
         kind.measured = kind.measured.min(WINDOW);
     }
 
@@ -91,7 +98,7 @@ impl Durations {
         let new = self.kinds.len();
         let kind = *self.functions.entry(key).or_insert(new);
         if kind == new {
-            self.kinds.push(Kind { mean_us: guess, measured: 0 });
+            self.kinds.push(Kind { mean_us: guess, mean_bytes: 0.0, measured: 0 });
         }
         self.grown.set(task, kind as u32 + 1);
     }
@@ -100,7 +107,7 @@ impl Durations {
     pub fn took(&mut self, task: TaskId, ran: Micros) {
         let mut batch = Batch::new(Attempt::FIRST);
         batch.push(task, Timestamp::default(), ran, 0);
-        self.measured(&batch);
+        self.measured(&batch, 0);
     }
 
     fn kind(&self, task: TaskId) -> usize {

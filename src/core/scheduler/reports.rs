@@ -124,11 +124,12 @@ impl Scheduler {
         }
         let graph = Arc::clone(&self.graph);
         self.take_from_worker(batch.tasks());
-        self.durations.measured(&batch);
         for (task, sizes) in &batch.file_sizes {
             self.tasks.file_sizes.insert(*task, sizes.clone());
         }
+        let mut bytes = 0;
         for (task, _, _, size_bytes) in batch.timings() {
+            bytes += size_bytes;
             self.tasks.step(task, TaskState::Finished);
             self.tasks.count_unsaved(task);
             if self.tasks.has(task, Marks::KEPT) {
@@ -136,6 +137,7 @@ impl Scheduler {
                 self.tasks.size_bytes.set(task, size_bytes as f32);
             }
         }
+        self.durations.measured(&batch, bytes);
         let mut unkept = Vec::new();
         let spans = batch.spans.clone();
         actions.push(Action::Record(Event::TasksFinished { worker, batch }));
