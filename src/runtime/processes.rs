@@ -150,7 +150,7 @@ impl Processes {
             true => say_goodbye(&mut self.mpi, exit_code, &self.lost),
             false => {
                 say_goodbye(&mut self.mpi, exit_code, &self.lost);
-                leave(self.mpi);
+                leave(self.mpi, exit_code);
             }
         }
     }
@@ -222,10 +222,14 @@ fn read_graph(welcome: &Welcome, body: &[u8]) -> Result<Graph, StartError> {
     packed::open(&path).map_err(|error| damaged(error.to_string()))
 }
 
-/// The orderly end of a rank: everything sent, then MPI finalized with the others.
-fn leave(mut mpi: Mpi) {
+/// The orderly end of a rank: everything sent, then MPI finalized with the others. The process is to end with
+/// this exit code.
+fn leave(mut mpi: Mpi, exit_code: u8) {
     last_words::leave();
-    let left = mpi.close().and_then(|()| mpi.finish(true));
+    let left = mpi.close().and_then(|()| {
+        mpi.limit_finish(exit_code);
+        mpi.finish(true)
+    });
     if let Err(error) = left {
         log::warn!("left MPI in disorder: {error}");
     }
@@ -244,7 +248,7 @@ pub fn be_worker(mut mpi: Mpi, functions: Arc<Functions>, spawner: SpawnerLink) 
             Ok(welcome) => welcome,
             Err(exit_code) => {
                 functions.keep().interpreters().close();
-                leave(mpi);
+                leave(mpi, exit_code);
                 return Ok(exit_code);
             }
         };
@@ -253,7 +257,7 @@ pub fn be_worker(mut mpi: Mpi, functions: Arc<Functions>, spawner: SpawnerLink) 
         mpi = back;
         if let End::Goodbye(exit_code) = worked.map_err(StartError::Worker)? {
             functions.keep().interpreters().close();
-            leave(mpi);
+            leave(mpi, exit_code);
             return Ok(exit_code);
         }
     }
@@ -318,5 +322,5 @@ fn await_welcome(mpi: &mut Mpi, keep: &Keep) -> Result<Result<(Welcome, Graph), 
 /// Ends every rank of an MPI world without a run.
 pub fn dismiss(mut mpi: Mpi, exit_code: u8) {
     say_goodbye(&mut mpi, exit_code, &[]);
-    leave(mpi);
+    leave(mpi, exit_code);
 }

@@ -60,6 +60,8 @@ const MESSAGES_PER_TURN: usize = 64;
 
 /// How long `close` waits while nothing moves to or from this rank.
 const CLOSE_PATIENCE: Micros = Micros::from_secs(30);
+/// How long MPI may take to end in a world that has lost ranks. A second is much.
+const FINALIZING: Duration = Duration::from_secs(10);
 
 /// One process's endpoint. There is at most one in a process.
 ///
@@ -182,6 +184,22 @@ impl Mpi {
         }
         life::end();
         self.world.finalize()
+    }
+
+    /// From now on this process ends with this exit code if MPI is not finalized in time. For worlds that have lost
+    /// ranks: sometimes the launcher has those that are left wait for the lost ones, for ever, in `MPI_Finalize`.
+    pub fn limit_finish(&self, exit_code: u8) {
+        if self.world.failed().is_empty() {
+            return;
+        }
+        let end = move || {
+            thread::sleep(FINALIZING);
+            log::warn!("MPI does not end within {} s: the process ends without", FINALIZING.as_secs());
+            fence::end_process(exit_code.into())
+        };
+        if let Err(error) = thread::Builder::new().name("end".to_owned()).spawn(end) {
+            log::warn!("no thread that ends this process in time: {error}");
+        }
     }
 
     /// The end of MPI in this process without `MPI_Finalize`, which the launcher is told. Ranks may end at any time
