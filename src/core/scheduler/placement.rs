@@ -112,7 +112,7 @@ impl Inputs {
     }
 }
 
-/// What each worker has of a task's inputs.
+/// What each worker has of a task's inputs, copies included.
 #[derive(Default)]
 struct Held {
     of: [Part; OWNERS_LOOKED_AT],
@@ -285,20 +285,32 @@ fn held_bytes(input: TaskId, tasks: &Tasks) -> (Rank, f64) {
 impl Inputs {
     /// Goes on with the rest after the first input that another worker has: adds up what each has.
     fn spread(mut self, other: Rank, bytes: f64, rest: RowTasks<'_>, tasks: &Tasks) -> Self {
-        let mut held = Held::default();
-        held.add(self.owner.unwrap_or(other), self.held_bytes, self.held_bytes);
-        held.add(other, bytes, bytes);
+        let mut owners = [(Rank::SCHEDULER, 0.0); OWNERS_LOOKED_AT];
+        owners[0] = (self.owner.unwrap_or(other), self.held_bytes);
+        owners[1] = (other, bytes);
+        let mut count = 2;
         for input in rest {
             let (owner, bytes) = held_bytes(input, tasks);
             self.are_ahead |= tasks.state.get(input) != TaskState::Finished;
             self.all_bytes += bytes;
-            held.add(owner, bytes, bytes);
+            match owners[..count].iter_mut().find(|(rank, _)| *rank == owner) {
+                Some((_, sum)) => *sum += bytes,
+                None if count < OWNERS_LOOKED_AT => {
+                    owners[count] = (owner, bytes);
+                    count += 1;
+                }
+                None => {}
+            }
         }
-        self.are_spread = true;
-        let ranked = held.rank(self);
-        match ranked.lead_bytes > 0.0 {
-            true => Inputs { rival: None, ..ranked },
-            false => ranked,
+        (self.owner, self.held_bytes, self.are_spread) = (None, 0.0, true);
+        for &(rank, bytes) in &owners[..count] {
+            if bytes > self.held_bytes {
+                (self.owner, self.rival, self.held_bytes) = (Some(rank), None, bytes);
+            } else if bytes == self.held_bytes {
+                self.rival = Some(rank);
+            }
         }
+        self.rival_bytes = self.held_bytes;
+        self
     }
 }
