@@ -187,9 +187,11 @@ pub fn place(candidate: &Candidate<'_>, inputs: &Inputs, workers: &Workers) -> C
     let elsewhere = idlest(candidate, workers, room).filter(|(rank, _)| *rank != owner.0);
     // Large inputs move only to who has nothing to do: mostly there are other tasks for the rest.
     let is_large = inputs.all_bytes >= LARGE_BYTES && !is_ahead;
-    let elsewhere = elsewhere.filter(|(_, record)| !is_large || record.fits_now(candidate.request));
+    let may_take = |record: &WorkerRecord| !is_large || record.fits_now(candidate.request);
     match (owner_room > 0, elsewhere) {
-        (_, Some((rank, record))) if wait_us(record) + to_fetch < at_owner => Choice::At(rank, room(record)),
+        (_, Some((rank, record))) if may_take(record) && wait_us(record) + to_fetch < at_owner => {
+            Choice::At(rank, room(record))
+        }
         (true, _) => Choice::At(owner.0, owner_room),
         (false, Some(_)) => Choice::Park(owner.0),
         (false, None) if is_ahead => Choice::Park(owner.0),

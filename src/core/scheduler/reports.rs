@@ -127,9 +127,9 @@ impl Scheduler {
         for (task, sizes) in &batch.file_sizes {
             self.tasks.file_sizes.insert(*task, sizes.clone());
         }
-        let mut bytes = 0;
+        let mut bytes = 0_u64;
         for (task, _, _, size_bytes) in batch.timings() {
-            bytes += size_bytes;
+            bytes = bytes.saturating_add(size_bytes);
             self.tasks.step(task, TaskState::Finished);
             self.tasks.count_unsaved(task);
             if self.tasks.has(task, Marks::KEPT) {
