@@ -1,5 +1,6 @@
 //! Everything that ranks say to each other, in the one type that crosses the transport.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use crate::core::id::{Incarnation, Rank};
 use crate::core::message::{FromWorker, PeerMessage, ToWorker};
 use crate::core::resources::Resources;
 use crate::transport::codec::{self, CodecError};
-use crate::transport::endpoint::{Body, Endpoint, Parcel, TransportError};
+use crate::transport::endpoint::{Body, Endpoint, Lender, Parcel, TransportError};
 use crate::worker::hardware::Hardware;
 use crate::worker::output::Output;
 use crate::worker::plain::{self, Form};
@@ -91,9 +92,13 @@ impl Lent {
     }
 }
 
-impl AsRef<[u8]> for Lent {
-    fn as_ref(&self) -> &[u8] {
+impl Lender for Lent {
+    fn bytes(&self) -> &[u8] {
         plain::bytes_of(&self.0).unwrap_or(&[])
+    }
+
+    fn file(&self) -> Option<BorrowedFd<'_>> {
+        plain::file_of(&self.0)
     }
 }
 
@@ -106,6 +111,15 @@ impl Envelope {
     /// Sends the message alone.
     pub fn send(&self, to: Rank, endpoint: &mut dyn Endpoint) -> Result<(), TransportError> {
         self.send_with(Body::default(), to, endpoint)
+    }
+
+    /// The output that the plain bytes of a parcel stand for.
+    pub fn plain_output_of(form: Form, body: Body) -> Result<Output, CodecError> {
+        if let Some(output) = body.file().and_then(|file| plain::output_in(&form, file)) {
+            return Ok(output);
+        }
+        let strange = |_| CodecError::Malformed("an output that is not what it is said to be".to_owned());
+        plain::output_of(form, body.into_vec()).map_err(strange)
     }
 
     /// An output as the body of a parcel: a byte for its kind, then captured bytes as they are, the

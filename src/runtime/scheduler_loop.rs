@@ -22,9 +22,7 @@ use crate::record::lease::Lease;
 use crate::record::mailbox::{Mailbox, Order};
 use crate::record::outcome::Finished;
 use crate::record::resume::OnDamage;
-use crate::transport::codec::CodecError;
 use crate::transport::endpoint::{Body, Endpoint, Parcel, TransportError};
-use crate::worker::plain;
 
 use super::beginning::{self, Beginning};
 use super::edited::TakenOver;
@@ -275,9 +273,7 @@ impl<'a> Hands<'a> {
                 })?;
             }
             Envelope::Plain(message, form) => {
-                let strange =
-                    |_| CodecError::Malformed("an output that is not what it is said to be".to_owned());
-                let output = || plain::output_of(form, parcel.body.into_vec()).map_err(strange);
+                let output = || Envelope::plain_output_of(form, parcel.body);
                 self.on_fetched(from, message.word, output)?;
             }
             Envelope::Forward(stream) => self.watcher.on_output(stream, &parcel.body),

@@ -90,6 +90,7 @@ fn encoder<T: Portable>() -> Encoder {
     Encoder {
         append: |value, bytes| encode_into(same_type::<T>(value), bytes),
         lend: |value| bulk::bytes_of(same_type::<T>(value)),
+        file: |_| None,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::endpoint::Parcel;
+use super::endpoint::{Body, Parcel};
 use super::mpi::fence::{Filled, Landing, Room};
 use crate::core::id::Rank;
 
@@ -23,6 +23,8 @@ struct Source {
     queue: VecDeque<Arriving>,
     /// The number of the queue's first parcel. Numbers count on, so they outlive the queue's moves.
     first: u64,
+    /// The numbers of the parcels of which pieces are to come, in the order of their pieces.
+    landing: VecDeque<u64>,
 }
 
 /// A parcel whose pieces are still coming, or that waits for one.
@@ -35,15 +37,17 @@ struct Arriving {
 /// A head or a body on its way in.
 #[derive(Debug)]
 enum Part {
-    Here(Vec<u8>),
+    Here(Body),
     InPieces(Landing),
+    /// How it comes will be said.
+    Awaited,
 }
 
 /// One parcel among the arrivals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     source: Rank,
-    number: u64,
+    pub(super) number: u64,
 }
 
 /// What the first message of a large parcel says.
@@ -92,27 +96,60 @@ impl Arrivals {
         if queue.is_empty() {
             return self.ready.push_back((source, parcel));
         }
-        queue.push_back(Arriving { head: Part::Here(parcel.head), body: Part::Here(parcel.body.into_vec()) });
+        queue.push_back(Arriving { head: Part::Here(parcel.head.into()), body: Part::Here(parcel.body) });
     }
 
     /// A parcel begins: its head, unless that comes in pieces too, and how long its parts are.
     pub(super) fn announce(&mut self, source: Rank, announced: Announced) -> Result<(), Misfit> {
         let head = match announced.head {
-            Some(head) => Part::Here(head),
+            Some(head) => Part::Here(head.into()),
             None => Part::reserve(announced.head_bytes)?,
         };
         let body = Part::reserve(announced.body_bytes)?;
-        self.sources[source.index()].queue.push_back(Arriving { head, body });
+        let (from, arriving) = (&mut self.sources[source.index()], Arriving { head, body });
+        if !arriving.is_matched() {
+            from.landing.push_back(from.next_number());
+        }
+        from.queue.push_back(arriving);
+        self.hand_on(source);
+        Ok(())
+    }
+
+    /// A parcel begins whose body is not to be had yet. Those behind it wait.
+    pub(super) fn await_body(&mut self, source: Rank, head: Vec<u8>) -> Place {
+        let from = &mut self.sources[source.index()];
+        let number = from.next_number();
+        from.queue.push_back(Arriving { head: Part::Here(head.into()), body: Part::Awaited });
+        Place { source, number }
+    }
+
+    /// The awaited body of a parcel comes in pieces after those that were announced before.
+    pub(super) fn announce_body(
+        &mut self,
+        source: Rank,
+        number: u64,
+        body_bytes: u64,
+    ) -> Result<(), Misfit> {
+        let from = &mut self.sources[source.index()];
+        let index = number.checked_sub(from.first).and_then(|index| usize::try_from(index).ok());
+        let awaited = index.and_then(|index| from.queue.get_mut(index)).map(|arriving| &mut arriving.body);
+        let Some(body @ Part::Awaited) = awaited else { return Err(Misfit::Unannounced) };
+        *body = Part::reserve(body_bytes)?;
+        from.landing.push_back(number);
         Ok(())
     }
 
     /// Where the next piece of `source` belongs, and room for its `bytes`.
     pub(super) fn room(&mut self, source: Rank, bytes: usize) -> Result<(Place, Room), Misfit> {
         let from = &mut self.sources[source.index()];
-        let unfinished = from.queue.iter_mut().zip(from.first..).find(|(arriving, _)| !arriving.is_matched());
-        let (arriving, number) = unfinished.ok_or(Misfit::Unannounced)?;
+        let number = *from.landing.front().ok_or(Misfit::Unannounced)?;
+        let index = usize::try_from(number - from.first).expect("the queue is in memory");
+        let arriving = &mut from.queue[index];
         let part = if arriving.head.is_matched() { &mut arriving.body } else { &mut arriving.head };
         let room = part.room(bytes)?;
+        if arriving.is_matched() {
+            from.landing.pop_front();
+        }
         Ok((Place { source, number }, room))
     }
 
@@ -136,6 +173,7 @@ impl Arrivals {
         let from = &mut self.sources[source.index()];
         from.first += from.queue.len() as u64;
         from.queue.clear();
+        from.landing.clear();
     }
 
     /// Moves what is complete at the front of a source's queue to where it can be had.
@@ -145,8 +183,15 @@ impl Arrivals {
             let Some(Arriving { head, body, .. }) = from.queue.pop_front() else { break };
             from.first += 1;
             self.ready
-                .push_back((source, Parcel { head: head.into_bytes(), body: body.into_bytes().into() }));
+                .push_back((source, Parcel { head: head.into_body().into_vec(), body: body.into_body() }));
         }
+    }
+}
+
+impl Source {
+    /// The number that the next parcel of the queue gets.
+    fn next_number(&self) -> u64 {
+        self.first + self.queue.len() as u64
     }
 }
 
@@ -171,6 +216,7 @@ impl Part {
         match self {
             Part::Here(_) => true,
             Part::InPieces(landing) => landing.is_given(),
+            Part::Awaited => false,
         }
     }
 
@@ -178,6 +224,7 @@ impl Part {
         match self {
             Part::Here(_) => true,
             Part::InPieces(landing) => landing.is_full(),
+            Part::Awaited => false,
         }
     }
 
@@ -192,15 +239,17 @@ impl Part {
     /// Takes a filled room back if it is of this part.
     fn take_back(&mut self, filled: Filled) -> Result<(), Filled> {
         match self {
-            Part::Here(_) => Err(filled),
+            Part::Here(_) | Part::Awaited => Err(filled),
             Part::InPieces(landing) => landing.take_back(filled),
         }
     }
 
-    fn into_bytes(self) -> Vec<u8> {
+    /// The bytes of a complete part.
+    fn into_body(self) -> Body {
         match self {
-            Part::Here(bytes) => bytes,
-            Part::InPieces(landing) => landing.into_bytes(),
+            Part::Here(body) => body,
+            Part::InPieces(landing) => landing.into_bytes().into(),
+            Part::Awaited => unreachable!("what is awaited is not complete"),
         }
     }
 }
@@ -277,8 +326,28 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_is_awaited_keeps_its_place_and_comes_after_the_pieces_of_others() {
+        let mut arrivals = Arrivals::new(2);
+        let place = arrivals.await_body(SOURCE, vec![1]);
+        arrivals.announce(SOURCE, announced(2, 5)).expect("5 bytes can be had");
+        arrivals.add(SOURCE, small(3));
+        arrivals.announce_body(SOURCE, place.number, 4).expect("it is awaited");
+        assert_eq!(arrivals.announce_body(SOURCE, place.number, 4), Err(Misfit::Unannounced));
+        let (other, room) = arrivals.room(SOURCE, 5).expect("it was announced");
+        arrivals.on_piece(other, room.fill(2));
+        assert!(!arrivals.is_ready() && !arrivals.is_complete());
+        let (late, room) = arrivals.room(SOURCE, 4).expect("it was announced later");
+        assert_eq!(late, place);
+        arrivals.on_piece(late, room.fill(1));
+        let (_, first) = arrivals.next().expect("it has come");
+        assert_eq!((first.head, &*first.body), (vec![1], &[1; 4][..]));
+        assert_eq!(heads(&mut arrivals), [2, 3]);
+    }
+
+    #[test]
     fn pieces_that_were_not_announced_are_refused() {
         let mut arrivals = Arrivals::new(2);
+        assert_eq!(arrivals.announce_body(SOURCE, 0, 1), Err(Misfit::Unannounced));
         assert_eq!(arrivals.room(SOURCE, 1).err(), Some(Misfit::Unannounced));
         arrivals.announce(SOURCE, announced(0, 4)).expect("4 bytes can be had");
         assert_eq!(arrivals.room(SOURCE, 5).err(), Some(Misfit::Unannounced));

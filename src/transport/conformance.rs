@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoint::{Body, Endpoint, Parcel, TransportError};
+use super::endpoint::{Body, Endpoint, Lender, Parcel, TransportError};
 use crate::clock;
 use crate::core::id::Rank;
 use crate::core::time::Timestamp;
@@ -293,8 +293,8 @@ fn sizes_around_every_threshold_arrive(ranks: &mut Ranks<'_>, plan: &Plan) {
 /// Somebody else's bytes, which lie in the middle of something larger.
 struct Owner(Vec<u8>);
 
-impl AsRef<[u8]> for Owner {
-    fn as_ref(&self) -> &[u8] {
+impl Lender for Owner {
+    fn bytes(&self) -> &[u8] {
         &self.0[1..self.0.len() - 1]
     }
 }

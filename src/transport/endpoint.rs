@@ -1,9 +1,12 @@
 //! One rank's connection to the others. Threads of one process and MPI look the same behind it.
 
 use std::fmt;
+use std::fs::File;
 use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU8, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::core::id::Rank;
@@ -25,23 +28,85 @@ pub struct Body(Bytes);
 #[derive(Clone)]
 enum Bytes {
     Own(Arc<Vec<u8>>),
-    /// Somebody else's: they stay as they are for as long as the transport holds them.
-    Lent(Arc<dyn AsRef<[u8]> + Send + Sync>),
+    Lent(Arc<dyn Lender>),
+    Shared(Arc<SharedFile>),
+}
+
+/// Somebody else's bytes: they stay as they are for as long as the transport holds them.
+pub trait Lender: Send + Sync {
+    /// The bytes.
+    fn bytes(&self) -> &[u8];
+
+    /// A memory file of these bytes and no others, which nobody can change any more, if they lie in one.
+    fn file(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// A memory file of another rank of this node, opened here.
+struct SharedFile {
+    file: File,
+    length: usize,
+    /// Its bytes, once somebody wants those and not the file.
+    read: OnceLock<Vec<u8>>,
 }
 
 impl Body {
     /// Bytes within something that is kept until they are sent.
-    pub fn lent(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Self {
+    pub fn lent(owner: Arc<dyn Lender>) -> Self {
         Body(Bytes::Lent(owner))
+    }
+
+    /// The bytes of a sealed memory file, of which there are so many.
+    pub(super) fn shared(file: File, length: usize) -> Self {
+        Body(Bytes::Shared(Arc::new(SharedFile { file, length, read: OnceLock::new() })))
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Bytes::Shared(shared) => shared.length,
+            _ => (**self).len(),
+        }
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The memory file in which the bytes lie, if they lie in one.
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0 {
+            Bytes::Own(_) => None,
+            Bytes::Lent(owner) => owner.file(),
+            Bytes::Shared(shared) => Some(shared.file.as_fd()),
+        }
     }
 
     /// The bytes as a vector: themselves if nobody else has them, else a copy.
     pub fn into_vec(self) -> Vec<u8> {
         match self.0 {
             Bytes::Own(bytes) => Arc::unwrap_or_clone(bytes),
-            Bytes::Lent(owner) => (*owner).as_ref().to_vec(),
+            Bytes::Lent(owner) => owner.bytes().to_vec(),
+            Bytes::Shared(shared) => match Arc::try_unwrap(shared) {
+                Ok(shared) => shared.read.into_inner().unwrap_or_else(|| read(&shared.file, shared.length)),
+                Err(shared) => shared.bytes().to_vec(),
+            },
         }
     }
+}
+
+impl SharedFile {
+    fn bytes(&self) -> &[u8] {
+        self.read.get_or_init(|| read(&self.file, self.length))
+    }
+}
+
+fn read(file: &File, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, 0).expect("a sealed file in memory has the length that it had");
+    bytes
 }
 
 impl From<Arc<Vec<u8>>> for Body {
@@ -68,7 +133,8 @@ impl Deref for Body {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Bytes::Own(bytes) => bytes,
-            Bytes::Lent(owner) => (**owner).as_ref(),
+            Bytes::Lent(owner) => owner.bytes(),
+            Bytes::Shared(shared) => shared.bytes(),
         }
     }
 }

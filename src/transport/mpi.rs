@@ -5,10 +5,12 @@
 //! `start`, `close` and `finish`.
 //!
 //! Small parcels are one message. A large one is announced by a message and follows in pieces,
-//! straight from the sender's memory into the receiver's; `departures` and `arrivals` keep count.
+//! straight from the sender's memory into the receiver's; `departures` and `arrivals` keep count. One that lies
+//! in a memory file is opened by a rank of the same node instead; see `files`.
 
 mod bells;
 pub(super) mod fence;
+mod files;
 pub mod library;
 mod life;
 
@@ -31,6 +33,7 @@ use crate::core::id::Rank;
 use crate::core::time::{Micros, Timestamp};
 use bells::Bells;
 use fence::{Neighbours, Outgoing, Probed, Started, Threads, World};
+use files::{Lendings, OFFER_BYTES, Offer};
 use library::Library;
 
 pub use life::{StartError, abort_job};
@@ -55,6 +58,15 @@ const TAG_PIECE: i32 = 4;
 /// A worker has sent its last message; from rank 0: all ranks have.
 const TAG_PARTING: i32 = 5;
 
+/// A head, and the offer of its body's file.
+const TAG_OFFER: i32 = 6;
+/// The offer of this number was taken.
+const TAG_TAKEN: i32 = 7;
+/// The offer of this number cannot be taken; what the receiver calls the parcel.
+const TAG_NOT_TAKEN: i32 = 8;
+/// The body of the parcel that the receiver calls so, and how many bytes it has, follows in pieces.
+const TAG_BODY: i32 = 9;
+
 /// Messages taken in before requests are looked after again.
 const MESSAGES_PER_TURN: usize = 64;
 
@@ -78,6 +90,7 @@ pub struct Mpi {
     backoff: Backoff,
     arrivals: Arrivals,
     departures: Departures,
+    lendings: Lendings,
     piece_bytes: usize,
     parting: Parting,
     /// What went wrong during a wait, for the next `receive`.
@@ -131,6 +144,7 @@ impl Mpi {
             backoff: Backoff::new(pace, clock::now()),
             arrivals: Arrivals::new(size),
             departures: Departures::default(),
+            lendings: Lendings::default(),
             piece_bytes: PIECE_BYTES,
             parting: Parting::default(),
             failure: None,
@@ -280,6 +294,22 @@ impl Mpi {
                 self.arrivals.announce(source, announced).map_err(|why| misfit(source, why))?;
             }
             TAG_PARTING => drop(self.parting.heard.insert(source)),
+            TAG_OFFER => self.take_offer(source, bytes)?,
+            TAG_TAKEN => {
+                let [number] = numbers(&bytes).ok_or_else(unannounced)?;
+                drop(self.lendings.take_back(number, source).ok_or_else(unannounced)?);
+            }
+            TAG_NOT_TAKEN => {
+                let [number, place] = numbers(&bytes).ok_or_else(unannounced)?;
+                let body = self.lendings.take_back(number, source).ok_or_else(unannounced)?;
+                self.say(source, TAG_BODY, [place, body.len() as u64])?;
+                self.departures.add(source, body);
+            }
+            TAG_BODY => {
+                let [place, body_bytes] = numbers(&bytes).ok_or_else(unannounced)?;
+                let announced = self.arrivals.announce_body(source, place, body_bytes);
+                announced.map_err(|why| misfit(source, why))?;
+            }
             _ => return Err(unannounced()),
         }
         Ok(())
@@ -289,11 +319,56 @@ impl Mpi {
     fn give_up(&mut self, rank: Rank) {
         self.arrivals.give_up(rank);
         self.departures.give_up(rank);
+        self.lendings.give_up(rank);
     }
 
     /// True if this rank has failed and the MPI goes on without it.
     pub fn has_failed(&self, rank: Rank) -> bool {
         self.world.failed().contains(&rank)
+    }
+
+    /// Opens the file that a rank offers, or asks for its bytes.
+    fn take_offer(&mut self, source: Rank, mut message: Vec<u8>) -> Result<(), TransportError> {
+        let Some(offer) = Offer::read(&mut message) else { return Err(misfit(source, Misfit::Unannounced)) };
+        match offer.open() {
+            Ok(body) => {
+                self.arrivals.add(source, Parcel { head: message, body });
+                self.say(source, TAG_TAKEN, [offer.number])
+            }
+            Err(error) => {
+                log::debug!("rank {source} sends bytes, for its file cannot be opened: {error}");
+                let place = self.arrivals.await_body(source, message);
+                self.say(source, TAG_NOT_TAKEN, [offer.number, place.number])
+            }
+        }
+    }
+
+    /// Sends a message of numbers only.
+    fn say<const N: usize>(
+        &mut self,
+        to: Rank,
+        tag: i32,
+        numbers: [u64; N],
+    ) -> Result<(), TransportError> {
+        self.world.send(to, tag, numbers.iter().flat_map(|number| number.to_le_bytes()).collect())?;
+        self.ring(to);
+        Ok(())
+    }
+
+    /// Offers the file of the body to a rank of this node. The parcel comes back if that cannot be.
+    fn offer(&mut self, to: Rank, parcel: Parcel) -> Result<Option<Parcel>, TransportError> {
+        let is_near = self.bells.as_ref().is_some_and(|bells| bells.has(to));
+        if !is_near || parcel.head.len() + OFFER_BYTES > EAGER_BYTES {
+            return Ok(Some(parcel));
+        }
+        let Parcel { mut head, body } = parcel;
+        match self.lendings.lend(to, body) {
+            Err(body) => Ok(Some(Parcel { head, body })),
+            Ok(offer) => {
+                offer.write(&mut head);
+                self.world.send(to, TAG_OFFER, head).map(|()| None)
+            }
+        }
     }
 
     fn send_in_pieces(&mut self, to: Rank, parcel: Parcel) -> Result<(), TransportError> {
@@ -323,6 +398,10 @@ impl Mpi {
     }
 
     fn is_sending(&self) -> bool {
+        self.is_leaving() || !self.lendings.is_empty()
+    }
+
+    fn is_leaving(&self) -> bool {
         !self.world.sends.is_empty() || !self.departures.is_empty()
     }
 
@@ -403,7 +482,7 @@ impl Endpoint for Mpi {
             self.world.send(to, TAG_HEAD, parcel.head)?;
         } else if head_bytes + body_bytes + 4 <= EAGER_BYTES {
             self.world.send(to, TAG_WHOLE, in_one(parcel))?;
-        } else {
+        } else if let Some(parcel) = self.offer(to, parcel)? {
             self.send_in_pieces(to, parcel)?;
         }
         self.ring(to);
@@ -444,7 +523,7 @@ impl Endpoint for Mpi {
     }
 
     fn is_in_transfer(&self) -> bool {
-        self.is_sending() || !self.world.receives.is_empty()
+        self.is_leaving() || !self.world.receives.is_empty()
     }
 
     fn rest(&mut self, is_at_ease: bool) -> Rest {
@@ -518,6 +597,12 @@ fn announced(mut bytes: Vec<u8>) -> Option<Announced> {
     let has_head = head.len() as u64 == head_bytes;
     bytes.truncate(bytes.len() - 16);
     Some(Announced { head: has_head.then_some(bytes), head_bytes, body_bytes })
+}
+
+/// The numbers that a message is made of.
+fn numbers<const N: usize>(message: &[u8]) -> Option<[u64; N]> {
+    let numbers: Vec<u64> = message.as_chunks().0.iter().map(|number| u64::from_le_bytes(*number)).collect();
+    numbers.try_into().ok()
 }
 
 fn misfit(source: Rank, misfit: Misfit) -> TransportError {

@@ -1,10 +1,12 @@
 //! Outputs that are bytes already: they leave this process from where they lie.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::output::Output;
+use super::python::PythonObject;
 use super::typed::Typed;
 use crate::core::value::Value;
 
@@ -56,6 +58,21 @@ pub fn output_of(form: Form, bytes: Vec<u8>) -> Result<Output, Vec<u8>> {
         Form::Encoded => Err(bytes),
         Form::Typed(name) => Ok(Output::Typed(Typed::arrived(name, Arc::new(bytes), 0))),
     }
+}
+
+/// A sealed memory file of just the bytes of an output, if they lie in one.
+pub fn file_of(output: &Output) -> Option<BorrowedFd<'_>> {
+    match output {
+        Output::Typed(typed) => typed.file(),
+        _ => None,
+    }
+}
+
+/// The output that the bytes of a sealed memory file stand for, if it can stay there: an object of Python's.
+pub fn output_in(form: &Form, file: BorrowedFd<'_>) -> Option<Output> {
+    let Form::Typed(name) = form else { return None };
+    let file = PythonObject::is_named(name).then(|| file.try_clone_to_owned())?.ok()?;
+    Some(Output::Typed(PythonObject::of_file(file).ok()?.into_output()))
 }
 
 /// About how many bytes of memory an output takes, its frame included.

@@ -8,6 +8,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// A value that any slot of the rank may read.
@@ -20,6 +21,8 @@ pub struct Encoder {
     pub append: fn(&Shared, &mut Vec<u8>),
     /// The bytes where they lie, if the value is made of nothing else.
     pub lend: fn(&Shared) -> Option<&[u8]>,
+    /// A sealed memory file of just those bytes, if they lie in one.
+    pub file: fn(&Shared) -> Option<BorrowedFd<'_>>,
 }
 
 /// A value with its type's name, live or still as bytes.
@@ -154,6 +157,12 @@ impl Typed {
         (live.encoder.lend)(&*live.value)
     }
 
+    /// A sealed memory file of just those bytes, if they lie in one.
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        let live = self.live.get()?;
+        (live.encoder.file)(&*live.value)
+    }
+
     fn bytes(&self) -> MutexGuard<'_, Option<Arrived>> {
         // A decoder that panics leaves the bytes as they were.
         self.bytes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -195,7 +204,7 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    const ENCODER: Encoder = Encoder { append: encode, lend: |_| None };
+    const ENCODER: Encoder = Encoder { append: encode, lend: |_| None, file: |_| None };
 
     fn encode(value: &Shared, bytes: &mut Vec<u8>) {
         let number: &u32 = value.downcast_ref().unwrap();

@@ -32,7 +32,6 @@ use crate::worker::executor::Ended;
 use crate::worker::function::{FunctionExecutor, Stops};
 use crate::worker::last_words::{self, Place};
 use crate::worker::output::Output;
-use crate::worker::plain;
 use crate::worker::pool::{self, Ends, Pool};
 use crate::worker::python::PythonCaller;
 use crate::worker::store::{Store, Terms};
@@ -399,10 +398,7 @@ impl<E: Endpoint> Hands<E> {
             }
             Envelope::Plain(message, form) => {
                 let bytes = parcel.body.len();
-                let encoded =
-                    |_| CodecError::Malformed("an output that is not what it is said to be".to_owned());
-                let output = || plain::output_of(form, parcel.body.into_vec()).map_err(encoded);
-                self.on_peer(from, message, bytes, output)?;
+                self.on_peer(from, message, bytes, || Envelope::plain_output_of(form, parcel.body))?;
             }
             Envelope::Block(number) => self.python.learn(number, parcel.body.into_vec()),
             Envelope::Unlearn(blocks) => self.python.unlearn(&blocks),

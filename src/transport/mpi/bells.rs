@@ -78,6 +78,11 @@ impl Bells {
         Ok(hung.ok().filter(|_| failures == 0).map(Arc::new))
     }
 
+    /// True if the rank is on this node.
+    pub(super) fn has(&self, rank: Rank) -> bool {
+        self.word(rank).load(Ordering::Relaxed) != ABSENT
+    }
+
     /// Ends the sleep of another rank if it is on this node: it was sent something.
     pub(super) fn ring(&self, rank: Rank) {
         let word = self.word(rank);

@@ -113,7 +113,7 @@ impl Drop for Live {
 }
 
 /// How objects leave the rank.
-const ENCODER: Encoder = Encoder { append, lend };
+const ENCODER: Encoder = Encoder { append, lend, file };
 
 fn append(value: &Shared, bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(lend(value).unwrap_or_default());
@@ -121,6 +121,11 @@ fn append(value: &Shared, bytes: &mut Vec<u8>) {
 
 fn lend(value: &Shared) -> Option<&[u8]> {
     value.downcast_ref::<PythonObject>().map(PythonObject::bytes)
+}
+
+fn file(value: &Shared) -> Option<BorrowedFd<'_>> {
+    let object: &PythonObject = value.downcast_ref()?;
+    object.file.get().map(|file| file.0.as_fd())
 }
 
 impl PythonObject {
@@ -192,7 +197,12 @@ impl PythonObject {
 
     /// True if that is what an output is.
     pub fn is(output: &Typed) -> bool {
-        output.type_name() == std::any::type_name::<PythonObject>()
+        Self::is_named(output.type_name())
+    }
+
+    /// True if that is what a type of this name is.
+    pub fn is_named(type_name: &str) -> bool {
+        type_name == std::any::type_name::<PythonObject>()
     }
 
     /// The object that an output is.
