@@ -148,7 +148,13 @@ fn be_a_rank(case: &Case) {
 
 fn conform(mut endpoint: Mpi) {
     let giant_bytes = env::var("DAGMAR_GIANT_BYTES").ok().and_then(|bytes| bytes.parse().ok());
-    let plan = Plan { eager_bytes: EAGER_BYTES, piece_bytes: PIECE_BYTES, giant_bytes, ..Plan::default() };
+    let plan = Plan {
+        eager_bytes: EAGER_BYTES,
+        piece_bytes: PIECE_BYTES,
+        giant_bytes,
+        are_processes: true,
+        ..Plan::default()
+    };
     check_all(&mut endpoint, &plan);
     endpoint.finish(true).expect("MPI can be finalized");
 }
@@ -161,6 +167,7 @@ fn conform_in_pieces(endpoint: Mpi) {
         eager_bytes: EAGER_BYTES,
         piece_bytes: 100_000,
         giant_bytes: Some(2_000_003),
+        are_processes: true,
         ..Plan::default()
     };
     check_all(&mut endpoint, &plan);

@@ -115,6 +115,7 @@ fn size_of_value<T: Portable>(value: &T) -> u64 {
 mod tests {
     use super::*;
     use crate::runtime::envelope::{Envelope, Lent};
+    use crate::transport::endpoint::Lender;
     use crate::worker::plain;
     use proptest::prelude::*;
     use serde::Deserialize;
@@ -164,8 +165,8 @@ mod tests {
         let numbers = Arc::new(vec![0.5, -1.0, 1e300]);
         let output = Arc::new(to_output(numbers.clone()));
         let (form, lent) = Lent::of(&output).expect("they are bytes");
-        assert_eq!((*lent).as_ref().as_ptr(), numbers.as_ptr().cast());
-        let arrived = plain::output_of(form, (*lent).as_ref().to_vec()).expect("every run of bytes is");
+        assert_eq!(lent.bytes().as_ptr(), numbers.as_ptr().cast());
+        let arrived = plain::output_of(form, lent.bytes().to_vec()).expect("every run of bytes is");
         assert_eq!(from_output::<Vec<f64>>(&arrived).unwrap(), numbers);
         let refused = from_output::<Vec<u32>>(&arrived).unwrap_err().to_string();
         assert_eq!(refused, "it is a `alloc::vec::Vec<f64>`, not a `alloc::vec::Vec<u32>`");

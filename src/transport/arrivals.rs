@@ -124,12 +124,7 @@ impl Arrivals {
     }
 
     /// The awaited body of a parcel comes in pieces after those that were announced before.
-    pub(super) fn announce_body(
-        &mut self,
-        source: Rank,
-        number: u64,
-        body_bytes: u64,
-    ) -> Result<(), Misfit> {
+    pub(super) fn announce_body(&mut self, source: Rank, number: u64, body_bytes: u64) -> Result<(), Misfit> {
         let from = &mut self.sources[source.index()];
         let index = number.checked_sub(from.first).and_then(|index| usize::try_from(index).ok());
         let awaited = index.and_then(|index| from.queue.get_mut(index)).map(|arriving| &mut arriving.body);

@@ -4,8 +4,14 @@
 //! Traffic is made of numbers that both sides can compute, so every parcel is checked to the byte.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::endpoint::{Body, Endpoint, Lender, Parcel, TransportError};
 use crate::clock;
@@ -29,11 +35,19 @@ pub struct Plan {
     pub random_parcels: u64,
     /// Also send parcels of this many bytes from rank 0 to the last, one by one: own bytes, then lent ones.
     pub giant_bytes: Option<usize>,
+    /// True if each rank is a process, which may take all descriptors from itself.
+    pub are_processes: bool,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Plan { eager_bytes: 4096, piece_bytes: 1 << 20, random_parcels: 50, giant_bytes: None }
+        Plan {
+            eager_bytes: 4096,
+            piece_bytes: 1 << 20,
+            random_parcels: 50,
+            giant_bytes: None,
+            are_processes: false,
+        }
     }
 }
 
@@ -41,12 +55,14 @@ impl Default for Plan {
 type Check = fn(&mut Ranks<'_>, &Plan);
 
 /// The checks and their names.
-const CHECKS: [(&str, Check); 12] = [
+const CHECKS: [(&str, Check); 14] = [
     ("parcels of a pair keep their order", parcels_of_a_pair_keep_their_order),
     ("a rank can send to itself", a_rank_can_send_to_itself),
     ("empty parcels arrive", empty_parcels_arrive),
     ("sizes around every threshold arrive", sizes_around_every_threshold_arrive),
     ("lent bodies arrive and are let go", lent_bodies_arrive_and_are_let_go),
+    ("bodies in memory files arrive and are let go", bodies_in_memory_files_arrive_and_are_let_go),
+    ("memory files that cannot be opened arrive", memory_files_that_cannot_be_opened_arrive),
     ("small parcels do not overtake large ones", small_parcels_do_not_overtake_large_ones),
     ("many send to one", many_send_to_one),
     ("all send to all", all_send_to_all),
@@ -330,6 +346,73 @@ fn lent_bodies_arrive_and_are_let_go(ranks: &mut Ranks<'_>, plan: &Plan) {
         ranks.look_early();
         ranks.wait_since(began, "what was lent to be let go");
     }
+}
+
+/// Bytes in a memory file, and the same in this process.
+struct InFile(Vec<u8>, File);
+
+impl Lender for InFile {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn file(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.1.as_fd())
+    }
+}
+
+fn in_files(sizes: &[usize]) -> Vec<Arc<InFile>> {
+    let in_file = |(number, &body): (u64, &usize)| {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let mut file = File::from(memfd_create("body", flags).expect("a memory file can be had"));
+        // They are sent under every other number.
+        let bytes = pattern(2 * number, body);
+        file.write_all(&bytes).expect("it can be written");
+        Arc::new(InFile(bytes, file))
+    };
+    (0..).zip(sizes).map(in_file).collect()
+}
+
+/// Bodies in files go to the neighbour, and between them parcels without one.
+fn exchange(ranks: &mut Ranks<'_>, in_files: &[Arc<InFile>], other: usize) {
+    let (me, size, neighbour) = (ranks.me(), ranks.size(), ranks.neighbour());
+    for (number, lent) in (0..).zip(in_files) {
+        ranks.send_with(neighbour, 2 * number, 5, Body::lent(lent.clone()));
+        ranks.send(neighbour, 2 * number + 1, 0, other);
+    }
+    for (number, sent) in (0..).zip(in_files) {
+        ranks.expect((me + size - 1) % size, 2 * number, 5, sent.0.len());
+        ranks.expect((me + size - 1) % size, 2 * number + 1, 0, other);
+    }
+    ranks.meet("bodies in files");
+    let began = clock::now();
+    while in_files.iter().any(|lent| Arc::strong_count(lent) > 1) {
+        ranks.look_early();
+        ranks.wait_since(began, "files to be let go");
+    }
+}
+
+fn bodies_in_memory_files_arrive_and_are_let_go(ranks: &mut Ranks<'_>, plan: &Plan) {
+    let piece = plan.piece_bytes;
+    let bodies = in_files(&[1, plan.eager_bytes, piece, piece + 1, 5 * piece + 3]);
+    for other in [0, plan.eager_bytes + 1] {
+        exchange(ranks, &bodies, other);
+    }
+}
+
+/// No rank has a descriptor left to open one with. What is open stays so, and all that the ranks say here goes ways
+/// that the checks before have opened.
+fn memory_files_that_cannot_be_opened_arrive(ranks: &mut Ranks<'_>, plan: &Plan) {
+    if !plan.are_processes {
+        return;
+    }
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit of descriptors");
+    let piece = plan.piece_bytes;
+    let bodies = in_files(&[plan.eager_bytes, piece + 1, 3 * piece + 5]);
+    ranks.meet("limits");
+    setrlimit(Resource::RLIMIT_NOFILE, 0, hard).expect("a limit can be lowered");
+    exchange(ranks, &bodies, piece + 7);
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("and raised again");
 }
 
 fn small_parcels_do_not_overtake_large_ones(ranks: &mut Ranks<'_>, plan: &Plan) {

@@ -13,6 +13,7 @@ pub(super) mod fence;
 mod files;
 pub mod library;
 mod life;
+mod messages;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::prctl;
 use nix::unistd::Pid;
 
-use super::arrivals::{Announced, Arrivals, Misfit};
+use super::arrivals::{Arrivals, Misfit};
 use super::backoff::{Backoff, Pace};
 use super::departures::Departures;
 use super::endpoint::{Body, Endpoint, Parcel, Rest, TransportError, Waker};
@@ -35,6 +36,10 @@ use bells::Bells;
 use fence::{Neighbours, Outgoing, Probed, Started, Threads, World};
 use files::{Lendings, OFFER_BYTES, Offer};
 use library::Library;
+use messages::{
+    TAG_ANNOUNCEMENT, TAG_BODY, TAG_HEAD, TAG_NOT_TAKEN, TAG_OFFER, TAG_PARTING, TAG_PIECE, TAG_TAKEN,
+    TAG_WHOLE, announced, in_one, numbers, whole,
+};
 
 pub use life::{StartError, abort_job};
 
@@ -45,27 +50,6 @@ pub const EAGER_BYTES: usize = 4096 - 64;
 /// How much of a large part travels in one message, if nothing else is said. Smaller pieces cost messages,
 /// larger ones keep small parcels to the same rank waiting. Counts of MPI end at 2 GiB.
 pub const PIECE_BYTES: usize = 4 << 20;
-
-/// The message is a head without a body.
-const TAG_HEAD: i32 = 1;
-/// A head, its body, and the head's length in the last four bytes.
-const TAG_WHOLE: i32 = 2;
-/// A head, or none if it comes in pieces, and the lengths of head and body in the last 16 bytes.
-const TAG_ANNOUNCEMENT: i32 = 3;
-/// The next bytes of the first large parcel that is not complete.
-const TAG_PIECE: i32 = 4;
-
-/// A worker has sent its last message; from rank 0: all ranks have.
-const TAG_PARTING: i32 = 5;
-
-/// A head, and the offer of its body's file.
-const TAG_OFFER: i32 = 6;
-/// The offer of this number was taken.
-const TAG_TAKEN: i32 = 7;
-/// The offer of this number cannot be taken; what the receiver calls the parcel.
-const TAG_NOT_TAKEN: i32 = 8;
-/// The body of the parcel that the receiver calls so, and how many bytes it has, follows in pieces.
-const TAG_BODY: i32 = 9;
 
 /// Messages taken in before requests are looked after again.
 const MESSAGES_PER_TURN: usize = 64;
@@ -344,12 +328,7 @@ impl Mpi {
     }
 
     /// Sends a message of numbers only.
-    fn say<const N: usize>(
-        &mut self,
-        to: Rank,
-        tag: i32,
-        numbers: [u64; N],
-    ) -> Result<(), TransportError> {
+    fn say<const N: usize>(&mut self, to: Rank, tag: i32, numbers: [u64; N]) -> Result<(), TransportError> {
         self.world.send(to, tag, numbers.iter().flat_map(|number| number.to_le_bytes()).collect())?;
         self.ring(to);
         Ok(())
@@ -568,41 +547,6 @@ impl Endpoint for Mpi {
 
 fn start() -> Result<Started, StartError> {
     Started::start()?.ok_or(StartError::NoThreads)
-}
-
-/// A parcel as one message: head, body, and the head's length.
-fn in_one(parcel: Parcel) -> Vec<u8> {
-    let mut bytes = parcel.head;
-    let head_bytes = bytes.len() as u32;
-    bytes.reserve_exact(parcel.body.len() + 4);
-    bytes.extend_from_slice(&parcel.body);
-    bytes.extend(head_bytes.to_le_bytes());
-    bytes
-}
-
-/// What `in_one` made. None if it did not make it.
-fn whole(mut bytes: Vec<u8>) -> Option<Parcel> {
-    let (rest, head_bytes) = bytes.split_last_chunk()?;
-    let head_bytes = u32::from_le_bytes(*head_bytes) as usize;
-    let body = rest.get(head_bytes..)?.to_vec();
-    bytes.truncate(head_bytes);
-    Some(Parcel { head: bytes, body: body.into() })
-}
-
-/// The announcement in `bytes`, if it is one.
-fn announced(mut bytes: Vec<u8>) -> Option<Announced> {
-    let (rest, body_bytes) = bytes.split_last_chunk()?;
-    let (head, head_bytes) = rest.split_last_chunk()?;
-    let (head_bytes, body_bytes) = (u64::from_le_bytes(*head_bytes), u64::from_le_bytes(*body_bytes));
-    let has_head = head.len() as u64 == head_bytes;
-    bytes.truncate(bytes.len() - 16);
-    Some(Announced { head: has_head.then_some(bytes), head_bytes, body_bytes })
-}
-
-/// The numbers that a message is made of.
-fn numbers<const N: usize>(message: &[u8]) -> Option<[u64; N]> {
-    let numbers: Vec<u64> = message.as_chunks().0.iter().map(|number| u64::from_le_bytes(*number)).collect();
-    numbers.try_into().ok()
 }
 
 fn misfit(source: Rank, misfit: Misfit) -> TransportError {

@@ -20,6 +20,8 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
 
 use nix::libc;
 
@@ -46,6 +48,11 @@ const CALLED_ONCE: u64 = 1 << 63;
 /// Children without a call that are kept at most; the one that was idle for longest goes first.
 const IDLE_MAX: usize = 128;
 
+/// A warm template is made once no function was called for so long, for its imports take the cores from calls.
+const QUIET: Duration = Duration::from_millis(100);
+/// After so many times as long it is made all the same.
+const QUIET_AWAITED: usize = 100;
+
 /// The interpreters of a process. One for all its workers and runs, as they take long to start.
 #[derive(Default)]
 pub struct Interpreters {
@@ -55,6 +62,8 @@ pub struct Interpreters {
     runs: AtomicU64,
     /// Calls that tasks submitted.
     calls: AtomicU64,
+    /// Calls that have begun, and those that are over.
+    traffic: [AtomicU64; 2],
 }
 
 /// A template that has imported what takes long. It forks the children of tasks of one core: libraries that were
@@ -179,7 +188,10 @@ impl PythonCaller {
             }
         };
         let frame = frames::Call { key: &key, attempt, inputs: call.inputs };
+        let [begun, over] = &self.interpreters().traffic;
+        begun.fetch_add(1, Ordering::Relaxed);
         let called = child.call((&work, &frame), (context, call.options), &self.sink);
+        over.fetch_add(1, Ordering::Relaxed);
         match called {
             Ok(answer) => {
                 let imported = child.take_imported();
@@ -236,14 +248,18 @@ impl PythonCaller {
         Err(gone(format!("no Python process could be had: {}", fault.unwrap_or(io::ErrorKind::Other.into()))))
     }
 
-    /// Has a template import what a child has imported, so that further children need not. Nobody waits for it.
+    /// Has a template import what a child has imported, so that further children need not. Nobody waits for it, and
+    /// it waits until nothing else is done.
     fn warm_up(&self, modules: Vec<String>) {
         let keep = self.keep.clone();
         if !keep.interpreters().wants(&modules) {
             return;
         }
-        let warm = move || keep.interpreters().warm_with(&modules);
-        if let Err(error) = std::thread::Builder::new().name("python".to_owned()).spawn(warm) {
+        let warm = move || {
+            keep.interpreters().await_quiet();
+            keep.interpreters().warm_with(&modules);
+        };
+        if let Err(error) = thread::Builder::new().name("python".to_owned()).spawn(warm) {
             log::warn!("no thread for a warm interpreter: {error}");
         }
     }
@@ -290,6 +306,20 @@ impl Interpreters {
         let before = warm.modules.len();
         warm.modules.extend(modules.iter().cloned());
         warm.modules.len() > before
+    }
+
+    /// Waits until no function was called for a while, or for long enough.
+    fn await_quiet(&self) {
+        let traffic = || self.traffic.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let mut before = traffic();
+        for _ in 0..QUIET_AWAITED {
+            thread::sleep(QUIET);
+            let now @ [begun, over] = traffic();
+            if now == before && begun == over {
+                return;
+            }
+            before = now;
+        }
     }
 
     fn warm_with(&self, modules: &[String]) {
