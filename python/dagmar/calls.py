@@ -5,7 +5,6 @@ import importlib
 import mmap
 import os
 import pickle
-import sys
 
 from .child import Input, load_object, resolve
 
@@ -24,11 +23,11 @@ class BrokenSetup(Exception):
 class Setup:
     """What a process does once before it does calls of an executor."""
 
-    def __init__(self, token, stdout, initializer):
-        self.token, self.stdout, self.initializer = token, stdout, initializer
+    def __init__(self, token, initializer):
+        self.token, self.initializer = token, initializer
 
     def __reduce__(self):
-        return Setup, (self.token, self.stdout, self.initializer)
+        return Setup, (self.token, self.initializer)
 
     def ensure(self):
         why = _done.get(self.token, self)
@@ -38,8 +37,6 @@ class Setup:
             raise BrokenSetup(why)
 
     def _do(self):
-        if self.stdout is not None:
-            print_to(self.stdout)
         if self.initializer is None:
             return None
         try:
@@ -50,19 +47,6 @@ class Setup:
 
             return traceback.format_exc()
         return None
-
-
-def print_to(path):
-    """What is printed here goes there from now on, if that can be."""
-    try:
-        there = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
-    except OSError:
-        return
-    sys.stdout.flush()
-    # The rank reads the pipe that was there: its end stays open, or it would take this process for one that ends.
-    os.dup(1)
-    os.dup2(there, 1)
-    os.close(there)
 
 
 class Call:

@@ -68,8 +68,7 @@ class Executor(concurrent.futures.Executor):
             client = Client(threads_per_worker=threads, set_as_default=False)
         self._client = client
         self._max_workers = min(max_workers or client.slots, client.slots)
-        stdout = f"/proc/{os.getpid()}/fd/1" if self._is_own and self.is_local else None
-        setup = calls.Setup(uuid.uuid4().hex, stdout, initializer)
+        setup = calls.Setup(uuid.uuid4().hex, initializer)
         most = self._max_workers if self._max_workers < client.slots else None
         self._sender = Sender(client._connection, setup, client.close if self._is_own else None, most)
         # Whoever lets go of an executor has what it was given done all the same.

@@ -54,8 +54,10 @@ pub enum FromClient {
     Ask(TaskId),
     /// Nobody submits anything more. What was submitted is done.
     Leave,
-    /// I submit nothing more, and hold nothing.
+    /// I submit nothing more, and hold nothing. What runs runs on.
     Close,
+    /// I am gone, and the run was mine alone: what runs is ended.
+    Vanish,
 }
 
 /// Tasks that a client submits.

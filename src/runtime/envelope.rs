@@ -71,6 +71,8 @@ pub struct Welcome {
     pub run_directory: String,
     /// The edits that the run has had.
     pub lineage: Lineage,
+    /// True if what Python functions print goes to the standard streams of rank 0 as well.
+    pub is_echoed: bool,
 }
 
 /// A standard stream of a program.

@@ -197,7 +197,8 @@ fn welcome(
         let (capacity, share, run_directory) = (capacity.clone(), share.clone(), run_directory.clone());
         let host = hardware.host.clone();
         let lineage = Lineage::clone(setup.directory.lineage());
-        let welcome = Welcome { incarnation, host, capacity, share, run_directory, lineage };
+        let is_echoed = setup.is_echoed();
+        let welcome = Welcome { incarnation, host, capacity, share, run_directory, lineage, is_echoed };
         let body = if is_sent(hardware) { &graph } else { &nothing };
         Envelope::Welcome(welcome).send_with(body.clone().into(), worker, mpi)?;
     }
@@ -283,6 +284,7 @@ fn setup(
         share: welcome.share,
         functions,
         spawner,
+        is_echoed: welcome.is_echoed,
     })
 }
 

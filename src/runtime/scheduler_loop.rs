@@ -106,6 +106,13 @@ pub struct Setup {
     pub signals: Signals,
 }
 
+impl Setup {
+    /// True if what Python functions print goes to the standard streams of rank 0 as well.
+    pub fn is_echoed(&self) -> bool {
+        self.client.as_ref().is_some_and(|client| client.are_here())
+    }
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct Ended {

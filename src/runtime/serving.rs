@@ -38,6 +38,7 @@ const FAILURES_BYTES_MAX: usize = 64 << 20;
 /// Clients that wait to be served, or will come.
 pub struct Waiting {
     visitors: Mutex<Visitors>,
+    are_here: bool,
     script: Mutex<Option<Script>>,
     /// How the script ended.
     end: OnceLock<ScriptEnd>,
@@ -46,12 +47,18 @@ pub struct Waiting {
 impl Waiting {
     /// These.
     pub fn new(visitors: Visitors) -> Self {
-        Waiting { visitors: Mutex::new(visitors), script: Mutex::default(), end: OnceLock::new() }
+        let are_here = !visitors.leave_work();
+        Waiting { visitors: Mutex::new(visitors), are_here, script: Mutex::default(), end: OnceLock::new() }
     }
 
     /// Those that come from a script. The run is over when it is.
     pub fn of_script(script: Script, visitors: Visitors) -> Self {
         Waiting { script: Mutex::new(Some(script)), ..Self::new(visitors) }
+    }
+
+    /// True if they print where rank 0 does, and expect what their functions print there as well.
+    pub fn are_here(&self) -> bool {
+        self.are_here
     }
 
     /// How the script ended, once the run is over.
@@ -165,6 +172,7 @@ impl Serving {
                     FromClient::Leave
                 }
                 Word::Close => FromClient::Close,
+                Word::Vanish => FromClient::Vanish,
             };
             return Some(word);
         }

@@ -81,6 +81,7 @@ impl Threads {
                 share: share.clone(),
                 functions: functions.clone(),
                 spawner: worker.spawner.clone(),
+                is_echoed: setup.is_echoed(),
             };
             // A worker that cannot go on has told the scheduler why.
             let _ = worker.setups.send(setup);

@@ -54,6 +54,8 @@ pub struct Setup {
     pub functions: Arc<Functions>,
     /// Its spawner.
     pub spawner: Arc<SpawnerLink>,
+    /// True if what Python functions print goes to the standard streams of rank 0 as well.
+    pub is_echoed: bool,
 }
 
 /// How a worker's part in a run ended.

@@ -11,6 +11,7 @@ pub mod hardware;
 pub mod json;
 pub mod keep;
 pub mod last_words;
+mod lines;
 pub mod memory;
 mod memory_events;
 pub mod output;

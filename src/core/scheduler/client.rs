@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::core::addition::{AdditionError, Numbering, Source};
 use crate::core::client::{FromClient, Submission, ToClient};
-use crate::core::event::Event;
+use crate::core::event::{Event, StopReason};
 use crate::core::id::{Attempt, OperationId, OptionsId, Rank, TaskId};
 use crate::core::message::Order;
 use crate::core::span::Span;
@@ -110,6 +110,12 @@ impl Scheduler {
                 self.let_client_leave(actions);
             }
             FromClient::Close => self.close_client(actions),
+            FromClient::Vanish => {
+                self.close_client(actions);
+                if self.tasks.active_count() > 0 {
+                    self.on_stop(StopReason::Cancelled, actions);
+                }
+            }
         }
     }
 

@@ -297,7 +297,7 @@ impl Scheduler {
         }
     }
 
-    fn on_stop(&mut self, reason: StopReason, actions: &mut Vec<Action>) {
+    pub(super) fn on_stop(&mut self, reason: StopReason, actions: &mut Vec<Action>) {
         if !matches!(self.phase, Phase::Gathering | Phase::Working) {
             return;
         }

@@ -112,13 +112,21 @@ impl Listener {
             }
             while let Some(word) = self.read(&mut reader, &visitors, &client) {
                 let is_last = matches!(word, Word::Close);
+                if is_last && !are_many {
+                    // A run that is its client's own ends with it, however it goes.
+                    break;
+                }
                 if !self.pass_on(word) || is_last {
                     return;
                 }
             }
             *self.shared.client() = None;
         }
-        self.pass_on(if leave_work { Word::Leave } else { Word::Close });
+        self.pass_on(match (leave_work, are_many) {
+            (true, _) => Word::Leave,
+            (false, true) => Word::Close,
+            (false, false) => Word::Vanish,
+        });
     }
 
     /// What the client says next. None if it is gone, or cannot be understood.

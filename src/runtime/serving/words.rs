@@ -37,6 +37,8 @@ pub enum Word {
     /// Nobody is there, nor will be.
     Leave,
     Close,
+    /// The one client that the run had is gone.
+    Vanish,
 }
 
 /// Tasks, put into the order in which they should run.

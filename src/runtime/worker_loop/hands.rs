@@ -136,7 +136,8 @@ impl<E: Endpoint> Hands<E> {
     }
 
     fn without_endpoint(endpoint: &E, setup: Setup) -> Result<Self, WorkerError> {
-        let Setup { graph, directory, incarnation, host, capacity, share, functions, spawner } = setup;
+        let Setup { graph, directory, incarnation, host, capacity, share, functions, spawner, is_echoed } =
+            setup;
         let rank = endpoint.rank();
         let (ended_sender, ended) = unbounded();
         let (forward_sender, forwarded) = unbounded();
@@ -162,7 +163,8 @@ impl<E: Endpoint> Hands<E> {
         let commands = CommandExecutor::new(spawner, sink(), ended_sender.clone(), take_turn);
         let commands = commands.map_err(|error| WorkerError::Io("serve commands", error))?;
         let stops: Arc<Stops> = Arc::default();
-        let python = Arc::new(PythonCaller::new(functions.keep().clone(), graph.clone(), sink()));
+        let python =
+            Arc::new(PythonCaller::new(functions.keep().clone(), graph.clone(), (sink(), is_echoed)));
         let heavy_calls = FunctionExecutor::new(
             (functions.clone(), Some(python.clone())),
             stops.clone(),

@@ -9,6 +9,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::core::event::Cause;
 use crate::core::id::{Attempt, TaskId};
+use crate::worker::lines::Lines;
 use crate::worker::sink::{CapturedStream, OutputSink};
 
 /// Bytes read at once. Larger ones gain nothing, as a pipe holds as much.
@@ -27,7 +28,7 @@ pub struct Capture {
     /// The bytes so far, if other tasks take them.
     pub kept: Option<Vec<u8>>,
     /// The unfinished line, if lines are handed on.
-    pub line: Option<Vec<u8>>,
+    pub line: Option<Lines>,
     /// Bytes seen so far.
     pub size: u64,
     /// The end that does not block.
@@ -53,7 +54,7 @@ impl Capture {
     pub fn finish(&mut self, sink: &mut dyn OutputSink, buffer: &mut [u8]) -> Result<(), Cause> {
         let result = self.read_rest(sink, buffer);
         (self.pipe, self.held) = (None, None);
-        if let Some(line) = self.line.take().filter(|line| !line.is_empty()) {
+        if let Some(line) = self.line.take().and_then(Lines::rest) {
             sink.forward(self.task, self.stream, &line);
         }
         result
@@ -100,17 +101,10 @@ impl Capture {
         if within.len() < bytes.len() { Err(Cause::CaptureLimit(self.limit)) } else { Ok(()) }
     }
 
-    /// Hands on whole lines and holds back the last, unless it is longer than a chunk.
     fn forward_lines(&mut self, bytes: &[u8], sink: &mut dyn OutputSink) {
-        let Some(line) = &mut self.line else { return };
-        line.extend_from_slice(bytes);
-        let whole = match bytes.iter().rposition(|&byte| byte == b'\n') {
-            Some(place) => line.len() - bytes.len() + place + 1,
-            None if line.len() >= CHUNK_BYTES => line.len(),
-            None => return,
-        };
-        sink.forward(self.task, self.stream, &line[..whole]);
-        line.drain(..whole);
+        if let Some(lines) = self.line.as_mut().and_then(|line| line.take(bytes)) {
+            sink.forward(self.task, self.stream, &lines);
+        }
     }
 }
 
@@ -155,7 +149,7 @@ mod tests {
             stream: CapturedStream::Stdout,
             limit,
             kept: Some(Vec::new()),
-            line: Some(Vec::new()),
+            line: Some(Lines::default()),
             size: 0,
             pipe: None,
             held: None,

@@ -17,6 +17,7 @@ use crate::core::id::Attempt;
 use crate::core::task::{Body, Command, CommandLine, Stdin, Stream, Text};
 use crate::worker::executor::Job;
 use crate::worker::files;
+use crate::worker::lines::Lines;
 use crate::worker::sink::CapturedStream;
 use crate::worker::spawner::Launch;
 
@@ -177,7 +178,7 @@ impl Opened {
             stream,
             limit: command.capture_limit_bytes,
             kept: None,
-            line: forward.then(Vec::new),
+            line: forward.then(Lines::default),
             size: 0,
             pipe: Some(ours.into()),
             held: Some(end.clone()),

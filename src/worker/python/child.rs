@@ -18,6 +18,7 @@ use crate::core::id::OperationId;
 use crate::core::task::TaskOptions;
 use crate::core::time::{Micros, Timestamp};
 use crate::worker::function::Context;
+use crate::worker::lines::Lines;
 use crate::worker::output::Output;
 use crate::worker::packet::{receive, retry};
 use crate::worker::sink::{CapturedStream, OutputSink};
@@ -31,6 +32,8 @@ use super::freeze::Freeze;
 use super::object::{Home, PythonObject};
 use super::template::signal;
 
+/// What a child prints to, in the order of its pipes.
+const STREAMS: [CapturedStream; 2] = [CapturedStream::Stdout, CapturedStream::Stderr];
 /// Room for any answer, and for what is read of a stream at once.
 const ROOM_BYTES: usize = 64 * 1024;
 /// How often a thread looks whether the call shall end.
@@ -44,7 +47,8 @@ const CAPTURE_LIMIT_BYTES: u64 = 1 << 30;
 pub struct Child {
     socket: OwnedFd,
     home: Arc<Home>,
-    streams: [Stream; 2],
+    /// What it prints comes here. None once the child has closed its end.
+    pipes: [Option<File>; 2],
     pid: i32,
     /// The way to its template, which sends it signals as long as it is there.
     control: OwnedFd,
@@ -60,13 +64,6 @@ pub struct Child {
     /// Libraries that it has imported, since that was asked last.
     imported: Vec<String>,
     room: Vec<u8>,
-}
-
-/// What it prints.
-struct Stream {
-    /// None once the child has closed its end.
-    pipe: Option<File>,
-    kind: CapturedStream,
 }
 
 /// What a child shall call.
@@ -101,14 +98,11 @@ impl Child {
         (pid, control): (i32, OwnedFd),
         kind: Kind,
     ) -> Self {
-        let streams = [
-            Stream { pipe: Some(stdout.into()), kind: CapturedStream::Stdout },
-            Stream { pipe: Some(stderr.into()), kind: CapturedStream::Stderr },
-        ];
+        let pipes = [stdout, stderr].map(|pipe| Some(pipe.into()));
         Child {
             socket,
             home: Arc::new(Home::new(side)),
-            streams,
+            pipes,
             pid,
             control,
             kind,
@@ -154,12 +148,13 @@ impl Child {
         !self.is_pressed && matches!(retry(|| poll(&mut watched, PollTimeout::ZERO)), Ok(0))
     }
 
-    /// Calls a function and waits for its end; what it prints meanwhile goes to `sink`.
+    /// Calls a function and waits for its end; what it prints meanwhile goes to `sink`, and from there to the
+    /// standard streams of rank 0 if it is to be echoed.
     pub fn call(
         &mut self,
         (work, call): (&Work<'_>, &Call<'_>),
         (context, options): (&Context<'_>, &TaskOptions),
-        sink: &Mutex<Box<dyn OutputSink>>,
+        (sink, is_echoed): (&Mutex<Box<dyn OutputSink>>, bool),
     ) -> Result<Result<Arc<Output>, Cause>, Broken> {
         let callee = match work {
             Work::Defined(definition) => {
@@ -177,8 +172,11 @@ impl Child {
         if let Work::Defined(definition) = work {
             self.known = definition.number;
         }
-        let mut printed = Printed { sink, context, bytes: [0; 2], fault: None };
-        match (self.wait(&mut printed, options)?, printed.fault) {
+        let echoed = is_echoed.then(Default::default);
+        let mut printed = Printed { sink, context, bytes: [0; 2], echoed, fault: None };
+        let answer = self.wait(&mut printed, options);
+        printed.end();
+        match (answer?, printed.fault) {
             (Answer::Ended { .. }, Some(fault)) => Err(Broken::Stopped(fault)),
             (Answer::Ended { status, max_rss_bytes }, None) => Err(Broken::Ended { status, max_rss_bytes }),
             (_, Some(fault)) => Ok(Err(fault)),
@@ -234,7 +232,7 @@ impl Child {
             // The socket first: what was printed before an answer is then seen with it. It stands in for a pipe
             // that the child has closed, which would be readable for ever.
             let socket = self.socket.as_fd();
-            let pipe = |place: usize| self.streams[place].pipe.as_ref().map_or(socket, AsFd::as_fd);
+            let pipe = |place: usize| self.pipes[place].as_ref().map_or(socket, AsFd::as_fd);
             let mut watched =
                 [socket, pipe(0), pipe(1)].map(|watched| PollFd::new(watched, PollFlags::POLLIN));
             retry(|| poll(&mut watched, look)).map_err(io::Error::from)?;
@@ -294,11 +292,11 @@ impl Child {
     }
 
     fn take_streams(&mut self, printed: &mut Printed<'_>) {
-        for (place, stream) in self.streams.iter_mut().enumerate() {
-            while let Some(pipe) = &mut stream.pipe {
+        for (place, there) in self.pipes.iter_mut().enumerate() {
+            while let Some(pipe) = there {
                 match pipe.read(&mut self.room) {
-                    Ok(0) => stream.pipe = None,
-                    Ok(count) => printed.take(place, stream.kind, &self.room[..count]),
+                    Ok(0) => *there = None,
+                    Ok(count) => printed.take(place, &self.room[..count]),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(_) => break,
                 }
@@ -312,6 +310,8 @@ struct Printed<'a> {
     sink: &'a Mutex<Box<dyn OutputSink>>,
     context: &'a Context<'a>,
     bytes: [u64; 2],
+    /// The unfinished lines, if lines are handed on.
+    echoed: Option<[Lines; 2]>,
     /// Why the attempt has failed, whatever the function returns.
     fault: Option<Cause>,
 }
@@ -322,10 +322,11 @@ impl Printed<'_> {
         self.fault.is_some() || self.context.is_stopped()
     }
 
-    fn take(&mut self, place: usize, stream: CapturedStream, bytes: &[u8]) {
+    fn take(&mut self, place: usize, bytes: &[u8]) {
         if self.fault.is_some() {
             return;
         }
+        let stream = STREAMS[place];
         self.bytes[place] += bytes.len() as u64;
         if self.bytes[place] > CAPTURE_LIMIT_BYTES {
             self.fault = Some(Cause::CaptureLimit(CAPTURE_LIMIT_BYTES));
@@ -334,5 +335,18 @@ impl Printed<'_> {
         let mut sink = self.sink.lock().expect("no thread panics while it writes what was printed");
         let written = sink.append(self.context.task(), self.context.attempt(), stream, bytes);
         self.fault = written.err().map(Cause::NotRecorded);
+        if let Some(lines) = self.echoed.as_mut().and_then(|lines| lines[place].take(bytes)) {
+            sink.forward(self.context.task(), stream, &lines);
+        }
+    }
+
+    /// Hands on what is left.
+    fn end(&mut self) {
+        for (lines, stream) in self.echoed.take().into_iter().flatten().zip(STREAMS) {
+            if let Some(line) = lines.rest() {
+                let mut sink = self.sink.lock().expect("no thread panics while it writes what was printed");
+                sink.forward(self.context.task(), stream, &line);
+            }
+        }
     }
 }

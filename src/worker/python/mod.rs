@@ -90,6 +90,8 @@ pub struct PythonCaller {
     /// Tells the operations of one run from those of another.
     run: u64,
     sink: Mutex<Box<dyn OutputSink>>,
+    /// True if what functions print goes to the standard streams of rank 0 as well.
+    is_echoed: bool,
     memory: Mutex<MemoryEvents>,
     /// What a client pickled, by the number of the block.
     blocks: Mutex<HashMap<u32, Arc<Vec<u8>>>>,
@@ -126,12 +128,12 @@ pub enum PythonFunction<'a> {
 }
 
 impl PythonCaller {
-    /// Functions print into `sink`.
-    pub fn new(keep: Arc<Keep>, graph: Arc<Graph>, sink: Box<dyn OutputSink>) -> Self {
+    /// Functions print into `sink`, and through it to the standard streams of rank 0 if that `is_echoed`.
+    pub fn new(keep: Arc<Keep>, graph: Arc<Graph>, (sink, is_echoed): (Box<dyn OutputSink>, bool)) -> Self {
         let run = keep.interpreters().runs.fetch_add(1, Ordering::Relaxed);
         let (sink, memory) = (Mutex::new(sink), Mutex::new(MemoryEvents::new()));
         let (blocks, unlearned, is_used) = (Mutex::default(), AtomicU64::new(0), AtomicBool::new(false));
-        PythonCaller { keep, graph, run, sink, memory, blocks, unlearned, is_used }
+        PythonCaller { keep, graph, run, sink, is_echoed, memory, blocks, unlearned, is_used }
     }
 
     /// True once a function was called.
@@ -190,7 +192,7 @@ impl PythonCaller {
         let frame = frames::Call { key: &key, attempt, inputs: call.inputs };
         let [begun, over] = &self.interpreters().traffic;
         begun.fetch_add(1, Ordering::Relaxed);
-        let called = child.call((&work, &frame), (context, call.options), &self.sink);
+        let called = child.call((&work, &frame), (context, call.options), (&self.sink, self.is_echoed));
         over.fetch_add(1, Ordering::Relaxed);
         match called {
             Ok(answer) => {
