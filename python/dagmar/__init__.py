@@ -38,6 +38,9 @@ _PLACES = {
 
 __all__ = sorted(_PLACES)
 
+# That of pyproject.toml: a test compares them.
+__version__ = "0.1.0"
+
 
 def __getattr__(name):
     place = _PLACES.get(name)

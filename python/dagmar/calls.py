@@ -89,12 +89,13 @@ class Output:
         try:
             self._pickled = pickle.dumps(value, 5, buffer_callback=self._buffers.append)
         except Exception as error:
+            from .child import pickling
+
+            self._buffers.clear()
             try:
-                import cloudpickle
+                self._pickled = pickling.dumps(value, self._buffers.append)
             except ImportError:
                 raise error from None
-            self._buffers.clear()
-            self._pickled = cloudpickle.dumps(value, 5, buffer_callback=self._buffers.append)
         # By this it is known where to leave it.
         self.nbytes = len(self._pickled) + sum(buffer.raw().nbytes for buffer in self._buffers)
 

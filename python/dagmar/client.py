@@ -187,13 +187,13 @@ class Client:
         `retries`, `priority`, `resources`, `timeout` and `expected` (seconds, or `"10m"`), `keep`. A function that
         has arguments of these names gets them by `functools.partial`.
         """
-        options = take_options(kwargs)
+        options = take_options(kwargs, function)
         (future,) = self._call(function, [(args, kwargs)], options)
         return future
 
     def map(self, function, *iterables, **kwargs):
         """Has a function called for each element; a future for each call. Options are as those of `submit`."""
-        options = take_options(kwargs)
+        options = take_options(kwargs, function)
         return self._call(function, [(args, kwargs) for args in zip(*iterables)], options)
 
     def scatter(self, data, broadcast=False):

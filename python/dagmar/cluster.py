@@ -39,7 +39,7 @@ class Cluster:
             raise RuntimeError("the cluster is closed")
         if self._runtime is None:
             self._runtime = self._start()
-            atexit.register(self.close)
+            atexit.register(self._leave)
         return Lent(self, self._runtime)
 
     def close(self):
@@ -48,8 +48,12 @@ class Cluster:
             return
         self._is_closed = True
         if self._runtime is not None:
-            atexit.unregister(self.close)
+            atexit.unregister(self._leave)
             self._end(self._runtime)
+
+    def _leave(self):
+        """The program ends."""
+        self.close()
 
     def _check_not_started(self):
         if self._runtime is not None or self._is_closed:
@@ -252,6 +256,14 @@ class JobCluster(Cluster):
         told = json.loads(told)
         self.directory, self.job = told["directory"], told["job"]
         return AttachedRuntime(self.directory)
+
+    def _leave(self):
+        """The program ends. What it has named or submitted stays, for whoever attaches to the run later."""
+        runtime = self._runtime
+        if self._pid == os.getpid() and runtime.has_begun and runtime.connection.is_needed:
+            runtime.close()
+        else:
+            self.close()
 
     def _end(self, runtime):
         if runtime.has_begun:

@@ -145,6 +145,7 @@ class Connection:
         self._released = deque()
         self._on_lost = on_lost
         self.lost = None
+        self._is_closing = False
         self._slots = None
         # Outputs that clients have named, this one or those before it: the number of each.
         self._names = {}
@@ -216,6 +217,11 @@ class Connection:
         with self._sending:
             return self._states[self._names[name]]
 
+    @property
+    def is_needed(self):
+        """True if something would be lost if the run ended now: outputs with names, or tasks that have not ended."""
+        return bool(self._names) or any(state.status == PENDING for state in list(self._states.values()))
+
     def release(self, state):
         """Holds an output no longer. Said to rank 0 with what is said next, as this may be called anywhere."""
         self._released.append(state)
@@ -248,6 +254,7 @@ class Connection:
 
     def close(self):
         """Tells rank 0 that nothing more comes, and waits until the run is over."""
+        self._is_closing = True
         with self._sending:
             if self.lost is None:
                 self._send([b"C"])
@@ -305,7 +312,8 @@ class Connection:
                     continue
                 frame += stream.read(length - len(frame))
                 if frame[:1] == b"Z":
-                    why = Disconnected("the run is over: " + str(frame[1:], "utf-8", "replace"))
+                    told = str(frame[1:], "utf-8", "replace")
+                    why = Disconnected("the client was closed" if self._is_closing else f"the run is over: {told}")
                     break
                 if frame[:1] == b"N":
                     why = Disconnected("the run does not serve this client: " + str(frame[1:], "utf-8", "replace"))

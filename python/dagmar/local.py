@@ -20,6 +20,8 @@ def binary():
     sources that this package is used from."""
     named = os.environ.get("DAGMAR")
     if named:
+        if shutil.which(named) is None:
+            raise FileNotFoundError(f"the variable `DAGMAR` names `{named}`, and there is no such program")
         return named
     beside = os.path.join(os.path.dirname(sys.executable), "dagmar")
     # This package lies in the sources, where cargo leaves the binary as well.

@@ -1,6 +1,7 @@
 """Options of tasks, as people write them and as rank 0 reads them."""
 
 import difflib
+import inspect
 import numbers
 import re
 
@@ -29,9 +30,30 @@ COUNT_MAX, PRIORITY_MAX = (1 << 32) - 1, (1 << 31) - 1
 AMOUNT_MAX = (1 << 64) - 1
 
 
-def take_options(keywords):
+# What `distributed` takes beside the arguments of a function, and whether it can be left away: each call is a task of
+# its own here in any case, and tasks go where their inputs are.
+FOREIGN = {"pure": True, "fifo_timeout": True, "allow_other_workers": True, "batch_size": True, "key": False,
+           "workers": False, "actor": False, "actors": False}
+
+
+def take_options(keywords, function=None):
     """Removes the options of a task from the keyword arguments of its function, and reads them."""
+    for name in FOREIGN.keys() & keywords.keys():
+        if takes(function, name):
+            continue
+        if not FOREIGN[name]:
+            raise TypeError(f"tasks have no option `{name}`, and the function has no such argument")
+        del keywords[name]
     return read_options({name: keywords.pop(name) for name in OPTIONS if name in keywords})
+
+
+def takes(function, name):
+    """True if a function may have an argument of this name."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+    return name in parameters or any(kind.kind is kind.VAR_KEYWORD for kind in parameters.values())
 
 
 def read_options(options):

@@ -216,6 +216,27 @@ fn a_stop_ends_what_the_client_has_submitted() {
 }
 
 #[test]
+fn what_runs_ends_with_the_client_that_the_run_was_for() {
+    let mut run = run(1);
+    run.submits("a b", &[0, 1]);
+    run.finishes(1, "b[1]", 1);
+    run.client_says(FromClient::Vanish);
+    assert!(run.orders.contains(&(Rank(1), Order::Stop)), "{:?}", run.orders);
+    let reason = dagmar::core::event::StopReason::Cancelled;
+    assert!(run.events.contains(&Event::RunStopping { reason }), "{:?}", run.events);
+}
+
+#[test]
+fn a_run_of_which_all_is_done_when_its_client_goes_is_done() {
+    let mut run = run(1);
+    run.submits("a", &[0]);
+    run.finishes(1, "a[0]", 1);
+    run.client_says(FromClient::Vanish);
+    run.says(1, LIFE, Report::Left(Totals::default()));
+    assert_eq!(run.outcome, Some(Outcome::Done));
+}
+
+#[test]
 fn what_an_earlier_client_submitted_is_done_and_then_nobodys() {
     let mut run = run(1);
     run.submits("a b c", &[0, 1, 2]);

@@ -6,6 +6,7 @@ import struct
 import sys
 import traceback
 
+from . import pickling
 from .definition import build
 
 # How a value is encoded.
@@ -132,12 +133,11 @@ def dump_object(value, buffers=None):
     try:
         pickled = pickle.dumps(value, 5, buffer_callback=keep)
     except Exception as error:
+        buffers.clear()
         try:
-            import cloudpickle
+            pickled = pickling.dumps(value, keep)
         except ImportError:
             raise error from None
-        buffers.clear()
-        pickled = cloudpickle.dumps(value, 5, buffer_callback=keep)
     head = OBJECT_HEAD.pack(len(buffers), len(pickled))
     head += struct.pack(f"<{len(buffers)}Q", *(buffer.nbytes for buffer in buffers))
     parts = [head, pickled]
@@ -176,12 +176,11 @@ def pickle_any(value):
     except Exception as error:
         why = error
     try:
-        import cloudpickle
+        return pickling.dumps(value)
     except ImportError:
         if why is not None:
             raise why from None
         return pickled
-    return cloudpickle.dumps(value, 5)
 
 
 def dump_exception(error, frames):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -234,3 +236,18 @@ def test_calls_work_where_their_client_does(client, tmp_path, monkeypatch):
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert client.submit(abs, -1).result() == 1
+
+
+def test_what_distributed_takes_besides_is_left_away_or_refused(client):
+    assert client.submit(abs, -1, pure=False).result() == 1
+    assert client.gather(client.map(lambda x, pure=None: pure, [1], pure=True)) == [True]
+    assert client.gather(client.map(lambda x: x, [1], pure=True)) == [1]
+    with pytest.raises(TypeError, match="tasks have no option `workers`"):
+        client.submit(abs, -1, workers=["a"])
+
+
+def test_a_traceback_names_the_file_of_a_function_of_the_main_program(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("import dagmar\ndef boom():\n    raise ValueError\ndagmar.Client(1, 1).submit(boom).result()\n")
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and f'File "{program}", line 3, in boom' in done.stderr

@@ -23,6 +23,21 @@ def test_the_first_client_submits_a_job(batch):
     assert cluster._runtime.process.poll() == 0
 
 
+@pytest.mark.parametrize("is_needed", [False, True])
+def test_a_program_that_ends_leaves_what_it_has_named(batch, is_needed):
+    cluster = dagmar.SlurmCluster()
+    client = cluster.get_client()
+    future = client.submit(abs, -1)
+    assert future.result() == 1
+    if is_needed:
+        client.publish("one", future)
+    cluster._leave()
+    with pytest.raises(dagmar.Disconnected, match="the client was closed"):
+        client.submit(abs, -2)
+    # Only a client that says that the run is to end does that.
+    assert cluster._is_closed == (not is_needed)
+
+
 def test_a_job_that_has_not_begun_is_cancelled(batch):
     batch.attaching("waits")
     cluster = dagmar.PBSCluster()

@@ -1,6 +1,8 @@
 """Runs on this machine, as clusters."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -46,6 +48,59 @@ def test_a_closed_cluster_is_over():
         cluster.get_client()
     cluster.close()
     dagmar.LocalCluster().close()
+
+
+def run_program(text, folder, **options):
+    path = folder / "program.py"
+    path.write_text(text)
+    return subprocess.Popen([sys.executable, str(path)], cwd=folder, text=True, **options)
+
+
+PRINTING = """
+import sys, dagmar
+def double(x):
+    print("task", x)
+    print("to stderr", x, file=sys.stderr, end="")
+    return 2 * x
+print("begin", flush=True)
+with dagmar.Client(1, 2) as client:
+    client.gather(client.map(double, range(3)))
+with dagmar.Executor(1) as executor:
+    list(executor.map(double, range(3, 5)))
+print("end")
+"""
+
+
+def test_what_tasks_print_appears_where_the_program_prints(tmp_path):
+    with open(tmp_path / "out", "w") as out:
+        program = run_program(PRINTING, tmp_path, stdout=out, stderr=subprocess.PIPE)
+        errors = program.communicate(timeout=60)[1]
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert lines[0] == "begin" and lines[-1] == "end" and sorted(lines[1:-1]) == [f"task {x}" for x in range(5)]
+    assert sorted(errors.split("to stderr ")[1:]) == list("01234")
+
+
+LEAVING = """
+import os, time, dagmar
+def wait(path):
+    open(path, "w").close()
+    time.sleep(100)
+def main():
+    client = dagmar.Client(1, 2)
+    futures = client.map(wait, ["0", "1", "2", "3"])
+    while not (os.path.exists("0") and os.path.exists("1")):
+        time.sleep(0.01)
+    {end}
+main()
+"""
+
+
+@pytest.mark.parametrize("end", ["pass", "client.close()", "os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 15)"])
+def test_what_runs_ends_with_the_program(tmp_path, end):
+    program = run_program(LEAVING.format(end=end), tmp_path, stdout=subprocess.PIPE)
+    # The run holds the pipe for as long as it lives.
+    assert program.communicate(timeout=30)[0] == ""
+    assert not (tmp_path / "2").exists()
 
 
 def test_the_newest_client_is_the_default():

@@ -18,7 +18,8 @@ def version_in(path):
 
 
 def test_the_versions_are_one():
-    assert version_in(SOURCES / "python" / "pyproject.toml") == version_in(SOURCES / "Cargo.toml")
+    version = version_in(SOURCES / "Cargo.toml")
+    assert version_in(SOURCES / "python" / "pyproject.toml") == version == f'version = "{dagmar.__version__}"'
 
 
 def test_all_that_is_named_is_there():
@@ -26,6 +27,12 @@ def test_all_that_is_named_is_there():
         assert getattr(dagmar, name).__doc__, name
     with pytest.raises(AttributeError, match="nothing_like_that"):
         dagmar.nothing_like_that
+
+
+def test_a_program_that_the_variable_names_is_missed(monkeypatch):
+    monkeypatch.setenv("DAGMAR", "/nonexistent/dagmar")
+    with pytest.raises(FileNotFoundError, match="the variable `DAGMAR` names `/nonexistent/dagmar`"):
+        dagmar.Client()
 
 
 def test_the_program_is_found_in_the_sources(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::ledger::NewCall;
 use crate::core::addition::{Addition, NewTask, Source, Work};
-use crate::core::event::{Cause, Outcome};
+use crate::core::event::{Cause, Outcome, StopReason};
 use crate::core::id::TaskId;
 use crate::core::task::{Body, Operation};
 use crate::worker::python::Options;
@@ -271,5 +271,14 @@ pub fn refused(first: u32, count: u32, why: &str) -> Vec<u8> {
 }
 
 pub fn ended(outcome: Outcome) -> Vec<u8> {
-    [b"Z", format!("{outcome:?}").as_bytes()].concat()
+    let told = match outcome {
+        Outcome::Done => "it is done",
+        Outcome::TasksFailed { .. } => "tasks failed",
+        Outcome::Stopped(StopReason::Interrupted) => "it was interrupted",
+        Outcome::Stopped(StopReason::Terminated) => "it was told to end",
+        Outcome::Stopped(StopReason::Cancelled) => "it was cancelled",
+        Outcome::Stopped(StopReason::TooManyFailures) => "it was stopped, as too many tasks had failed",
+        Outcome::WorkersLost => "too many workers were lost",
+    };
+    [b"Z", told.as_bytes()].concat()
 }

@@ -16,9 +16,10 @@ use super::Kind;
 use super::child::Child;
 
 /// What runs in the interpreter, in the order in which it is read: the same build's other half.
-const SOURCES: [(&str, &str); 9] = [
+const SOURCES: [(&str, &str); 10] = [
     ("_dagmar.packets", include_str!("../../../python/dagmar/child/packets.py")),
     ("_dagmar.definition", include_str!("../../../python/dagmar/child/definition.py")),
+    ("_dagmar.pickling", include_str!("../../../python/dagmar/child/pickling.py")),
     ("_dagmar.values", include_str!("../../../python/dagmar/child/values.py")),
     ("_dagmar.subgraph", include_str!("../../../python/dagmar/child/subgraph.py")),
     ("_dagmar.blocks", include_str!("../../../python/dagmar/child/blocks.py")),
