@@ -338,10 +338,10 @@ class Sender:
                     self._take(word)
         except Empty:
             pass
-        self._release_ended()
         if self._waiting:
             self._break(BrokenProcessPool(self.why_broken or "the executor is gone"))
         try:
+            self._release_ended()
             self._connection.flush()
             if self._finish is not None:
                 self._finish()

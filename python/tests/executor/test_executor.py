@@ -160,12 +160,12 @@ GIVEN = """if True:
     def begin_and_end(_):
         begin = time.monotonic()
         time.sleep(0.05)
-        return begin, time.monotonic(), os.getppid()
+        return begin, time.monotonic(), os.getpid()
     with dagmar.Executor(2) as few, dagmar.Executor(9) as many:
         assert (few._max_workers, many._max_workers) == (2, 4)
         times = list(few.map(begin_and_end, range(12)))
         assert max(sum(b <= begin < e for b, e, _ in times) for begin, _, _ in times) == 2
-        assert len({home for _, _, home in many.map(begin_and_end, range(24))}) == 2, "both workers have some"
+        assert len({process for _, _, process in many.map(begin_and_end, range(24))}) == 4, "all slots have some"
         text = "import dagmar; e = dagmar.Executor(1); print(e._client._runtime.is_local, e.submit(abs, -3).result())"
         done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
         assert (done.stdout, done.returncode) == ("True 3\\n", 0), done

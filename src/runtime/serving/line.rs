@@ -114,7 +114,8 @@ impl Listener {
                 let is_last = matches!(word, Word::Close);
                 if is_last && !are_many {
                     // A run that is its client's own ends with it, however it goes.
-                    break;
+                    self.pass_on(Word::Vanish);
+                    return;
                 }
                 if !self.pass_on(word) || is_last {
                     return;

@@ -130,9 +130,9 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Lines(Vec<Vec<u8>>);
+    struct Forwarded(Vec<Vec<u8>>);
 
-    impl OutputSink for Lines {
+    impl OutputSink for Forwarded {
         fn append(&mut self, _: TaskId, _: Attempt, _: CapturedStream, _: &[u8]) -> Result<(), String> {
             Ok(())
         }
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn lines_are_handed_on_whole() {
-        let (mut capture, mut lines) = (capture(100), Lines::default());
+        let (mut capture, mut lines) = (capture(100), Forwarded::default());
         for piece in ["a", "b\nc", "\n\nd", "e"] {
             capture.take(piece.as_bytes(), &mut lines).unwrap();
         }
