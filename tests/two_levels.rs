@@ -54,6 +54,7 @@ impl World {
                 spawner: Spawner::start_with(env!("CARGO_BIN_EXE_dagmar").as_ref())
                     .expect("it starts")
                     .into(),
+                is_echoed: false,
             };
             std::thread::spawn(move || worker_loop::work(endpoint, setup).1)
         });

@@ -58,7 +58,7 @@ impl Body {
     }
 
     /// The bytes of a sealed memory file, of which there are so many.
-    pub(super) fn shared(file: File, length: usize) -> Self {
+    pub fn shared(file: File, length: usize) -> Self {
         Body(Bytes::Shared(Arc::new(SharedFile { file, length, read: OnceLock::new() })))
     }
 
@@ -379,6 +379,19 @@ impl Wakeup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_in_a_file_is_its_bytes() {
+        let file = nix::sys::memfd::memfd_create("body", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
+        let file = File::from(file);
+        file.write_all_at(b"large", 0).unwrap();
+        let body = Body::shared(file, 5);
+        assert_eq!((body.len(), body.file().is_some()), (5, true));
+        let other = body.clone();
+        assert_eq!((&*body, body.clone().into_vec()), (&b"large"[..], b"large".to_vec()));
+        drop(body);
+        assert_eq!(other.into_vec(), b"large");
+    }
 
     /// A thread that dozes now, and ends with what its doze returns.
     fn dozer(wakeup: &Arc<Wakeup>) -> std::thread::JoinHandle<bool> {

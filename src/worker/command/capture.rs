@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn exactly_the_limit_is_allowed() {
-        let (mut capture, mut lines) = (capture(3), Lines::default());
+        let (mut capture, mut lines) = (capture(3), Forwarded::default());
         assert_eq!(capture.take(b"abc", &mut lines), Ok(()));
         assert_eq!(capture.take(b"d", &mut lines), Err(Cause::CaptureLimit(3)));
         assert_eq!(capture.kept.unwrap(), b"abc");
