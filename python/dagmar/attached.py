@@ -17,7 +17,11 @@ class AttachedRuntime:
 
     is_local = False
 
+    def __repr__(self):
+        return f"run {self._run!r}"
+
     def __init__(self, run):
+        self._run = run
         self._stream, there = socket.socketpair()
         errors = tempfile.TemporaryFile()
         with there:

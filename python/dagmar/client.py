@@ -88,7 +88,8 @@ class Future:
         return f"<Future {self.key}: {self.status}>"
 
     def __reduce__(self):
-        raise TypeError("a future stands for an output of this client's run: give it to a task as an argument")
+        raise TypeError("a future stands for an output of this client's run: only `submit` and `map` take it, by itself or "
+                        "in a list, tuple, set or dict")
 
 
 class Ends:
@@ -167,6 +168,10 @@ class Client:
         self._pid = os.getpid()
         if set_as_default:
             _clients.append(weakref.ref(self))
+
+    def __repr__(self):
+        said = "usable" if self.is_usable else "closed"
+        return f"<Client of {self._runtime!r}: {said}>"
 
     @property
     def is_usable(self):

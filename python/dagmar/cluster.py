@@ -17,7 +17,7 @@ import warnings
 from .attached import AttachedRuntime, reason_in
 from .client import Client
 from .local import LocalRuntime, binary, local_shape, script_name
-from .options import size
+from .options import check_count, size
 
 
 class Cluster:
@@ -72,6 +72,9 @@ class Cluster:
 
 class Lent:
     """A cluster's run in the hands of a client."""
+
+    def __repr__(self):
+        return repr(self._cluster)
 
     def __init__(self, cluster, runtime):
         self.connection, self.is_local = runtime.connection, runtime.is_local
@@ -385,8 +388,3 @@ def written(name, value):
     if hasattr(value, "total_seconds"):
         return f"{round(value.total_seconds())}s"
     return f"{value}B" if type(value) is int and name in ("memory", "memory_limit", "scratch_limit") else value
-
-
-def check_count(name, value):
-    if value is not None and (type(value) is not int or value < 1):
-        raise ValueError(f"`{name}` cannot be {value!r}: it is a whole number from 1")

@@ -159,10 +159,13 @@ class Connection:
     @property
     def slots(self):
         """How many tasks of one core run at once, as rank 0 says first of all."""
+        self._await_greeting()
+        return self._slots
+
+    def _await_greeting(self):
         self._greeted.wait()
         if self._slots is None:
             raise self.lost
-        return self._slots
 
     def submit(self, submission, fetched=()):
         """Sends tasks, and fetches the outputs of those of them at these places."""
@@ -208,12 +211,12 @@ class Connection:
     @property
     def names(self):
         """What has names. Waits until rank 0 has said which there are."""
-        self._greeted.wait()
+        self._await_greeting()
         return sorted(self._names)
 
     def named(self, name):
         """The state of an output that has this name."""
-        self._greeted.wait()
+        self._await_greeting()
         with self._sending:
             return self._states[self._names[name]]
 

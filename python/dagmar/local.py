@@ -10,9 +10,12 @@ import sys
 import tempfile
 
 from .connection import Connection, listen_at
+from .options import check_count
 
 # How long the binary may take to start.
 STARTING_S = 60
+# Bytes of the path of a Unix socket at most.
+SOCKET_PATH_MAX = 107
 
 
 def binary():
@@ -51,6 +54,8 @@ def is_given():
 def find_runtime(workers, cpus, name):
     """The run that this script was started by, unless other workers are asked for; else a new one."""
     global _given
+    check_count("n_workers", workers)
+    check_count("threads_per_worker", cpus)
     if not is_given() or workers is not None or cpus is not None:
         return LocalRuntime(*local_shape(workers, cpus), name)
     if _given is None:
@@ -71,6 +76,9 @@ class GivenRuntime:
 
     is_local = False
 
+    def __repr__(self):
+        return "the run that started this program"
+
     def __init__(self, path):
         stream = socket.socket(socket.AF_UNIX)
         stream.connect(path)
@@ -88,10 +96,12 @@ class LocalRuntime:
 
     is_local = True
 
+    def __repr__(self):
+        return "a run on this machine"
+
     def __init__(self, workers=1, cpus=None, name=None, options=()):
-        directory = tempfile.mkdtemp(prefix="dagmar-")
+        directory, path = socket_place()
         try:
-            path = os.path.join(directory, "client")
             listener = listen_at(path)
             command = [binary(), "run", "--client", path, "--name", name or script_name(), "--quiet",
                        "--workers", str(workers), *options]
@@ -128,8 +138,19 @@ class LocalRuntime:
     shutdown = close
 
 
+def socket_place():
+    """A new folder that nobody else may enter, and the path of a socket in it."""
+    directory = tempfile.mkdtemp(prefix="dagmar-")
+    if len(os.fsencode(os.path.join(directory, "client"))) > SOCKET_PATH_MAX:
+        os.rmdir(directory)
+        directory = tempfile.mkdtemp(prefix="dagmar-", dir="/tmp")
+    return directory, os.path.join(directory, "client")
+
+
 def script_name():
     """What the run is called: as the script that is running."""
     name = os.path.splitext(os.path.basename(sys.argv[0] if sys.argv else ""))[0]
+    if name == "ipykernel_launcher":
+        return "notebook"
     plain = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
     return plain.strip("-") or "python"

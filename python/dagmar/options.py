@@ -89,6 +89,12 @@ def whole(least, most):
     return read
 
 
+def check_count(name, value):
+    """Refuses what cannot be how many there are; None is whatever is usual."""
+    if value is not None:
+        whole(1, COUNT_MAX)(name, value)
+
+
 def amounts(name, value):
     read = whole(0, AMOUNT_MAX)
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):

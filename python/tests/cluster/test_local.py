@@ -117,3 +117,20 @@ def test_the_newest_client_is_the_default():
 def test_what_cannot_be_is_refused(options):
     with pytest.raises(ValueError, match=f"`{next(iter(options))}` cannot be"):
         dagmar.LocalCluster(**options)
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1.5, True, "tcp://127.0.0.1:8786"])
+def test_a_number_of_workers_that_cannot_be_is_refused(workers):
+    with pytest.raises(ValueError, match="`n_workers` cannot be"):
+        dagmar.Client(workers)
+    with pytest.raises(ValueError, match="`threads_per_worker` cannot be"):
+        dagmar.Client(1, workers)
+
+
+def test_a_socket_has_room_in_a_folder_of_a_long_name(tmp_path, monkeypatch):
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    with dagmar.Client(1, 1) as client:
+        assert client.submit(abs, -1).result() == 1
+    assert repr(client) == "<Client of a run on this machine: closed>"

@@ -105,7 +105,9 @@ impl Template {
                 Some(Reply::NotStarted(why)) => {
                     format!("{why}; `{INTERPRETER}` may name an interpreter")
                 }
-                _ => format!("`{program}` ended as soon as it was started"),
+                _ => format!(
+                    "`{program}` ended as soon as it was started; `{INTERPRETER}` may name another interpreter"
+                ),
             }),
         }
     }
