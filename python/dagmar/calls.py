@@ -5,11 +5,14 @@ import importlib
 import mmap
 import os
 import pickle
+import sys
 
 from .child import Input, load_object, resolve
 
-# Set-ups that this process has been through, and those that failed here.
+# Set-ups that this process has been through: why each failed here, if it did.
 _done = {}
+# The global variables of the main program that each of them has set.
+_set = {}
 
 
 class BrokenCall(Exception):
@@ -41,12 +44,34 @@ class Setup:
             return None
         try:
             function, arguments = pickle.loads(self.initializer)
+            names = own_globals(function)
+            before = dict(names)
             function(*arguments)
+            _set[self.token] = {name: names[name] for name in names if names[name] is not before.get(name, before)}
         except BaseException:
             import traceback
 
             return traceback.format_exc()
         return None
+
+    def furnish(self, function):
+        """What the initializer has set is set for a function of the same program, which came without it."""
+        names = _set.get(self.token)
+        if names:
+            own_globals(function).update(names)
+
+
+def own_globals(function):
+    """The global variables that a function of the main program brought with it; none of functions of modules, which
+    have those of their module."""
+    while True:
+        inner = getattr(function, "__func__", None) or getattr(function, "func", None)
+        if not callable(inner):
+            break
+        function = inner
+    names = getattr(function, "__globals__", None)
+    is_own = type(names) is dict and names.get("__name__") == "__main__" and names is not sys.modules["__main__"].__dict__
+    return names if is_own else {}
 
 
 class Call:
@@ -64,6 +89,7 @@ class Call:
         try:
             if self._pickled is not None:
                 self._function = pickle.loads(self._pickled)
+                self._setup.furnish(self._function)
                 self._pickled = None
             args, kwargs = pickle.loads(arguments)
         except BaseException as error:
@@ -115,10 +141,11 @@ class Chunk:
     """A function that is called for several elements in one call."""
 
     def __init__(self, function):
-        self._function = function
+        # As `functools.partial` calls it.
+        self.func = function
 
     def __call__(self, elements):
-        return [self._function(*element) for element in elements]
+        return [self.func(*element) for element in elements]
 
 
 def same(value):

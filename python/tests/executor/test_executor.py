@@ -225,6 +225,27 @@ def test_the_output_of_a_large_array(executor):
     array[0, 0] = 5
 
 
+INITIALIZED = """if True:
+    import dagmar, functools
+    model, calls = None, 0
+    def set_up(value):
+        global model
+        model = value
+    def value():
+        return model
+    def use(x, factor=1):
+        return value() * factor + x
+    with dagmar.Executor(2, initializer=set_up, initargs=(10,)) as executor:
+        print(list(executor.map(use, range(3))), list(executor.map(use, range(3), chunksize=2)),
+              executor.submit(functools.partial(use, factor=2), 1).result(), model, calls)
+"""
+
+
+def test_what_an_initializer_sets_is_there_for_functions_of_the_main_program(tmp_path):
+    done = run_script(INITIALIZED, tmp_path)
+    assert (done.stdout, done.stderr) == ("[10, 11, 12] [10, 11, 12] 21 None 0\n", ""), done
+
+
 def test_printing_goes_where_the_script_prints(tmp_path):
     done = run_script("import dagmar; dagmar.Executor(1).submit(print, 'apple')", tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "apple\n", "")
